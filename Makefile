@@ -1,0 +1,52 @@
+# The index of commands. `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+STATE_DIR ?= .local
+BIN := $(VENV)/bin
+export SAM_CLI_TELEMETRY := 0
+export AWS_DEFAULT_REGION ?= eu-central-1
+export PYTHONPATH := layers/voting
+
+.DEFAULT_GOAL := help
+.PHONY: help up down reset test check fix lock browser
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+up: $(VENV)/.run ## Serve everything on this machine until Ctrl-C (DEMO=1 sends a trickle of votes)
+	@$(BIN)/python -m local --state-dir $(STATE_DIR) $(if $(DEMO),--also "demo=$(BIN)/python -m votectl demo") $(ARGS)
+
+down: ## Stop what `make up` started
+	@$(BIN)/python -m local --state-dir $(STATE_DIR) --down
+
+reset: ## Stop, and forget the local votes
+	@$(BIN)/python -m local --state-dir $(STATE_DIR) --reset
+
+test: $(VENV)/.dev browser ## Run the whole suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Lint, types, template; edits nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/sam validate --lint
+	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+fix: $(VENV)/.dev ## Format and mend what ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(VENV)/.dev ## Pin the newest versions with hashes
+	@scripts/lock $(BIN)/uv
+
+# A stamp per lock file, so that `make up` needs no test tools and a changed lock is noticed.
+$(VENV)/.run: requirements/run.txt
+	@scripts/venv "$(PYTHON)" $(VENV) $<
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt
+	@scripts/venv "$(PYTHON)" $(VENV) $<
+	@touch $(VENV)/.run $@
+
+browser: $(VENV)/.dev
+	@scripts/browser $(BIN)/python
