@@ -1,0 +1,1 @@
+"""Live voting: votes are queued in Redis, counted in Postgres and pushed to subscribers."""

@@ -1,0 +1,10 @@
+"""Structured logs and EMF metrics, one of each per execution environment."""
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+__all__ = ["MetricUnit", "logger", "metrics"]
+
+# Service, level and namespace come from POWERTOOLS_* in template.yaml; without them (tests, votectl) there are defaults.
+logger = Logger()
+metrics = Metrics(namespace=None)

@@ -1,0 +1,79 @@
+"""The results as every client sees them: counts by option, percentages, version."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counts of one version of the table, as the database keeps them, unknown choices included."""
+
+    version: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One line of the results; `percent` has one decimal and the lines sum to 100.0, or to 0.0 without votes."""
+
+    id: str
+    label: str
+    votes: int
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What is shown: choices that are no option (any more) are left out of every figure."""
+
+    version: int
+    options: tuple[Option, ...]
+    stale_seconds: int | None = None  # age of the figures where the database is away
+
+    @classmethod
+    def of(cls, tally: Tally, labels: Mapping[str, str], stale_seconds: int | None = None) -> "Results":
+        votes = [tally.counts.get(choice, 0) for choice in labels]
+        options = zip(labels.items(), votes, percentages(votes), strict=True)
+        return cls(
+            tally.version,
+            tuple(Option(choice, label, count, percent) for (choice, label), count, percent in options),
+            stale_seconds,
+        )
+
+    @property
+    def total(self) -> int:
+        return sum(option.votes for option in self.options)
+
+    def document(self) -> dict[str, object]:
+        """The body of `GET /api/results`."""
+        document: dict[str, object] = {
+            "version": self.version,
+            "total": self.total,
+            "options": [
+                {"id": option.id, "label": option.label, "votes": option.votes, "percent": option.percent}
+                for option in self.options
+            ],
+        }
+        if self.stale_seconds is not None:
+            document["stale_seconds"] = self.stale_seconds
+        return document
+
+    def frame(self) -> bytes:
+        """The WebSocket frame of type `results`."""
+        return json.dumps({"type": "results", **self.document()}, separators=(",", ":")).encode()
+
+
+def percentages(counts: list[int]) -> list[float]:
+    """Percent with one decimal that sum to exactly 100.0, by the largest remainder (Hamilton's method).
+
+    Equal remainders go to the larger count, then to the earlier option. All zeros give zeros.
+    """
+    total = sum(counts)
+    if not total:
+        return [0.0] * len(counts)
+    tenths = [count * 1000 // total for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (-(counts[i] * 1000 % total), -counts[i], i))
+    for i in by_remainder[: 1000 - sum(tenths)]:
+        tenths[i] += 1
+    return [tenth / 10 for tenth in tenths]

@@ -1,0 +1,137 @@
+"""The settings of all functions, read from the environment on first use and never at import."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"", "0", "false", "no", "off"})
+SHORTEST_COOKIE_KEY = 16
+
+
+class InvalidSetting(Exception):
+    """An environment variable is missing or malformed; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator decides. A function reads only what its part of template.yaml declares."""
+
+    env: Mapping[str, str]
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
+        return cls(env)
+
+    @property
+    def redis_url(self) -> str:
+        return self._url("REDIS_URL", "redis", "rediss", "unix")
+
+    @property
+    def database_url(self) -> str:
+        """DATABASE_URL; without one, the URL of DATABASE_HOST, _PORT and _NAME, with no user or password in it."""
+        if self.env.get("DATABASE_URL"):
+            return self._url("DATABASE_URL", "postgresql", "postgres")
+        host = self._required("DATABASE_HOST", "a host name, or DATABASE_URL in its place")
+        port = self._integer("DATABASE_PORT", 5432, least=1)
+        return f"postgresql://{host}:{port}/{quote(self.env.get('DATABASE_NAME') or 'postgres', safe='')}"
+
+    @property
+    def database_secret_arn(self) -> str | None:
+        """The Secrets Manager secret with the keys `username` and `password`; None where the URL carries them."""
+        return self.env.get("DATABASE_SECRET_ARN") or None
+
+    @property
+    def database_sslrootcert(self) -> str | None:
+        return self.env.get("DATABASE_SSLROOTCERT") or None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Choice id to label, in the order of display."""
+        return {"a": self.env.get("OPTION_A") or "Cats", "b": self.env.get("OPTION_B") or "Dogs"}
+
+    @property
+    def cookie_keys(self) -> tuple[bytes, ...]:
+        """Signing keys: the first signs, all verify."""
+        keys = self._required("COOKIE_KEYS", "comma-separated secrets").split(",")
+        if any(len(key.strip()) < SHORTEST_COOKIE_KEY for key in keys):
+            raise InvalidSetting(f"COOKIE_KEYS: each key needs at least {SHORTEST_COOKIE_KEY} characters")
+        return tuple(key.strip().encode() for key in keys)
+
+    @property
+    def accept_legacy_ids(self) -> bool:
+        return self._boolean("ACCEPT_LEGACY_IDS")
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Further origins, lower case, such as `https://vote.example.org`."""
+        origins = [origin.strip().rstrip("/").lower() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]
+        for origin in filter(None, origins):
+            if urlsplit(origin).scheme not in {"http", "https"} or urlsplit(origin).path:
+                raise InvalidSetting(f"ALLOWED_ORIGINS: {origin!r} is not an origin such as https://vote.example.org")
+        return frozenset(filter(None, origins))
+
+    @property
+    def http_url(self) -> str:
+        """Where the pages are served: the origin that may subscribe without being listed."""
+        return self._url("HTTP_URL", "http", "https").rstrip("/")
+
+    @property
+    def websocket_url(self) -> str:
+        """What a subscriber connects to, the stage included."""
+        return self._url("WEBSOCKET_URL", "ws", "wss").rstrip("/")
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self._integer("MAX_BODY_BYTES", 16384, least=1)
+
+    @property
+    def broadcast_function(self) -> str:
+        return self._required("BROADCAST_FUNCTION", "the name of the function ws_broadcast")
+
+    @property
+    def broadcast_interval_ms(self) -> int:
+        return max(50, self._integer("BROADCAST_INTERVAL_MS", 50, least=0))
+
+    @property
+    def broadcast_messages_per_s(self) -> int:
+        return self._integer("BROADCAST_MESSAGES_PER_S", 4000, least=1)
+
+    @property
+    def batch_votes(self) -> int:
+        return self._integer("BATCH_VOTES", 20000, least=1)
+
+    @property
+    def batch_bytes(self) -> int:
+        return self._integer("BATCH_BYTES", 8 * 1024 * 1024, least=1)
+
+    def _required(self, name: str, what: str) -> str:
+        value = self.env.get(name, "").strip()
+        if not value:
+            raise InvalidSetting(f"{name} is not set: it takes {what}")
+        return value
+
+    def _url(self, name: str, *schemes: str) -> str:
+        value = self._required(name, f"a URL ({'://, '.join(schemes)}://)")
+        if urlsplit(value).scheme not in schemes:  # the value may hold a password, so the message must not
+            raise InvalidSetting(f"{name} is not a URL that starts with {' or '.join(f'{s}://' for s in schemes)}")
+        return value
+
+    def _integer(self, name: str, default: int, *, least: int) -> int:
+        text = self.env.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise InvalidSetting(f"{name} is {text!r}: it takes a whole number of at least {least}")
+        return value
+
+    def _boolean(self, name: str) -> bool:
+        text = self.env.get(name, "").strip().lower()
+        if text not in TRUE | FALSE:
+            raise InvalidSetting(f"{name} is {text!r}: it takes true or false")
+        return text in TRUE

@@ -1,0 +1,69 @@
+"""A vote, and its wire format on the Redis list (the contract with the container voting app)."""
+
+import json
+from dataclasses import dataclass
+
+CHOICES = ("a", "b")
+LONGEST_ID = 255  # votes.id is VARCHAR(255), which counts characters
+
+
+class InvalidVote(Exception):
+    """These bytes are no vote. `reason` is a stable code for the dead letter."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One voter's choice."""
+
+    choice: str
+    voter_id: str
+
+    def encode(self) -> bytes:
+        """The message that producers LPUSH, byte for byte as the container app's `json.dumps` writes it."""
+        return json.dumps({"vote": self.choice, "voter_id": self.voter_id}).encode()
+
+
+def parse(message: bytes) -> Vote:
+    """Read a message of the list; keys may come in any order and with others beside them.
+
+    Raises:
+        InvalidVote: with one of the reasons not_utf8, not_json, not_an_object, missing_field, wrong_type,
+            unknown_choice, empty_id, id_too_long, invalid_id.
+    """
+    fields = _object(message)
+    try:
+        choice, voter_id = fields["vote"], fields["voter_id"]
+    except KeyError as error:
+        raise InvalidVote("missing_field") from error
+    if not isinstance(choice, str) or not isinstance(voter_id, str):
+        raise InvalidVote("wrong_type")
+    if choice not in CHOICES:
+        raise InvalidVote("unknown_choice")
+    if not voter_id:
+        raise InvalidVote("empty_id")
+    if len(voter_id) > LONGEST_ID:
+        raise InvalidVote("id_too_long")
+    if not _storable(voter_id):
+        raise InvalidVote("invalid_id")
+    return Vote(choice, voter_id)
+
+
+def _object(message: bytes) -> dict[str, object]:
+    try:
+        fields = json.loads(message.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidVote("not_utf8") from error
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested thousands deep
+        raise InvalidVote("not_json") from error
+    if not isinstance(fields, dict):
+        raise InvalidVote("not_an_object")
+    return fields
+
+
+def _storable(text: str) -> bool:
+    """Whether Postgres can hold it: a NUL or a lone surrogate would fail the whole batch."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,52 @@
+"""What template.yaml declares: functions, routes and schedules, with parameters and references resolved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An AWS::Serverless::Function, the Globals merged in."""
+
+    name: str  # its logical id
+    code: Path
+    handler: str
+    timeout_s: float
+    memory_mb: int
+    environment: Mapping[str, str]
+    layers: tuple[Path, ...]
+    reserved_concurrency: int | None
+    retries: int  # of asynchronous invocations
+    event_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """A route of the HTTP API: matched exactly, but for `$default`, which takes the rest."""
+
+    method: str  # "ANY" takes every method
+    path: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketStage:
+    """The WebSocket API: its stage, and which function serves which route key."""
+
+    api_id: str
+    stage: str
+    route_selection: str
+    routes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A ScheduleV2 of a fixed rate."""
+
+    function: str
+    name: str
+    every_s: float
+    retries: int
+    event_age_s: float
+    payload: str | None
