@@ -19,6 +19,7 @@ class Function:
     reserved_concurrency: int | None
     retries: int  # of asynchronous invocations
     event_age_s: float
+    log_format: str = "Text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,131 @@
+"""Child processes that never outlive the runner, each the leader of its own process group."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_GUARD = Path(__file__).with_name("guard.py")
+_LONGEST_LINE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a child runs as. With *reach* it may pass folders that are closed to it."""
+
+    uid: int = -1  # -1: the runner's own
+    gid: int = -1
+    reach: bool = False
+
+
+SAME_USER = User()
+
+
+class Child:
+    """A running child process; its output is handed over line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process, output: asyncio.Task[None]) -> None:
+        self._process = process
+        self._output = output
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process alone; nothing happens where it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the whole process group, what the child started included."""
+        if self.running:  # its number cannot be anybody else's before it has been waited for
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Return the exit status (negative: the signal) once the process ended and its last lines were handed over."""
+        status = await self._process.wait()
+        # A grandchild may hold the pipe open for ever, so the wait for the last lines is bounded.
+        _, late = await asyncio.wait([self._output], timeout=0.5)
+        for task in late:
+            task.cancel()
+        return status
+
+    async def stop(self, number: signal.Signals, grace_s: float) -> None:
+        """Ask with *number*, and kill the group where that takes longer than *grace_s*."""
+        self.send(number)
+        try:
+            await asyncio.wait_for(self._process.wait(), grace_s)
+        except TimeoutError:
+            self.kill()
+        await self.wait()
+
+
+async def start(
+    program: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    output: Callable[[bytes], None],
+    user: User = SAME_USER,
+    death_signal: signal.Signals = signal.SIGKILL,
+    stdin: bytes | None = None,
+) -> Child:
+    """Start *program* so that it gets *death_signal* when the runner dies (Linux); to be called in the main thread.
+
+    *output* gets every line of stdout and stderr without its end; over-long lines come in pieces.
+
+    Raises:
+        OSError: the interpreter could not be started.
+    """
+    read_end, write_end = os.pipe()
+    guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(int(death_signal))]
+    guarded += [str(user.uid), str(user.gid), str(int(user.reach)), *program]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *guarded,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=write_end,
+            stderr=write_end,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    if process.stdin is not None:
+        process.stdin.write(stdin or b"")
+        process.stdin.close()
+    return Child(process, asyncio.create_task(_read_lines(read_end, output)))
+
+
+async def _read_lines(read_end: int, output: Callable[[bytes], None]) -> None:
+    reader = asyncio.StreamReader()
+    pipe = os.fdopen(read_end, "rb", 0)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    rest = b""
+    try:
+        while chunk := await reader.read(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                output(line.rstrip(b"\r"))
+            if len(rest) > _LONGEST_LINE:
+                output(rest)
+                rest = b""
+        if rest:
+            output(rest)
+    finally:
+        transport.close()
