@@ -5,6 +5,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 __all__ = ["MetricUnit", "logger", "metrics"]
 
-# Service, level and namespace come from POWERTOOLS_* in template.yaml; without them (tests, votectl) there are defaults.
+# Service, level and namespace come from POWERTOOLS_* in template.yaml.
 logger = Logger()
-metrics = Metrics(namespace=None)
+metrics = Metrics()

@@ -83,6 +83,11 @@ class Settings:
         return self._url("WEBSOCKET_URL", "ws", "wss").rstrip("/")
 
     @property
+    def region(self) -> str:
+        """The region that requests to AWS are signed for; Lambda sets it."""
+        return self._required("AWS_REGION", "a region such as eu-central-1")
+
+    @property
     def max_body_bytes(self) -> int:
         return self._integer("MAX_BODY_BYTES", 16384, least=1)
 

@@ -1,0 +1,28 @@
+"""Invoked by the schedule: drains the list of votes into the table until the next run takes over."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from voting.announce import Announcer
+from voting.clients import Clients
+from voting.drain import Drain
+from voting.observability import logger, metrics
+from voting.settings import Settings
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Run until superseded, or until the time is nearly up; answer with what was counted."""
+    settings = Settings.from_env()
+    clients = Clients(settings, redis_retries=0)  # a claim whose answer was lost must not be sent again as it was
+    try:
+        with Announcer(Clients(settings)) as announcer:
+            drain = Drain(clients, lambda: context.get_remaining_time_in_millis() / 1000, announcer.moved)
+            counted = drain.run()
+    finally:
+        clients.close()
+    fields = counted.as_fields()
+    logger.info("ended a run", extra=fields)
+    return fields

@@ -1,0 +1,41 @@
+"""Invoked by the worker, asynchronously: posts the newest results to a part of the subscribers."""
+
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from voting.broadcast import deliver
+from voting.clients import Clients
+from voting.connections import Subscribers
+from voting.observability import MetricUnit, logger, metrics
+from voting.posting import Poster
+from voting.results import Results
+from voting.settings import Settings
+from voting.signing import Credentials
+from voting.snapshot import Snapshots
+
+
+@cache
+def environment() -> tuple[Clients, Poster]:
+    """Build once per execution environment what its invocations share."""
+    settings = Settings.from_env()
+    return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
+    """Post the newest snapshot, which may be newer than the one that set this off, to the event's buckets."""
+    clients, poster = environment()
+    snapshot = Snapshots(clients.redis()).read()
+    if snapshot is None:
+        logger.warning("there is no snapshot to broadcast")
+        return {"sent": 0, "gone": 0, "failed": 0}
+    results = Results.of(snapshot.tally, clients.settings.labels)
+    outcome = deliver(results, event["buckets"], Subscribers(clients.redis()), poster)
+    metrics.add_metric("PostsSent", MetricUnit.Count, outcome.sent)
+    metrics.add_metric("PostsGone", MetricUnit.Count, len(outcome.gone))
+    metrics.add_metric("PostsFailed", MetricUnit.Count, len(outcome.failed))
+    metrics.add_metric("PostsThrottled", MetricUnit.Count, outcome.throttled)
+    return {"sent": outcome.sent, "gone": len(outcome.gone), "failed": len(outcome.failed)}

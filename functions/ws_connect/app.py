@@ -1,0 +1,63 @@
+"""Invoked by the WebSocket API: $connect, $disconnect, and every frame ($default)."""
+
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from voting.clients import Clients
+from voting.connections import Subscribers
+from voting.observability import logger
+from voting.posting import Poster
+from voting.settings import Settings
+from voting.signing import Credentials
+from voting.subscriber_api import answer, may_connect
+
+DONE = {"statusCode": 200}
+FORBIDDEN = {"statusCode": 403}
+
+
+@cache
+def environment() -> tuple[Clients, Poster]:
+    """Build once per execution environment what its invocations share."""
+    settings = Settings.from_env()
+    return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
+    """Admit, forget, or answer the connection of *event*."""
+    match event["requestContext"]["eventType"]:
+        case "CONNECT":
+            return connect(event)
+        case "DISCONNECT":
+            return disconnect(event)
+        case _:
+            return message(event)
+
+
+def connect(event: dict[str, Any]) -> dict[str, int]:
+    """Refuse pages of other origins; nothing is registered before it subscribes."""
+    settings = environment()[0].settings
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    if may_connect(headers.get("origin"), settings.http_url, settings.allowed_origins):
+        return DONE
+    logger.warning("refused a connection of another origin", origin=headers.get("origin"))
+    return FORBIDDEN
+
+
+def disconnect(event: dict[str, Any]) -> dict[str, int]:
+    """Forget the connection; where this never comes, its registration expires."""
+    clients, _ = environment()
+    Subscribers(clients.redis()).remove([event["requestContext"]["connectionId"]])
+    return DONE
+
+
+def message(event: dict[str, Any]) -> dict[str, int]:
+    """Answer one frame, over the management API."""
+    clients, poster = environment()
+    connection_id = event["requestContext"]["connectionId"]
+    outcome = poster.post([connection_id], answer(event.get("body") or "", connection_id, clients))
+    if outcome.gone:  # it left while we were answering
+        Subscribers(clients.redis()).remove(outcome.gone)
+    return DONE

@@ -1,0 +1,120 @@
+"""Beside the drain: the snapshot follows the tally, and whoever lags behind the snapshot is sent it."""
+
+import json
+import threading
+import time
+from typing import Self
+
+import psycopg
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from botocore.exceptions import BotoCoreError, ClientError
+from redis.exceptions import RedisError
+
+from voting.broadcast import plan
+from voting.clients import Clients
+from voting.connections import Subscribers
+from voting.observability import logger
+from voting.snapshot import Snapshots
+from voting.tally import VoteTable
+
+POLL_S = 0.2  # for changes by other writers
+CONFIRM_EVERY_S = 1.0  # tells readers of the snapshot that it is still the newest
+PATIENCE_S = 5.0  # with a shard that was set off and has not delivered; then it is set off again
+MEASURE_EVERY_S = 60.0
+
+
+class Announcer:
+    """A thread of the worker: reads the tally as it moves, writes the snapshot, sets off broadcasts."""
+
+    def __init__(self, clients: Clients) -> None:
+        """Announce with *clients* of its own: a connection to Postgres serves one thread."""
+        self._clients = clients
+        self._settings = clients.settings
+        self._snapshots = Snapshots(clients.redis())
+        self._subscribers = Subscribers(clients.redis())
+        self._moved = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._written: tuple[int, float] = (-1, 0.0)  # version, when
+        self._set_off: dict[tuple[int, ...], tuple[int, float]] = {}  # shard: version, when
+        self._next_broadcast = 0.0
+        self._measured_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Announce what moved last, and stop."""
+        self._stopping = True
+        self._moved.set()
+        self._thread.join()
+        self._clients.close()
+
+    def moved(self) -> None:
+        """Say that the tally may have moved; returns at once."""
+        self._moved.set()
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        last = False
+        while not last:
+            self._moved.wait(pause_s)
+            self._moved.clear()
+            last = self._stopping
+            try:
+                version = self._write_snapshot()
+                pause_s = self._set_off_broadcasts(version)
+            except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
+                # Nothing is lost: the next round reads and compares everything anew.
+                logger.warning("the results were not announced", error=type(error).__name__, detail=str(error))
+                pause_s = POLL_S
+
+    def _write_snapshot(self) -> int:
+        """Bring the snapshot up to date, and return its version."""
+        tally = self._clients.on_postgres(lambda connection: VoteTable(connection).tally())
+        version, at = self._written
+        now = time.monotonic()
+        if tally.version == version and now - at < CONFIRM_EVERY_S:
+            return version
+        there = self._snapshots.write(tally)
+        if there > tally.version:
+            # Clients have seen versions that this database does not know: it was restored from a backup.
+            self._clients.on_postgres(lambda connection: VoteTable(connection).outgrow(there))
+            self._moved.set()
+        self._written = (tally.version, now)
+        return tally.version
+
+    def _set_off_broadcasts(self, version: int) -> float:
+        """Invoke ws_broadcast for the shards that lag behind *version*; return how long to pause without news."""
+        counts, delivered = self._subscribers.state()
+        todo = plan(
+            counts,
+            least_interval_ms=self._settings.broadcast_interval_ms,
+            messages_per_s=self._settings.broadcast_messages_per_s,
+        )
+        self._measure(sum(counts))
+        now = time.monotonic()
+        lagging = {shard: sent for shard in todo.shards if (sent := min(delivered.get(b, 0) for b in shard)) < version}
+        if not lagging:
+            return POLL_S
+        if now < self._next_broadcast:  # it will carry this change, and those that come until then
+            return self._next_broadcast - now
+        for shard, sent in lagging.items():
+            promised, at = self._set_off.get(shard, (0, 0.0))
+            if promised > sent and now - at < PATIENCE_S:
+                continue  # under way; what it does not carry goes with the next
+            self._clients.lambda_().invoke(
+                FunctionName=self._settings.broadcast_function,
+                InvocationType="Event",
+                Payload=json.dumps({"buckets": shard}).encode(),
+            )
+            self._set_off[shard] = (version, now)
+        self._next_broadcast = now + todo.interval_s
+        return todo.interval_s
+
+    def _measure(self, subscribers: int) -> None:
+        if time.monotonic() - self._measured_at > MEASURE_EVERY_S:
+            self._measured_at = time.monotonic()
+            with single_metric(name="Subscribers", unit=MetricUnit.Count, value=subscribers):
+                pass  # printed on leaving; the metrics of the drain belong to the other thread

@@ -1,0 +1,175 @@
+"""Connections to the stores and to AWS: built on first use, kept per execution environment, always with timeouts."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from voting.settings import Settings
+
+if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 ms or more
+    import psycopg
+    from mypy_boto3_lambda import LambdaClient
+
+T = TypeVar("T")
+
+REDIS_TIMEOUT_S = 0.9  # two attempts and an answer fit into the 2 s that a voter waits at most
+POSTGRES_CONNECT_TIMEOUT_S = 2  # the least that libpq takes
+POSTGRES_REST_S = 1.0  # after a failed connect, so that a viewer does not wait for each of many
+STATEMENT_TIMEOUT_MS = 15_000
+LOCK_TIMEOUT_MS = 5_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000  # a killed worker behind a proxy must not keep the fence's row
+
+
+class Clients:
+    """What a function talks to. A broken connection is forgotten and rebuilt, never repaired in place."""
+
+    def __init__(self, settings: Settings, *, redis_retries: int = 1, statement_timeout_ms: int = 0) -> None:
+        """Hand out clients for *settings*.
+
+        *redis_retries* is for commands that may safely run twice; zero where a lost reply must be known as such.
+        """
+        self.settings = settings
+        self._redis_retries = redis_retries
+        self._statement_timeout_ms = statement_timeout_ms or STATEMENT_TIMEOUT_MS
+        self._redis: Redis | None = None
+        self._postgres: psycopg.Connection | None = None
+        self._postgres_rests_until = 0.0
+        self._database_user: dict[str, str] | None = None
+        self._lambda: LambdaClient | None = None
+
+    def redis(self) -> Redis:
+        """The client of the cache; it connects on its first command."""
+        if self._redis is None:
+            self._redis = Redis.from_url(
+                self.settings.redis_url,
+                socket_timeout=REDIS_TIMEOUT_S,
+                socket_connect_timeout=REDIS_TIMEOUT_S,
+                retry=Retry(NoBackoff(), self._redis_retries),
+                # RESP2 without a name or notifications: nothing is sent at connect but AUTH, as Redis 6.2 knows it.
+                protocol=2,
+                driver_info=None,
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            )
+        return self._redis
+
+    def postgres(self) -> "psycopg.Connection":
+        """The kept connection to the database, in autocommit mode.
+
+        Raises:
+            psycopg.OperationalError: the database did not answer; for a second after that it is not asked again.
+        """
+        import psycopg  # noqa: PLC0415 - vote never needs it, and the results only without a snapshot
+
+        if self._postgres is not None and not self._postgres.closed:
+            return self._postgres
+        if time.monotonic() < self._postgres_rests_until:
+            raise psycopg.OperationalError("the database did not answer a moment ago")
+        try:
+            self._postgres = self._connect()
+        except psycopg.OperationalError:
+            self._postgres_rests_until = time.monotonic() + POSTGRES_REST_S
+            raise
+        return self._postgres
+
+    def on_postgres(self, work: "Callable[[psycopg.Connection], T]") -> T:
+        """Do *work*, which must bear being done twice, and once more where the kept connection had died.
+
+        Raises:
+            psycopg.OperationalError: also the new connection failed.
+        """
+        import psycopg  # noqa: PLC0415
+
+        kept = self._postgres is not None
+        try:
+            return work(self.postgres())
+        except psycopg.OperationalError:
+            self.forget_postgres()
+            if not kept:
+                raise
+        try:
+            return work(self.postgres())
+        except psycopg.OperationalError:
+            self.forget_postgres()
+            raise
+
+    def forget_postgres(self) -> None:
+        """Close the kept connection, so that the next use makes a new one."""
+        if self._postgres is not None:
+            self._postgres.close()
+            self._postgres = None
+
+    def lambda_(self) -> "LambdaClient":
+        """The client that invokes functions."""
+        if self._lambda is None:
+            import boto3  # noqa: PLC0415 - only the worker invokes functions
+            from botocore.config import Config  # noqa: PLC0415
+
+            self._lambda = boto3.client(
+                "lambda", config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2})
+            )
+        return self._lambda
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.forget_postgres()
+        if self._redis is not None:
+            self._redis.close()
+            self._redis = None
+
+    def _connect(self) -> "psycopg.Connection":
+        import psycopg  # noqa: PLC0415
+
+        try:
+            return self._open()
+        except psycopg.OperationalError:
+            if self._database_user is None:
+                raise
+            self._database_user = None  # the secret may have been rotated: fetch it again, once
+            return self._open()
+
+    def _open(self) -> "psycopg.Connection":
+        import psycopg  # noqa: PLC0415
+
+        options = {
+            "connect_timeout": POSTGRES_CONNECT_TIMEOUT_S,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5_000,
+            "application_name": "voting",
+        }
+        conninfo = psycopg.conninfo.make_conninfo(self.settings.database_url, **options, **self._credentials())
+        connection = psycopg.connect(conninfo, autocommit=True)
+        # SET and not the startup packet's options, which a connection pooler refuses.
+        connection.execute(
+            f"SET statement_timeout = {int(self._statement_timeout_ms)}; SET lock_timeout = {LOCK_TIMEOUT_MS}; "
+            f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}",
+            prepare=False,
+        )
+        return connection
+
+    def _credentials(self) -> dict[str, str]:
+        options: dict[str, str] = {}
+        if self.settings.database_sslrootcert:
+            options = {"sslmode": "verify-full", "sslrootcert": self.settings.database_sslrootcert}
+        if self.settings.database_secret_arn:
+            if self._database_user is None:
+                self._database_user = fetch_database_user(self.settings.database_secret_arn)
+            options |= self._database_user
+        return options
+
+
+def fetch_database_user(secret_arn: str) -> dict[str, str]:
+    """User and password from Secrets Manager, in the shape that RDS stores (keys `username` and `password`)."""
+    import json  # noqa: PLC0415
+
+    import boto3  # noqa: PLC0415
+
+    client = boto3.client("secretsmanager")
+    secret = json.loads(client.get_secret_value(SecretId=secret_arn)["SecretString"])
+    return {"user": secret["username"], "password": secret["password"]}

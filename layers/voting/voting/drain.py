@@ -1,0 +1,183 @@
+"""One run of the worker: votes from the Redis list into the Postgres table, until a newer run takes over."""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+
+import psycopg
+from redis.exceptions import RedisError
+
+from voting.clients import Clients
+from voting.fence import Superseded
+from voting.observability import MetricUnit, logger, metrics
+from voting.tally import VoteTable
+from voting.vote import InvalidVote, Vote, parse
+from voting.vote_queue import DeadLetter, NotAList, VoteQueue
+
+WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, or that another moved a vote for it
+STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
+LONGEST_BACKOFF_S = 1.0
+FLUSH_METRICS_EVERY_S = 10.0
+
+
+class RunFailed(Exception):
+    """The run ended on the clock without ever reaching both stores, or on what only an operator can mend."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """What a run has done."""
+
+    stored: int = 0  # messages that were votes
+    changed: int = 0  # rows inserted or changed
+    parked: int = 0
+    batches: int = 0
+    superseded: bool = False
+
+    def as_fields(self) -> dict[str, int | bool]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is to be acknowledged with the next claim."""
+
+    size: int = 0
+    dead: list[DeadLetter] = field(default_factory=list)
+
+
+class Drain:
+    """Claims, upserts and acknowledges batch after batch. Any fault means: drop the batch in memory, claim it again."""
+
+    def __init__(self, clients: Clients, remaining_s: Callable[[], float], changed: Callable[[], None]) -> None:
+        """Work until *remaining_s* is nearly used up; call *changed* after each commit that changed rows."""
+        self._clients = clients
+        self._settings = clients.settings
+        self._remaining_s = remaining_s
+        self._changed = changed
+        self._queue = VoteQueue(clients.redis())
+        self._most = self._settings.batch_votes
+        self._token: int | None = None
+        self._failures = 0
+        self._last_error: Exception | None = None
+        self._flushed_at = time.monotonic()
+        self.counted = Counted()
+
+    def run(self) -> Counted:
+        """Drain, wait for more, drain.
+
+        Raises:
+            RunFailed: from its last error, where the run ends in failure, so that the alarm on errors tells.
+        """
+        done = _Batch()
+        try:
+            while self._remaining_s() > STOP_BEFORE_END_S:
+                done = self._step(done)
+        except Superseded:
+            self.counted.superseded = True
+        if self._failures:
+            raise RunFailed("the run ended before its stores came back") from self._last_error
+        return self.counted
+
+    def _step(self, done: _Batch) -> _Batch:
+        """Acknowledge *done*, record the next batch, and return it, to be acknowledged in turn."""
+        try:
+            token = self._token or self._begin()
+            messages = self._queue.claim(
+                token,
+                most=self._most,
+                most_bytes=self._settings.batch_bytes,
+                acknowledge=done.size,
+                dead=done.dead,
+            )
+            if messages:
+                batch = self._record(messages, token)
+            else:
+                self._queue.wait(WAIT_S)
+                batch = _Batch()
+        except NotAList as error:
+            logger.error("the key `votes` is not a list; it is left alone until somebody has looked at it")
+            return self._stumble(error)
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+            logger.warning("the batch is tried again", error=type(error).__name__)
+            return _Batch()
+        except (psycopg.Error, RedisError) as error:
+            logger.warning("a store failed; the batch waits in Redis", error=type(error).__name__, detail=str(error))
+            return self._stumble(error)
+        self._failures = 0
+        return batch
+
+    def _begin(self) -> int:
+        """Take the fence, having seen to it that there is one."""
+        table = VoteTable(self._clients.postgres())
+        if table.install():
+            logger.info("installed the tally")
+            self._changed()
+        self._token = table.take_fence(self._queue.greatest_token())
+        logger.info("began a run", token=self._token)
+        return self._token
+
+    def _record(self, messages: list[bytes], token: int) -> _Batch:
+        votes, dead = sort_out(messages)
+        started = time.perf_counter()
+        try:
+            changed = VoteTable(self._clients.postgres()).record(votes, token) if votes else 0
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            return self._refused(messages, error)
+        self._most = self._settings.batch_votes
+        if changed:
+            self._changed()
+        self._measure(len(votes), changed, dead, (time.perf_counter() - started) * 1000)
+        return _Batch(len(messages), dead)
+
+    def _refused(self, messages: list[bytes], error: psycopg.Error) -> _Batch:
+        """The database refuses a vote that we hold valid: halve the batch until that vote is alone, and park it."""
+        if len(messages) > 1:
+            self._most = len(messages) // 2
+            return _Batch()
+        logger.error("the database refuses a vote", error=type(error).__name__)
+        self._most = self._settings.batch_votes
+        dead = [DeadLetter("refused_by_database", messages[0])]
+        self._measure(0, 0, dead, 0.0)
+        return _Batch(1, dead)
+
+    def _stumble(self, error: Exception) -> _Batch:
+        """Forget the connections and what was in memory, and come back after a while (full jitter)."""
+        self._last_error = error
+        self._failures += 1
+        self._clients.forget_postgres()
+        self._clients.redis().connection_pool.disconnect()
+        if isinstance(error, psycopg.errors.UndefinedTable):
+            self._token = None  # begin anew, with an installation
+        time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
+        return _Batch()
+
+    def _measure(self, stored: int, changed: int, dead: list[DeadLetter], batch_ms: float) -> None:
+        counted = self.counted
+        counted.stored += stored
+        counted.changed += changed
+        counted.parked += len(dead)
+        counted.batches += 1
+        for reason in sorted({letter.reason for letter in dead}):
+            count = sum(letter.reason == reason for letter in dead)
+            logger.warning("parked what is no vote", reason=reason, count=count)
+        metrics.add_metric("VotesStored", MetricUnit.Count, stored)
+        metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
+        metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))
+        metrics.add_metric("BatchTime", MetricUnit.Milliseconds, batch_ms)
+        if time.monotonic() - self._flushed_at > FLUSH_METRICS_EVERY_S:
+            self._flushed_at = time.monotonic()
+            metrics.add_metric("QueueLength", MetricUnit.Count, self._queue.length())
+            metrics.flush_metrics()
+
+
+def sort_out(messages: Iterable[bytes]) -> tuple[list[Vote], list[DeadLetter]]:
+    """Part votes from what is none, each in the order given."""
+    votes, dead = [], []
+    for message in messages:
+        try:
+            votes.append(parse(message))
+        except InvalidVote as error:
+            dead.append(DeadLetter(error.reason, message))
+    return votes, dead

@@ -1,0 +1,113 @@
+-- The table of the contract, the tally that triggers keep beside it, and the fence of the worker's runs.
+-- Run in one transaction, by the first run that finds anything of it missing; everything here may run again.
+
+-- Two first runs at once: the second waits, then finds everything there.
+SELECT pg_advisory_xact_lock(hashtext('voting schema'));
+
+-- SECURITY DEFINER functions below keep the search path that is in force now: the schema of the table, nothing else.
+SELECT set_config(
+    'search_path',
+    coalesce(
+        (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE pg_class.oid = to_regclass('votes')),
+        quote_ident(current_schema())
+    ) || ', pg_temp',
+    true
+);
+
+-- An existing table is never altered; its indexes are an operator's step, since building them may take minutes.
+DO $$
+BEGIN
+    IF to_regclass('votes') IS NULL THEN
+        CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL);
+        CREATE UNIQUE INDEX idx_votes_id ON votes (id);
+        CREATE INDEX idx_votes_vote ON votes (vote);
+    END IF;
+END
+$$;
+
+-- Votes by choice, as committed.
+CREATE TABLE IF NOT EXISTS vote_tally (
+    vote VARCHAR(255) PRIMARY KEY,
+    votes BIGINT NOT NULL
+);
+
+-- One row: the version of the tally, and the lock that serializes its writers.
+CREATE TABLE IF NOT EXISTS vote_tally_version (
+    one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
+    version BIGINT NOT NULL
+);
+INSERT INTO vote_tally_version (version) VALUES (0) ON CONFLICT DO NOTHING;
+
+-- One row: the token of the worker's newest run.
+CREATE TABLE IF NOT EXISTS vote_worker_fence (
+    one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
+    token BIGINT NOT NULL
+);
+INSERT INTO vote_worker_fence (token) VALUES (0) ON CONFLICT DO NOTHING;
+
+-- Versions only grow, also over a restored database: the clock is ahead of whatever was shown before the restore.
+CREATE OR REPLACE FUNCTION vote_tally_moved() RETURNS void LANGUAGE sql AS $$
+    UPDATE vote_tally_version
+    SET version = greatest(version + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+$$;
+
+-- Before any row is locked, writers of the table queue up here. Taken after the rows, this lock would deadlock.
+CREATE OR REPLACE FUNCTION vote_tally_lock() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM 1 FROM vote_tally_version FOR UPDATE;
+    RETURN NULL;
+END
+$$;
+
+-- Apply what a statement changed. SECURITY DEFINER, since the old worker's role may write `votes` and nothing else.
+CREATE OR REPLACE FUNCTION vote_tally_apply() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO vote_tally AS tally
+        SELECT vote, count(*) FROM new_votes GROUP BY vote
+        ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO vote_tally AS tally
+        SELECT vote, -count(*) FROM old_votes GROUP BY vote
+        ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;
+    ELSIF TG_OP = 'UPDATE' THEN
+        INSERT INTO vote_tally AS tally
+        SELECT vote, sum(change)
+        FROM (
+            SELECT vote, 1 AS change FROM new_votes
+            UNION ALL
+            SELECT vote, -1 FROM old_votes
+        ) AS changes
+        GROUP BY vote
+        HAVING sum(change) <> 0
+        ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;
+    ELSE
+        DELETE FROM vote_tally;
+    END IF;
+    IF FOUND THEN
+        PERFORM vote_tally_moved();
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- From here to the commit nobody writes, so that the first count and the triggers see the same table.
+LOCK TABLE votes IN SHARE ROW EXCLUSIVE MODE;
+
+CREATE OR REPLACE TRIGGER vote_tally_before BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON votes
+    FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_lock();
+CREATE OR REPLACE TRIGGER vote_tally_insert AFTER INSERT ON votes
+    REFERENCING NEW TABLE AS new_votes FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_apply();
+CREATE OR REPLACE TRIGGER vote_tally_update AFTER UPDATE ON votes
+    REFERENCING OLD TABLE AS old_votes NEW TABLE AS new_votes FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_apply();
+CREATE OR REPLACE TRIGGER vote_tally_delete AFTER DELETE ON votes
+    REFERENCING OLD TABLE AS old_votes FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_apply();
+CREATE OR REPLACE TRIGGER vote_tally_truncate AFTER TRUNCATE ON votes
+    FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_apply();
+
+DELETE FROM vote_tally;
+INSERT INTO vote_tally SELECT vote, count(*) FROM votes GROUP BY vote;
+SELECT vote_tally_moved();

@@ -1,0 +1,83 @@
+"""What a subscriber may send over its WebSocket, and what it is answered."""
+
+import json
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from redis.exceptions import RedisError
+
+from voting.clients import Clients
+from voting.connections import Subscribers
+from voting.live_results import ResultsUnavailable, read_results
+from voting.observability import logger
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+class Refused(Exception):
+    """The frame asks for nothing that we do. `code` is stable, the message says what to send."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[str]) -> bool:
+    """Whether a page of *origin* may subscribe; a program sends no Origin and may."""
+    if origin is None:
+        return True
+    origin = origin.lower()
+    return origin in allowed_origins or origin == http_url or _same_loopback(origin, http_url)
+
+
+def _same_loopback(origin: str, http_url: str) -> bool:
+    """A page that a developer opened as localhost where the server says 127.0.0.1 is the same page."""
+    ours, theirs = urlsplit(http_url), urlsplit(origin)
+    same_port = ours.netloc.rpartition(":")[2] == theirs.netloc.rpartition(":")[2]
+    hosts = {ours.netloc.rpartition(":")[0], theirs.netloc.rpartition(":")[0]}
+    return hosts <= LOOPBACK and same_port and ours.scheme == theirs.scheme
+
+
+def answer(body: str, connection_id: str, clients: Clients) -> bytes:
+    """Do what the frame *body* asks for, and return the frame to answer with."""
+    try:
+        return ACTIONS[_action(body)](connection_id, clients)
+    except Refused as error:
+        return _error(error.code, str(error))
+    except RedisError as error:
+        logger.warning("the registry is away", error=type(error).__name__)
+        return _error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")
+
+
+def _action(body: str) -> str:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused("invalid_json", 'Send a JSON object such as {"action": "subscribe"}.') from error
+    if not isinstance(message, dict) or not isinstance(message.get("action"), str):
+        raise Refused("missing_action", 'Send a JSON object with a string "action", such as {"action": "subscribe"}.')
+    action: str = message["action"]
+    if action not in ACTIONS:
+        raise Refused("unknown_action", f"The actions are {' and '.join(ACTIONS)}.")
+    return action
+
+
+def _subscribe(connection_id: str, clients: Clients) -> bytes:
+    # Registered before the results are read: a change in between is broadcast to it, and none is missed.
+    Subscribers(clients.redis()).add(connection_id)
+    try:
+        return read_results(clients, clients.settings.labels).frame()
+    except ResultsUnavailable:
+        return _error("unavailable", "There are no results to show now. You are subscribed and will get the next ones.")
+
+
+def _ping(connection_id: str, clients: Clients) -> bytes:
+    Subscribers(clients.redis()).add(connection_id)  # also heals a registry that has lost it
+    return b'{"type":"pong"}'
+
+
+def _error(code: str, message: str) -> bytes:
+    return json.dumps({"type": "error", "code": code, "message": message}).encode()
+
+
+ACTIONS: dict[str, Callable[[str, Clients], bytes]] = {"subscribe": _subscribe, "ping": _ping}

@@ -1,0 +1,113 @@
+"""The Postgres table of votes, the tally that its triggers keep, and the fence of the worker's runs.
+
+schema.sql beside this file creates them.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import LiteralString
+
+import psycopg
+
+from voting.fence import Superseded
+from voting.results import Tally
+from voting.vote import Vote
+
+# Everything that schema.sql makes, last things last: its transaction commits all or nothing.
+INSTALLED = """
+SELECT to_regclass('vote_tally') IS NOT NULL
+   AND to_regclass('vote_tally_version') IS NOT NULL
+   AND to_regclass('vote_worker_fence') IS NOT NULL
+   AND (SELECT count(*) = 5 FROM pg_trigger WHERE tgrelid = to_regclass('votes') AND NOT tgisinternal
+        AND tgname IN ('vote_tally_before', 'vote_tally_insert', 'vote_tally_update', 'vote_tally_delete',
+                       'vote_tally_truncate'))
+"""
+
+# At least as great as what Redis has seen, should this database come from an older backup.
+TAKE_FENCE = "UPDATE vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
+HOLD_FENCE = "SELECT token FROM vote_worker_fence FOR UPDATE"
+
+# Sorted ids: two writers that lock the same rows in different orders deadlock. A row that would not change is not
+# written again.
+UPSERT = """
+INSERT INTO votes (id, vote)
+SELECT * FROM unnest(%b::text[], %b::text[])
+ON CONFLICT (id) DO UPDATE SET vote = EXCLUDED.vote WHERE votes.vote IS DISTINCT FROM EXCLUDED.vote
+"""
+
+# One statement, hence one snapshot: the counts are those of the version.
+READ = """
+SELECT version, coalesce(jsonb_object_agg(vote, votes) FILTER (WHERE vote IS NOT NULL), '{}')
+FROM vote_tally_version LEFT JOIN vote_tally ON votes <> 0
+GROUP BY version
+"""
+
+OUTGROW = """
+UPDATE vote_tally_version
+SET version = greatest(version, %s + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+"""
+
+
+class VoteTable:
+    """One row a voter, the last choice; and how many chose what, whoever wrote the rows."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        """Use *connection*, which must be in autocommit mode."""
+        self._connection = connection
+
+    def install(self) -> bool:
+        """Create what is missing, and return whether anything was. Writers wait while an existing table is counted."""
+        if self._installed():
+            return False
+        try:
+            self._create()
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            self._create()  # the old worker created the table at the same moment: now it is there
+        return True
+
+    def take_fence(self, at_least: int = 0) -> int:
+        """Begin a run: return a token that is greater than that of every run before, and than *at_least*."""
+        return self._number(TAKE_FENCE, at_least)
+
+    def record(self, votes: Sequence[Vote], token: int) -> int:
+        """Store the last choice of each voter of *votes*, which come oldest first; return how many rows changed.
+
+        All or nothing; done again it changes nothing.
+
+        Raises:
+            Superseded: a newer run has taken the fence; nothing was changed.
+            psycopg.OperationalError: the database is away or gave up on a lock; nothing is known to be stored.
+            psycopg.DataError, psycopg.IntegrityError: the database refuses one of the votes; nothing was changed.
+        """
+        last = {vote.voter_id: vote.choice for vote in votes}
+        ids = sorted(last)
+        with self._connection.transaction():
+            if self._number(HOLD_FENCE) != token:
+                raise Superseded
+            return self._connection.execute(UPSERT, (ids, [last[id_] for id_ in ids])).rowcount
+
+    def tally(self) -> Tally:
+        """How many rows hold which choice. Raises psycopg.Error where there is none, or no answer."""
+        row = self._connection.execute(READ).fetchone()
+        if row is None:
+            raise psycopg.errors.NoDataFound("vote_tally_version is empty: the worker has not installed it")
+        return Tally(version=row[0], counts=row[1])
+
+    def outgrow(self, version: int) -> None:
+        """Make the version greater than *version*, which clients have seen of a database that this one replaced."""
+        self._connection.execute(OUTGROW, (version,))
+
+    def _installed(self) -> bool:
+        row = self._connection.execute(INSTALLED).fetchone()
+        return row is not None and bool(row[0])
+
+    def _create(self) -> None:
+        script = files("voting").joinpath("schema.sql").read_text()
+        with self._connection.transaction():
+            self._connection.execute(script)
+
+    def _number(self, query: LiteralString, *parameters: int) -> int:
+        row = self._connection.execute(query, parameters).fetchone()
+        if row is None:
+            raise psycopg.errors.NoDataFound("vote_worker_fence is empty: drop it, and the worker makes it anew")
+        return int(row[0])
