@@ -1,0 +1,159 @@
+"""The state directory: what a run leaves for the next one, and what says that it is running."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+_MARKER = ".local-run"
+_MARKER_TEXT = "Made by `python -m local`, which may delete this folder (--reset).\n"
+
+
+class StateError(Exception):
+    """The directory cannot be used; the message tells why."""
+
+
+class AlreadyRunning(StateError):
+    """Another run holds the directory."""
+
+
+class StateDir:
+    """One folder with a marker, a lock, `run.json` while a run is up, secrets and ports, and the stores' data."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock: IO[str] | None = None
+
+    @property
+    def run_file(self) -> Path:
+        return self.path / "run.json"
+
+    def is_ours(self) -> bool:
+        return (self.path / _MARKER).is_file()
+
+    def open(self) -> None:
+        """Create the folder if need be, and take its lock for the life of this process.
+
+        Raises:
+            AlreadyRunning: another run has it; the message has its pid and addresses.
+            StateError: it is no folder, holds what is not ours, or cannot be written.
+        """
+        try:
+            self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
+            if not self.is_ours():
+                if any(self.path.iterdir()):
+                    raise StateError(f"{self.path} holds other files; name a folder of its own with --state-dir")
+                (self.path / _MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
+            lock = self._open_lock()
+        except OSError as error:
+            raise StateError(f"the state directory {self.path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise AlreadyRunning(self._describe_run()) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+        self.run_file.unlink(missing_ok=True)  # of a run that was killed
+
+    def close(self) -> None:
+        """Remove `run.json` and let go of the lock."""
+        if self._lock is not None:
+            self.run_file.unlink(missing_ok=True)
+            self._lock.truncate(0)
+            self._lock.close()
+            self._lock = None
+
+    def holder(self) -> int | None:
+        """Return the pid of the run that holds the folder."""
+        try:
+            lock = (self.path / "lock").open("r+", encoding="ascii")
+        except FileNotFoundError:
+            return None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read() or 0)
+        return None
+
+    def wait_released(self, timeout_s: float) -> bool:
+        """Wait until no run holds the folder."""
+        deadline = time.monotonic() + timeout_s
+        while self.holder() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def forget(self) -> None:
+        """Delete the folder.
+
+        Raises:
+            StateError: it is not ours.
+        """
+        if not self.path.exists():
+            return
+        if not self.is_ours():
+            raise StateError(f"{self.path} was not made by `python -m local`; it is left alone")
+        shutil.rmtree(self.path)
+
+    # ------------------------------------------------------------ what is kept
+
+    def announce(self, run: Mapping[str, Any]) -> None:
+        """Write `run.json`: everything answers."""
+        self._write("run.json", run)
+
+    def run(self) -> dict[str, Any]:
+        """Return what `run.json` says; empty where nothing is up."""
+        return self._read("run.json")
+
+    def secret(self, name: str, length: int = 32) -> str:
+        """Return the secret of this name, made up at its first use."""
+        known = self._read("secrets.json")
+        if len(known.get(name, "")) < length:
+            known[name] = secrets.token_hex((length + 1) // 2)
+            self._write("secrets.json", known)
+        return str(known[name])
+
+    def port(self, name: str) -> int | None:
+        """Return the port that this name had in the last run."""
+        port = self._read("ports.json").get(name)
+        return None if port is None else int(port)
+
+    def keep_port(self, name: str, port: int) -> None:
+        self._write("ports.json", self._read("ports.json") | {name: port})
+
+    def _open_lock(self) -> IO[str]:
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.fdopen(descriptor, "r+", encoding="ascii")
+
+    def _describe_run(self) -> str:
+        run = self.run()
+        urls = "".join(f"\n  {name:10} {run[name]}" for name in ("http", "websocket", "lambda") if name in run)
+        return f"one runs already on {self.path} (pid {self.holder() or 'unknown'}){urls or ', still starting'}"
+
+    def _read(self, name: str) -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError):
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                return content
+        return {}
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace the file as a whole, readable by its owner only: a reader never sees half of it."""
+        new = self.path / f".{name}.new"
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        new.replace(self.path / name)
