@@ -1,0 +1,93 @@
+"""The function vote: serves the voting page and queues votes. It also answers what no other function serves."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.event_handler.api_gateway import Response
+
+from voting import answer
+from voting.ballot import Ballot, read_ballot
+from voting.clients import Clients
+from voting.observability import MetricUnit, logger, metrics
+from voting.origin import require_own_site
+from voting.page import Page
+from voting.refusal import Refusal
+from voting.settings import Settings
+from voting.vote import Vote
+from voting.vote_queue import QueueUnavailable, VoteQueue
+from voting.voter import Register, Voter
+from voting.voting_page import render_voting
+from voting.web import Web
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+web = Web()
+web.explain(
+    QueueUnavailable,
+    Refusal(503, "not_recorded", "Your vote was not recorded. Try again in a moment.", answer.SOON),
+)
+
+
+@cache
+def settings() -> Settings:
+    return Settings.from_env()
+
+
+@cache
+def clients() -> Clients:
+    return Clients(settings(), redis_retries=0)  # the queue retries by itself, within its deadline
+
+
+@cache
+def queue() -> VoteQueue:
+    return VoteQueue(clients().redis())
+
+
+@cache
+def register() -> Register:
+    return Register(settings().cookie_keys, settings().labels, accept_legacy=settings().accept_legacy_ids)
+
+
+@cache
+def voting_page() -> Page:
+    return Page(Path(__file__).parent, "vote")
+
+
+@web.routes.get("/")
+def show() -> Response[str]:
+    voter = register().recognize(web.request)
+    html = render_voting(voting_page(), settings().labels, voter.choice, register().token())
+    shown = answer.html(voting_page(), html)
+    return shown if voter.is_settled else _remembering(shown, voter)
+
+
+@web.routes.post("/")
+def cast_by_form() -> Response[str]:
+    voter, ballot = _cast()
+    return _remembering(answer.empty(303, {"Location": "/"}), voter, ballot.choice)
+
+
+@web.routes.post("/api/votes")
+def cast_by_json() -> Response[str]:
+    voter, ballot = _cast()
+    return _remembering(answer.document(202, {"vote": ballot.choice, "status": "queued"}), voter, ballot.choice)
+
+
+def _cast() -> tuple[Voter, Ballot]:
+    require_own_site(web.request, settings().allowed_origins)
+    ballot = read_ballot(web.request, settings().labels, settings().max_body_bytes)
+    voter = register().admit(web.request, ballot.token)
+    queue().push(Vote(ballot.choice, voter.id))
+    metrics.add_metric("VotesQueued", MetricUnit.Count, 1)
+    return voter, ballot
+
+
+def _remembering(response: Response[str], voter: Voter, choice: str | None = None) -> Response[str]:
+    return answer.with_cookies(response, web.request, register().cookies(voter, choice))
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    return web.answer(event, context)

@@ -1,0 +1,82 @@
+"use strict";
+// Sends the form in the background. Without this script the same form does the same by a full page load.
+const PATIENCE_MS = 8000;
+const form = document.querySelector("form");
+const cards = [...form.querySelectorAll("button[name=vote]")];
+const status = document.getElementById("status");
+const retry = document.getElementById("retry");
+const label = (choice) => form.querySelector(`.${choice} .label`).textContent;
+
+let received = form.dataset.choice || null; // what the server has told us it took
+let wanted = null; // what was clicked last and is not settled yet
+let failed = null; // what can be tried again
+let sending = false;
+
+function show() {
+  for (const card of cards) {
+    const isPending = card.value === wanted;
+    card.setAttribute("aria-pressed", String(card.value === received));
+    card.setAttribute("aria-busy", String(isPending));
+    const word = isPending ? "Sending…" : card.value === received ? "Your choice" : received ? "Change to this" : "Vote";
+    card.querySelector(".word").textContent = word;
+  }
+  retry.hidden = failed === null;
+}
+
+function say(state, text) {
+  status.dataset.state = state;
+  status.textContent = text;
+}
+
+// What went wrong, or null once the server has the vote.
+async function cast(choice) {
+  try {
+    const response = await fetch("/api/votes", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: JSON.stringify({ vote: choice, token: form.elements.token.value }),
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
+    if (response.ok) return null;
+    const mayWork = response.status >= 500 || response.status === 429;
+    const answer = await response.json().catch(() => ({})); // the gateway's own errors have another form
+    return { mayWork, text: answer.error?.message ?? "Your vote was not recorded. Try again in a moment." };
+  } catch {
+    // The request may have arrived and only its answer be lost.
+    return { mayWork: true, text: "No answer, so we cannot say that your vote was received. Trying again is safe." };
+  }
+}
+
+// One request at a time: an older choice can never overtake a newer one on its way.
+async function send() {
+  if (sending) return;
+  sending = true;
+  while (wanted !== null) {
+    const choice = wanted;
+    say("pending", "Sending your vote…");
+    const failure = await cast(choice);
+    if (failure === null) received = choice;
+    if (wanted !== choice) continue;
+    wanted = null;
+    failed = failure?.mayWork ? choice : null;
+    if (failure === null) say("received", `Your vote for ${label(choice)} was received.`);
+    else say("failed", failure.text);
+    show();
+  }
+  sending = false;
+}
+
+function choose(choice) {
+  wanted = choice;
+  failed = null;
+  show();
+  send();
+}
+
+form.addEventListener("submit", (event) => {
+  if (!event.submitter) return; // an old browser: its full page load works as well
+  event.preventDefault();
+  choose(event.submitter.value);
+});
+retry.addEventListener("click", () => failed && choose(failed));
+addEventListener("online", () => failed && choose(failed));

@@ -1,0 +1,59 @@
+"""HTML pages that arrive in one request: their style and script are inlined, and nothing else may run in them."""
+
+import base64
+import hashlib
+from functools import cache
+from html import escape
+from pathlib import Path
+from string import Template
+
+SHARED = Path(__file__).parent / "pages"  # the look that all pages have in common
+
+
+class Page:
+    """A page made of the files *name*.html, .css and .js of one folder, read once.
+
+    Style and script are optional; the shared style comes before the page's own.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._template = Template((folder / f"{name}.html").read_text())
+        self._style = (SHARED / "shared.css").read_text() + _text(folder / f"{name}.css")
+        self._script = _text(folder / f"{name}.js")
+
+    def render(self, **values: object) -> str:
+        """Fill in *values*, every one escaped: they are text and attribute values, never markup."""
+        escaped = {name: escape(str(value), quote=True) for name, value in values.items()}
+        return self._template.substitute(escaped, style=self._style, script=self._script)
+
+    def policy(self, *connect: str) -> str:
+        """The Content-Security-Policy: this style, this script, requests to ourselves and to *connect*.
+
+        A hash allows the exact text of one element. See CSP Level 3, section 8.4.
+        """
+        return "; ".join(
+            (
+                "default-src 'none'",
+                f"style-src {_source(self._style)}",
+                f"script-src {_source(self._script)}" if self._script else "script-src 'none'",
+                "img-src data:",
+                " ".join(("connect-src 'self'", *connect)),
+                "form-action 'self'",
+                "base-uri 'none'",
+                "frame-ancestors 'none'",
+            )
+        )
+
+
+@cache
+def error_page() -> Page:
+    """What a person sees in place of the page that was asked for."""
+    return Page(SHARED, "error")
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _source(inline: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"

@@ -1,0 +1,97 @@
+"""An HTTP request as the functions see it: API Gateway's payload format 2.0, read once and at one place."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+class BadBase64(Exception):
+    """The gateway says that the body is base64, and it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What came in. Header names are lower case; a path never has a double or a trailing slash."""
+
+    method: str
+    path: str
+    raw_path: str
+    headers: Mapping[str, str]
+    cookies: tuple[tuple[str, str], ...]  # name and value, in order, repeated names included
+    raw_body: str
+    is_base64: bool
+    request_id: str
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> "Request":
+        """Read an event of payload format 2.0, as HTTP API and `sam local` send it."""
+        http = event["requestContext"]["http"]
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        raw_path = event.get("rawPath") or "/"
+        return cls(
+            method=http["method"].upper(),
+            path=canonical(raw_path),
+            raw_path=raw_path,
+            headers=headers,
+            # AWS moves the cookies out of the headers; what imitates it may leave them there.
+            cookies=_cookies("; ".join(event.get("cookies") or ()) or headers.get("cookie", "")),
+            raw_body=event.get("body") or "",
+            is_base64=bool(event.get("isBase64Encoded")),
+            request_id=event["requestContext"]["requestId"],
+        )
+
+    @property
+    def body(self) -> bytes:
+        """The bytes that the client sent.
+
+        Raises:
+            BadBase64: they cannot be told.
+        """
+        if not self.is_base64:
+            return self.raw_body.encode("utf-8", "surrogatepass")
+        try:
+            return base64.b64decode(self.raw_body, validate=True)
+        except (binascii.Error, ValueError) as error:  # ValueError: characters beyond ASCII
+            raise BadBase64 from error
+
+    @property
+    def is_https(self) -> bool:
+        """Always on AWS; over plain HTTP a Secure cookie would be dropped and HSTS would lock the browser out."""
+        return self.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower() == "https"
+
+    @property
+    def origin(self) -> str:
+        """The origin that this request was sent to, such as `https://vote.example.org`."""
+        scheme = "https" if self.is_https else "http"
+        return normal_origin(f"{scheme}://{self.headers.get('host', '')}")
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether a person reads the answer: browsers put text/html first when they navigate, and no program does."""
+        is_api = self.path == "/health" or self.path.startswith("/api/")
+        return not is_api and self.headers.get("accept", "").lstrip().lower().startswith("text/html")
+
+    def cookie_values(self, name: str) -> list[str]:
+        """Every value of the cookie *name*: a shared domain or another path can add its own."""
+        return [value for cookie, value in self.cookies if cookie == name]
+
+
+def canonical(path: str) -> str:
+    """The path with single slashes and none at its end, so that `//api/votes/` is `/api/votes`."""
+    return "/" + "/".join(part for part in path.split("/") if part)
+
+
+def normal_origin(origin: str) -> str:
+    """Lower case, without the scheme's own port: two spellings of one origin become equal."""
+    origin = origin.strip().lower()
+    scheme = origin.partition("://")[0]
+    return origin.removesuffix(f":{DEFAULT_PORTS[scheme]}") if scheme in DEFAULT_PORTS else origin
+
+
+def _cookies(header: str) -> tuple[tuple[str, str], ...]:
+    pairs = (part.partition("=") for part in header.split(";") if "=" in part)
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
