@@ -1,0 +1,153 @@
+"""The HTTP API of API Gateway, for one stage `$default` with Lambda proxy integrations."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from local.http_event import Caller, MalformedAnswer, Response, event_of, request_id, response_of
+from local.integration import Integration, IntegrationTimeout
+from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
+from local.quotas import SERVER_OPTIONS, HttpQuotas
+from local.template import HttpRoute
+
+logger = logging.getLogger("local.http")
+
+DEFAULT_ROUTE = "$default"
+
+
+class Refused(Exception):
+    """The gateway answers itself, and no function is asked."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class HttpApi:
+    """Turns requests into events of payload format 2.0, and functions' answers into responses."""
+
+    def __init__(
+        self,
+        api_id: str,
+        routes: Iterable[HttpRoute],
+        functions: Functions,
+        quotas: HttpQuotas | None = None,
+    ) -> None:
+        self._api_id = api_id
+        self._quotas = quotas or HttpQuotas()
+        self._integration = Integration(functions, self._quotas.integration_timeout_s)
+        self._routes: dict[tuple[str, str], str] = {}
+        self._default: str | None = None
+        for route in routes:
+            if route.path == DEFAULT_ROUTE:
+                self._default = route.function
+            else:
+                self._routes[route.method.upper(), route.path] = route.function
+
+    def application(self) -> web.Application:
+        """Return what serves this API; its 4xx and 5xx are logged, access is not."""
+        application = web.Application(
+            client_max_size=self._quotas.body_bytes,
+            handler_args=SERVER_OPTIONS,
+        )
+        application.router.add_route("*", "/{path:.*}", self._serve)
+        application.on_response_prepare.append(_drop_server)
+        return application
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        started_s = time.monotonic()
+        gateway_request_id = request_id()
+        try:
+            response = await self._answer(request, gateway_request_id)
+        except Refused as refused:
+            body = json.dumps({"message": refused.message}, separators=(",", ":")).encode()
+            response = Response(refused.status, [("content-type", "application/json")], body)
+        if response.status >= 400:
+            level = logging.WARNING if response.status >= 500 else logging.INFO
+            path = request.raw_path.partition("?")[0]
+            elapsed_ms = (time.monotonic() - started_s) * 1000
+            logger.log(level, "%s %s %d %.0f ms", request.method, path, response.status, elapsed_ms)
+        answer = web.Response(status=response.status, body=response.body or None)
+        headers = answer.headers
+        for name, value in response.headers:
+            headers.add(name, value)
+        headers["apigw-requestid"] = gateway_request_id
+        return answer
+
+    async def _answer(self, request: web.Request, gateway_request_id: str) -> Response:
+        if _header_bytes(request) > self._quotas.header_bytes:
+            raise Refused(431, "Request Header Fields Too Large")
+        # As AWS does it: the path is decoded, and what then looks like a query is cut off.
+        path = unquote(request.raw_path.partition("?")[0]).partition("?")[0]
+        route_key, function = self._route(request.method, path)
+        body = await _read(request)
+        caller = Caller(
+            method=request.method,
+            target=request.raw_path,
+            protocol=f"HTTP/{request.version.major}.{request.version.minor}",
+            headers=request.raw_headers,
+            body=body,
+            source_ip=request.remote or "",
+            port=_port(request),
+        )
+        event = event_of(caller, path, route_key, self._api_id, gateway_request_id)
+        return await self._ask(function, event)
+
+    def _route(self, method: str, path: str) -> tuple[str, str]:
+        if function := self._routes.get((method, path)):
+            return f"{method} {path}", function
+        if function := self._routes.get(("ANY", path)):
+            return f"ANY {path}", function
+        if self._default:
+            return DEFAULT_ROUTE, self._default
+        raise Refused(404, "Not Found")
+
+    async def _ask(self, function: str, event: dict[str, object]) -> Response:
+        try:
+            answer = await self._integration.ask(function, event)
+            if answer.error:
+                raise Refused(500, "Internal Server Error")
+            return response_of(answer.payload)
+        except (IntegrationTimeout, Throttled) as error:
+            logger.warning("%s: %s", function, type(error).__name__)
+            raise Refused(503, "Service Unavailable") from error
+        except PayloadTooLarge as error:  # Lambda takes less than the gateway, and Base64 makes it more
+            raise Refused(413, "Request Entity Too Large") from error
+        except UnknownFunction as error:
+            logger.warning("a route leads to %s, which the template does not have", function)
+            raise Refused(500, "Internal Server Error") from error
+        except MalformedAnswer as error:
+            logger.warning("%s returned a malformed response: %s", function, error)
+            raise Refused(500, "Internal Server Error") from error
+
+
+def _header_bytes(request: web.Request) -> int:
+    """Count the request line and the headers with their separators."""
+    line = len(request.method) + len(request.raw_path) + len(" HTTP/1.1\r\n") + 1
+    return line + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+
+
+async def _read(request: web.Request) -> bytes:
+    if not request.can_read_body:
+        return b""
+    if (request.content_length or 0) > request.client_max_size:  # known before a byte of it is read
+        raise Refused(413, "Request Entity Too Large")
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise Refused(413, "Request Entity Too Large") from error
+
+
+def _port(request: web.Request) -> int:
+    address = request.transport.get_extra_info("sockname") if request.transport else None
+    return int(address[1]) if address else 0
+
+
+async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Name no server: API Gateway does not."""
+    response.headers.popall("Server", None)
