@@ -135,7 +135,7 @@ class Clients:
     def _open(self) -> "psycopg.Connection":
         import psycopg  # noqa: PLC0415
 
-        options = {
+        options: dict[str, str | int] = {
             "connect_timeout": POSTGRES_CONNECT_TIMEOUT_S,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
@@ -143,7 +143,7 @@ class Clients:
             "tcp_user_timeout": 5_000,
             "application_name": "voting",
         }
-        conninfo = psycopg.conninfo.make_conninfo(self.settings.database_url, **options, **self._credentials())
+        conninfo = psycopg.conninfo.make_conninfo(self.settings.database_url, **(options | self._credentials()))
         connection = psycopg.connect(conninfo, autocommit=True)
         # SET and not the startup packet's options, which a connection pooler refuses.
         connection.execute(

@@ -54,7 +54,7 @@ class Settings:
     @property
     def cookie_keys(self) -> tuple[bytes, ...]:
         """Signing keys: the first signs, all verify."""
-        keys = self._required("COOKIE_KEYS", "comma-separated secrets").split(",")
+        keys = self._required("COOKIE_KEYS", "comma-separated keys of 16 characters or more").split(",")
         if any(len(key.strip()) < SHORTEST_COOKIE_KEY for key in keys):
             raise InvalidSetting(f"COOKIE_KEYS: each key needs at least {SHORTEST_COOKIE_KEY} characters")
         return tuple(key.strip().encode() for key in keys)

@@ -169,8 +169,7 @@ class VoteQueue:
         Raises:
             redis.RedisError: Redis did not answer, or `votes` is no list.
         """
-        # BLMOVE; redis-py's own method takes whole seconds only, by its type.
-        return self._redis.execute_command("BLMOVE", VOTES, PROCESSING, "RIGHT", "LEFT", timeout_s) is not None
+        return self._redis.blmove(VOTES, PROCESSING, timeout_s, "RIGHT", "LEFT") is not None  # type: ignore[arg-type] # Redis takes fractions
 
     def greatest_token(self) -> int:
         """The greatest token that a claim has shown; 0 before the first."""

@@ -1,0 +1,169 @@
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from redis import Redis
+
+from voting.clients import Clients
+from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
+from voting.settings import Settings
+from voting.tally import VoteTable
+from voting.vote import Vote
+from voting.vote_queue import DEAD, PROCESSING, VOTES
+
+
+def ends_when(condition: Callable[[], bool], within_s: float = 20.0) -> Callable[[], float]:
+    """A clock whose time is up once *condition* holds."""
+    deadline = time.monotonic() + within_s
+    return lambda: 0.0 if condition() or time.monotonic() > deadline else STOP_BEFORE_END_S + 1
+
+
+@pytest.fixture
+def drain(redis: Redis, database: psycopg.Connection, settings: Settings):
+    """Run a drain until a condition holds."""
+    opened: list[Clients] = []
+
+    def run(until: Callable[[], bool], **env: str):
+        clients = Clients(Settings({**settings.env, **env}), redis_retries=0)
+        opened.append(clients)
+        return Drain(clients, ends_when(until), lambda: None).run()
+
+    yield run
+    for clients in opened:
+        clients.close()
+
+
+def empty(redis: Redis) -> Callable[[], bool]:
+    return lambda: redis.llen(VOTES) + redis.llen(PROCESSING) == 0
+
+
+def rows(database: psycopg.Connection) -> dict[str, str]:
+    return dict(database.execute("SELECT id, vote FROM votes").fetchall())
+
+
+def test_a_voters_last_choice_wins_across_and_within_batches(drain, redis: Redis, database) -> None:
+    rng = random.Random(7)
+    last: dict[str, str] = {}
+    for _ in range(3000):
+        vote = Vote(rng.choice("ab"), f"voter{rng.randrange(500)}")
+        last[vote.voter_id] = vote.choice
+        redis.lpush(VOTES, vote.encode())
+    counted = drain(empty(redis), BATCH_VOTES="170")
+    assert rows(database) == last
+    assert counted.stored == 3000
+    assert dict(VoteTable(database).tally().counts) == {c: list(last.values()).count(c) for c in "ab"}
+
+
+def test_junk_is_parked_with_its_reason_and_the_votes_behind_it_are_counted(drain, redis: Redis, database) -> None:
+    redis.lpush(VOTES, Vote("a", "x").encode(), b"junk", b"\xff", b'{"vote": "c", "voter_id": "y"}', b"j" * 1_000_000)
+    redis.lpush(VOTES, b'{"voter_id":"z","vote":"b"}')
+    counted = drain(empty(redis))
+    assert rows(database) == {"x": "a", "z": "b"}
+    letters = [json.loads(letter) for letter in redis.lrange(DEAD, 0, -1)]
+    assert [letter["reason"] for letter in letters] == ["not_json", "not_utf8", "unknown_choice", "not_json"]
+    assert letters[3]["length"] == 1_000_000
+    assert counted.parked == 4
+
+
+def test_a_vote_that_the_database_refuses_is_parked_alone(drain, redis: Redis, database) -> None:
+    VoteTable(database).install()
+    database.execute("ALTER TABLE votes ADD CONSTRAINT picky CHECK (id <> 'bad')")
+    redis.lpush(VOTES, *(Vote("a", id_).encode() for id_ in ("one", "two", "bad", "three")))
+    drain(empty(redis))
+    assert rows(database) == {"one": "a", "two": "a", "three": "a"}
+    assert [json.loads(letter)["reason"] for letter in redis.lrange(DEAD, 0, -1)] == ["refused_by_database"]
+
+
+def test_a_newer_run_takes_over_and_the_older_ends_well(redis: Redis, database, settings: Settings) -> None:
+    ended = []
+
+    def older() -> None:
+        clients = Clients(settings, redis_retries=0)
+        ended.append(Drain(clients, ends_when(lambda: False), lambda: None).run())
+        clients.close()
+
+    run = threading.Thread(target=older)
+    run.start()
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    deadline = time.monotonic() + 10
+    while redis.llen(VOTES) + redis.llen(PROCESSING) and time.monotonic() < deadline:
+        pass
+    clients = Clients(settings, redis_retries=0)
+    Drain(clients, ends_when(lambda: not run.is_alive()), lambda: None).run()
+    clients.close()
+    run.join()
+    assert ended[0].superseded
+    assert rows(database) == {"x": "a"}
+
+
+def test_a_batch_of_a_dead_run_is_taken_up_before_newer_votes(drain, redis: Redis, database) -> None:
+    redis.lpush(PROCESSING, Vote("a", "x").encode(), Vote("b", "y").encode())
+    redis.lpush(VOTES, Vote("b", "x").encode())
+    drain(empty(redis))
+    assert rows(database) == {"x": "b", "y": "b"}
+
+
+def test_a_killed_connection_delays_a_batch_and_loses_none(drain, redis: Redis, database) -> None:
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not killed.is_set():
+            done = database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voting'"
+            ).fetchall()
+            if done:
+                killed.set()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    redis.lpush(VOTES, *(Vote("ab"[i % 2], f"v{i}").encode() for i in range(2000)))
+    drain(lambda: killed.is_set() and empty(redis)(), BATCH_VOTES="50")
+    killer.join()
+    assert len(rows(database)) == 2000
+
+
+def test_a_table_dropped_by_hand_is_made_anew(drain, redis: Redis, database) -> None:
+    VoteTable(database).install()
+    dropped = threading.Event()
+
+    def ready() -> bool:
+        if not dropped.is_set():
+            database.execute("DROP TABLE votes CASCADE")
+            redis.lpush(VOTES, Vote("a", "x").encode())
+            dropped.set()
+        return empty(redis)()
+
+    drain(ready)
+    assert rows(database) == {"x": "a"}
+    assert VoteTable(database).tally().counts == {"a": 1}
+
+
+def test_a_run_that_never_reached_the_database_fails_and_leaves_the_votes(redis: Redis, settings: Settings) -> None:
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}), redis_retries=0)
+    with pytest.raises(RunFailed) as caught:
+        Drain(clients, ends_when(lambda: False, within_s=1.0), lambda: None).run()
+    assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+    assert redis.llen(VOTES) == 1
+    clients.close()
+
+
+def test_a_wrong_type_under_votes_fails_the_run_and_is_left_alone(drain, redis: Redis) -> None:
+    redis.set(VOTES, "precious")
+    started = time.monotonic()
+    with pytest.raises(RunFailed):
+        drain(lambda: time.monotonic() - started > 1.0)
+    assert redis.get(VOTES) == b"precious"
+
+
+def test_a_run_stops_before_its_time_is_up_and_leaves_the_rest(drain, redis: Redis, database) -> None:
+    redis.lpush(VOTES, *(Vote("a", f"v{i}").encode() for i in range(1000)))
+    drain(lambda: redis.llen(PROCESSING) < 900 and redis.exists(PROCESSING) == 1, BATCH_VOTES="50")
+    stored = len(rows(database))
+    assert 0 < stored < 1000
+    drain(empty(redis))
+    assert len(rows(database)) == 1000

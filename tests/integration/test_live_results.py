@@ -1,0 +1,87 @@
+import psycopg
+import pytest
+from redis import Redis
+
+from voting.clients import Clients
+from voting.live_results import ResultsUnavailable, read_results
+from voting.results import Tally
+from voting.settings import Settings
+from voting.snapshot import SNAPSHOT, Snapshots
+from voting.tally import VoteTable
+from voting.vote import Vote
+
+LABELS = {"a": "Cats", "b": "Dogs"}
+NOWHERE = "127.0.0.1:1"
+
+
+def away(settings: Settings, *names: str) -> Clients:
+    urls = {"REDIS_URL": f"redis://{NOWHERE}", "DATABASE_URL": f"postgresql://{NOWHERE}/postgres"}
+    return Clients(Settings({**settings.env, **{name: urls[name] for name in names}}))
+
+
+def make_old(redis: Redis, seconds: int) -> None:
+    redis.hincrby(SNAPSHOT, "at", -1000 * seconds)
+
+
+def test_a_snapshots_version_never_goes_back(redis: Redis) -> None:
+    snapshots = Snapshots(redis)
+    assert snapshots.read() is None
+    assert snapshots.write(Tally(5, {"a": 1})) == 5
+    assert snapshots.write(Tally(4, {"a": 9})) == 5
+    assert snapshots.read().tally == Tally(5, {"a": 1})
+    assert snapshots.write(Tally(6, {"b": 2})) == 6
+    assert snapshots.read().tally == Tally(6, {"b": 2})
+
+
+def test_a_fresh_snapshot_spares_the_database(redis: Redis, settings: Settings) -> None:
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    results = read_results(away(settings, "DATABASE_URL"), LABELS)
+    assert (results.version, results.total, results.stale_seconds) == (3, 2, None)
+
+
+def test_an_old_snapshot_gives_way_to_the_table(
+    redis: Redis, database: psycopg.Connection, settings: Settings, clients: Clients
+) -> None:
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    make_old(redis, 60)
+    table = VoteTable(database)
+    table.install()
+    table.record([Vote("b", "x")], table.take_fence())
+    results = read_results(clients, LABELS)
+    assert [option.votes for option in results.options] == [0, 1]
+    assert results.stale_seconds is None
+
+
+def test_without_the_database_the_last_snapshot_tells_its_age(redis: Redis, settings: Settings) -> None:
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    make_old(redis, 60)
+    assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds in {60, 61}
+
+
+def test_without_redis_the_table_is_read(database: psycopg.Connection, settings: Settings) -> None:
+    table = VoteTable(database)
+    table.install()
+    table.record([Vote("a", "x")], table.take_fence())
+    clients = away(settings, "REDIS_URL")
+    assert read_results(clients, LABELS).total == 1
+    clients.close()
+
+
+def test_before_the_first_run_there_are_zeros(redis: Redis, database: psycopg.Connection, clients: Clients) -> None:
+    assert read_results(clients, LABELS).total == 0
+
+
+def test_without_both_there_is_nothing_to_show(settings: Settings) -> None:
+    with pytest.raises(ResultsUnavailable):
+        read_results(away(settings, "REDIS_URL", "DATABASE_URL"), LABELS)
+
+
+def test_a_connection_that_died_is_replaced_unnoticed(
+    redis: Redis, database: psycopg.Connection, clients: Clients
+) -> None:
+    VoteTable(database).install()
+    read_results(clients, LABELS)
+    pid = clients.postgres().info.backend_pid
+    database.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    assert read_results(clients, LABELS).stale_seconds is None
+    assert clients.postgres().info.backend_pid != pid

@@ -1,0 +1,175 @@
+import json
+import socket
+import threading
+import time
+from hashlib import sha256
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from voting.clients import Clients
+from voting.fence import Superseded
+from voting.vote import Vote
+from voting.vote_queue import DEAD, FENCE, PROCESSING, PUSH, VOTES, DeadLetter, NotAList, QueueUnavailable, VoteQueue
+
+ALL = {"most": 20_000, "most_bytes": 8_000_000}
+
+
+@pytest.fixture
+def queue(redis: Redis, clients: Clients) -> VoteQueue:
+    return VoteQueue(clients.redis())
+
+
+def fill(redis: Redis, *messages: bytes) -> None:
+    redis.lpush(VOTES, *messages)
+
+
+def test_a_push_lands_at_the_head_in_the_contracts_format(queue: VoteQueue, redis: Redis) -> None:
+    queue.push(Vote("a", "first"))
+    queue.push(Vote("b", "second"))
+    assert redis.lrange(VOTES, 0, -1) == [b'{"vote": "b", "voter_id": "second"}', b'{"vote": "a", "voter_id": "first"}']
+
+
+def test_a_push_past_its_deadline_is_refused(redis: Redis) -> None:
+    seconds, microseconds = redis.time()
+    assert redis.eval(PUSH, 1, VOTES, "late", seconds * 1_000_000 + microseconds - 1) == 0
+    assert redis.llen(VOTES) == 0
+
+
+def test_a_push_recovers_from_a_clock_that_stood_still(queue: VoteQueue, redis: Redis) -> None:
+    queue.push(Vote("a", "x"))
+    queue._ahead_us -= 60_000_000  # as after a minute's freeze
+    queue.push(Vote("b", "x"))
+    assert redis.llen(VOTES) == 2
+
+
+def test_a_push_reconnects_once_after_a_thaw(queue: VoteQueue, redis: Redis, clients: Clients) -> None:
+    queue.push(Vote("a", "x"))
+    redis.client_kill_filter(_type="normal", skipme=True)
+    queue.push(Vote("b", "x"))
+    assert redis.llen(VOTES) == 2
+
+
+def test_a_deaf_redis_is_given_up_within_two_seconds_and_never_takes_the_vote_later(
+    settings, redis: Redis, redis_url: str
+) -> None:
+    clients = Clients(settings, redis_retries=0)
+    queue = VoteQueue(clients.redis())
+    queue.push(Vote("a", "x"))
+    redis.execute_command("CLIENT", "PAUSE", 2500, "WRITE")
+    started = time.monotonic()
+    with pytest.raises(QueueUnavailable):
+        queue.push(Vote("b", "x"))
+    assert time.monotonic() - started < 2.2
+    redis.execute_command("CLIENT", "UNPAUSE")
+    redis.ping()
+    assert redis.llen(VOTES) == 1
+    clients.close()
+
+
+@pytest.mark.parametrize("fault", ["wrong type", "out of memory"])
+def test_what_redis_refuses_is_unavailable(queue: VoteQueue, redis: Redis, fault: str) -> None:
+    if fault == "wrong type":
+        redis.set(VOTES, "x")
+    else:
+        redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(QueueUnavailable):
+            queue.push(Vote("a", "x"))
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_claims_return_the_oldest_first_and_leave_the_rest(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, *(b"%d" % i for i in range(1000)))
+    assert queue.claim(1, most=700, most_bytes=8_000_000) == [b"%d" % i for i in range(700)]
+    fill(redis, b"later")
+    assert queue.claim(1, **ALL, acknowledge=700) == [b"%d" % i for i in range(700, 1000)]
+    assert queue.claim(1, **ALL, acknowledge=300) == [b"later"]
+    assert queue.claim(1, **ALL, acknowledge=1) == []
+
+
+def test_an_unacknowledged_batch_is_claimed_again_in_order(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1", b"2")
+    first = queue.claim(1, **ALL)
+    fill(redis, b"3")
+    assert queue.claim(2, **ALL) == first
+    assert queue.claim(2, **ALL, acknowledge=2) == [b"3"]
+
+
+def test_bytes_bound_a_batch_but_one_message_always_passes(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"x" * 1000, b"y" * 1000, b"z")
+    assert queue.claim(1, most=10, most_bytes=500) == [b"x" * 1000]
+    assert queue.claim(1, most=10, most_bytes=1001, acknowledge=1) == [b"y" * 1000, b"z"]
+
+
+def test_an_older_run_is_refused_and_changes_nothing(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1")
+    queue.claim(7, **ALL)
+    with pytest.raises(Superseded):
+        queue.claim(6, **ALL, acknowledge=1, dead=[DeadLetter("not_json", b"1")])
+    assert redis.lrange(PROCESSING, 0, -1) == [b"1"]
+    assert redis.llen(DEAD) == 0
+    assert queue.greatest_token() == 7 == int(redis.get(FENCE))
+
+
+def test_a_wrong_type_is_left_alone_and_the_batch_is_still_acknowledged(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1")
+    queue.claim(1, **ALL)
+    redis.set(VOTES, "precious")
+    with pytest.raises(NotAList):
+        queue.claim(1, **ALL, acknowledge=1)
+    assert redis.get(VOTES) == b"precious"
+    assert redis.llen(PROCESSING) == 0
+    with pytest.raises(ResponseError):
+        queue.wait(0.05)
+
+
+def test_a_wait_moves_the_vote_into_the_batch_in_order(queue: VoteQueue, redis: Redis) -> None:
+    assert queue.wait(0.05) is False
+    fill(redis, b"1", b"2")
+    assert queue.wait(0.05) is True
+    assert queue.wait(0.05) is True
+    assert queue.claim(1, **ALL) == [b"1", b"2"]
+
+
+def test_a_wait_ends_as_soon_as_a_vote_comes(queue: VoteQueue, redis: Redis) -> None:
+    pusher = threading.Timer(0.05, fill, [redis, b"1"])
+    pusher.start()
+    started = time.monotonic()
+    assert queue.wait(0.8) is True
+    assert time.monotonic() - started < 0.7
+    pusher.join()
+
+
+def test_length_counts_the_batch_in_process(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1", b"2")
+    queue.wait(0.05)
+    assert queue.length() == 2
+
+
+def test_dead_letters_tell_reason_and_payload() -> None:
+    assert json.loads(DeadLetter("not_json", b"junk").encode()) | {"at": 0} == {
+        "reason": "not_json",
+        "payload": "junk",
+        "at": 0,
+    }
+    assert json.loads(DeadLetter("not_utf8", b"\xff").encode())["payload_base64"] == "/w=="
+
+
+def test_a_large_dead_letter_is_cut_and_tells_what_it_was() -> None:
+    message = b"x" * 1_000_000
+    letter = json.loads(DeadLetter("not_json", message).encode())
+    assert letter["payload"] == "x" * 65536
+    assert letter["length"] == 1_000_000
+    assert letter["sha256"] == sha256(message).hexdigest()
+
+
+def test_nobody_there_is_unavailable(settings) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    clients = Clients(type(settings)({**settings.env, "REDIS_URL": f"redis://127.0.0.1:{port}"}), redis_retries=0)
+    with pytest.raises(QueueUnavailable):
+        VoteQueue(clients.redis()).push(Vote("a", "x"))

@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voting.results import Results, Tally, percentages
+
+LABELS = {"a": "Cats", "b": "Dogs"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "percent"),
+    [
+        ([0, 0], [0.0, 0.0]),
+        ([1, 0], [100.0, 0.0]),
+        ([1, 2], [33.3, 66.7]),
+        ([1, 1, 1], [33.4, 33.3, 33.3]),
+        ([5, 4, 5], [35.7, 28.6, 35.7]),
+        ([1, 10_000_000], [0.0, 100.0]),
+    ],
+)
+def test_percentages_go_by_the_largest_remainder(counts: list[int], percent: list[float]) -> None:
+    assert percentages(counts) == percent
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
+def test_percentages_sum_to_100_and_are_off_by_less_than_a_tenth(counts: list[int]) -> None:
+    percent = percentages(counts)
+    total = sum(counts)
+    assert round(sum(percent) * 10) == (1000 if total else 0)
+    if total:
+        assert all(abs(p - 100 * n / total) < 0.1 for p, n in zip(percent, counts, strict=True))
+
+
+def test_the_document_has_one_line_an_option_in_the_order_of_the_labels() -> None:
+    results = Results.of(Tally(17, {"b": 2, "a": 1}), LABELS)
+    assert results.document() == {
+        "version": 17,
+        "total": 3,
+        "options": [
+            {"id": "a", "label": "Cats", "votes": 1, "percent": 33.3},
+            {"id": "b", "label": "Dogs", "votes": 2, "percent": 66.7},
+        ],
+    }
+
+
+def test_a_choice_that_is_no_option_is_left_out_of_every_figure() -> None:
+    results = Results.of(Tally(1, {"a": 1, "c": 7}), LABELS)
+    assert results.total == 1
+    assert [option.percent for option in results.options] == [100.0, 0.0]
+
+
+def test_stale_seconds_stand_only_where_the_figures_are_old() -> None:
+    assert "stale_seconds" not in Results.of(Tally(1, {}), LABELS).document()
+    assert Results.of(Tally(1, {}), LABELS, stale_seconds=12).document()["stale_seconds"] == 12
+
+
+def test_the_frame_is_the_document_with_its_type() -> None:
+    results = Results.of(Tally(2, {"a": 1}), LABELS)
+    assert json.loads(results.frame()) == {"type": "results", **results.document()}

@@ -1,0 +1,51 @@
+import pytest
+
+from voting.settings import InvalidSetting, Settings
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = Settings.from_env({})
+    assert settings.labels == {"a": "Cats", "b": "Dogs"}
+    assert settings.max_body_bytes == 16384
+    assert (settings.batch_votes, settings.batch_bytes) == (20000, 8 * 1024 * 1024)
+    assert (settings.broadcast_interval_ms, settings.broadcast_messages_per_s) == (50, 4000)
+    assert settings.accept_legacy_ids is False
+    assert settings.allowed_origins == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute"),
+    [
+        ("REDIS_URL", "", "redis_url"),
+        ("REDIS_URL", "http://secret@cache", "redis_url"),
+        ("DATABASE_URL", "mysql://user:secret@db", "database_url"),
+        ("DATABASE_HOST", " ", "database_url"),
+        ("DATABASE_PORT", "x", "database_url"),
+        ("COOKIE_KEYS", "", "cookie_keys"),
+        ("COOKIE_KEYS", "short,secret", "cookie_keys"),
+        ("ACCEPT_LEGACY_IDS", "maybe", "accept_legacy_ids"),
+        ("ALLOWED_ORIGINS", "vote.example.org", "allowed_origins"),
+        ("MAX_BODY_BYTES", "many", "max_body_bytes"),
+        ("BATCH_VOTES", "0", "batch_votes"),
+        ("BROADCAST_MESSAGES_PER_S", "-1", "broadcast_messages_per_s"),
+    ],
+)
+def test_a_malformed_setting_is_named_and_not_shown_where_it_is_secret(name: str, value: str, attribute: str) -> None:
+    env = {"DATABASE_HOST": "db", name: value}
+    with pytest.raises(InvalidSetting, match=name) as caught:
+        getattr(Settings.from_env(env), attribute)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_host_makes_a_database_url_without_credentials() -> None:
+    settings = Settings.from_env({"DATABASE_HOST": "db.example.org", "DATABASE_PORT": "6432", "DATABASE_NAME": "my db"})
+    assert settings.database_url == "postgresql://db.example.org:6432/my%20db"
+
+
+def test_origins_are_compared_in_lower_case_without_a_trailing_slash() -> None:
+    settings = Settings.from_env({"ALLOWED_ORIGINS": "https://Vote.example.org/, http://localhost:8080"})
+    assert settings.allowed_origins == {"https://vote.example.org", "http://localhost:8080"}
+
+
+def test_the_interval_is_never_below_50_ms() -> None:
+    assert Settings.from_env({"BROADCAST_INTERVAL_MS": "1"}).broadcast_interval_ms == 50

@@ -1,0 +1,1 @@
+"""`python -m votectl`: the operator's command line."""

@@ -1,0 +1,57 @@
+"""The commands of `python -m votectl`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from votectl.demo import Demo
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m votectl", description="Operate a live vote.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="send a trickle of seeded votes, so that the pages have something to show")
+    demo.add_argument("--url", help="where the voting page is (default: the local run)")
+    demo.add_argument("--rate", type=float, default=4.0, help="votes a second, 0.1 to 50 (default: %(default)s)")
+    demo.add_argument("--voters", type=int, default=200, help="how many voters take turns (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same votes (default: %(default)s)")
+    demo.add_argument("--votes", type=int, help="end after so many votes (default: go on until stopped)")
+    demo.set_defaults(command=run_demo)
+
+    options = parser.parse_args(arguments)
+    if "rate" in options and not 0.1 <= options.rate <= 50:
+        parser.error(f"--rate {options.rate} is not between 0.1 and 50: this is a trickle, no load test")
+    try:
+        code: int = options.command(options)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Send votes until told to stop."""
+    url = options.url or local_url()
+    if url is None:
+        print("Nothing runs here: start it with `make up`, or name a stack with --url.", file=sys.stderr)
+        return 1
+    print(f"sending about {options.rate:g} votes a second to {url}", flush=True)
+    demo = Demo(url, voters=options.voters, seed=options.seed)
+    demo.run(options.rate, options.votes)
+    return 0
+
+
+def local_url() -> str | None:
+    """The HTTP API of the local run; LOCAL_RUN_JSON says where it describes itself."""
+    path = Path(os.environ.get("LOCAL_RUN_JSON", ".local/run.json"))
+    if not path.exists():
+        return None
+    url: str = json.loads(path.read_text())["http"]
+    return url
+
+
+if __name__ == "__main__":
+    sys.exit(main())
