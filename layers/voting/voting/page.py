@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from html import escape
 from pathlib import Path
 from string import Template
 
+LONGEST_LARGE_LABEL = 16
 SHARED = Path(__file__).parent / "pages"  # the look that all pages have in common
 
 
@@ -43,6 +45,11 @@ class Page:
                 "frame-ancestors 'none'",
             )
         )
+
+
+def type_size(labels: Iterable[str]) -> str:
+    """The type that these labels need: a sentence must not fill a phone."""
+    return "long" if max(map(len, labels)) > LONGEST_LARGE_LABEL else "short"
 
 
 @cache

@@ -1,6 +1,6 @@
 """The figures of the live results page, as its template wants them: right before any script has run."""
 
-from voting.page import Page
+from voting.page import Page, type_size
 from voting.results import Option, Results
 
 
@@ -14,6 +14,7 @@ def render_results(page: Page, results: Results, websocket_url: str) -> str:
         "standing": standing(results),
         "version": results.version,
         "websocket": websocket_url,
+        "size": type_size(option.label for option in results.options),
         "stale": "" if results.stale_seconds is None else results.stale_seconds,
         "age": age(results.stale_seconds or 0),
         "leader": leaders[0] if len(leaders) == 1 else "",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from voting.page import Page
+from voting.page import Page, type_size
 
 
 def render_voting(page: Page, labels: Mapping[str, str], choice: str | None, token: str) -> str:
@@ -10,6 +10,7 @@ def render_voting(page: Page, labels: Mapping[str, str], choice: str | None, tok
     values: dict[str, object] = {
         "choice": choice or "",
         "token": token,
+        "size": type_size(labels.values()),
         "status": f"Your vote for {labels[choice]} was received." if choice else "",
     }
     for option, label in labels.items():
