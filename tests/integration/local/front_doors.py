@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ def handler(event, context):
         body = base64.b64decode(body).decode("utf-8", "replace")
     try:
         wish = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         wish = {}
     wish = wish if isinstance(wish, dict) else {}
     if "sleep_s" in wish:
@@ -102,9 +103,7 @@ class Probe:
             retries=0,
             event_age_s=60.0,
         )
-        crowded = Function(
-            **{**{f: getattr(function, f) for f in function.__slots__}, "name": "Crowded", "reserved_concurrency": 0}
-        )
+        crowded = replace(function, name="Crowded", reserved_concurrency=0)
         self.service = LambdaService({"Probe": function, "Crowded": crowded}, Sandbox(account), environments=2)
         self._loop = loop
 
@@ -113,6 +112,11 @@ class Probe:
         path = self._folder / "notes.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [event for noted, event in map(json.loads, lines) if noted == kind]
+
+    def bodies(self, connection_id: str) -> list[str]:
+        """Return the messages of one connection in the order in which they were handled."""
+        messages = self.notes("messages")
+        return [event["body"] for event in messages if event["requestContext"]["connectionId"] == connection_id]
 
     def noted(self, kind: str, connection_id: str) -> dict[str, Any]:
         """Wait until the function has been told *kind* of a connection."""

@@ -2,7 +2,7 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -41,9 +41,14 @@ def client(world: tuple[Loop, Probe]) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def strict(world: tuple[Loop, Probe]) -> Iterator[httpx.Client]:
-    """An API without $default, with small quotas."""
+    """An API without $default, with a small quota on bodies."""
+    with serving(world, HttpQuotas(body_bytes=100_000)) as client:
+        yield client
+
+
+@contextmanager
+def serving(world: tuple[Loop, Probe], quotas: HttpQuotas) -> Iterator[httpx.Client]:
     loop, probe = world
-    quotas = HttpQuotas(body_bytes=100_000, integration_timeout_s=0.3)
     with (
         served(loop, HttpApi("HttpApi", ROUTES, probe.service, quotas).application) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
@@ -272,8 +277,9 @@ def test_unknown_route_is_a_404(strict: httpx.Client) -> None:
         assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
 
 
-def test_slow_function_is_a_503_when_the_gateway_loses_patience(strict: httpx.Client) -> None:
-    response = strict.post("/api/votes", json={"sleep_s": 1})
+def test_slow_function_is_a_503_when_the_gateway_loses_patience(world: tuple[Loop, Probe]) -> None:
+    with serving(world, HttpQuotas(integration_timeout_s=0.2)) as client:
+        response = client.post("/api/votes", json={"sleep_s": 1})
     assert (response.status_code, response.json()) == (503, {"message": "Service Unavailable"})
 
 

@@ -1,0 +1,276 @@
+"""The WebSocket API of API Gateway: one stage, its routes, its connections, and the @connections commands."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import time
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from local import frames
+from local.connection import ABNORMAL_ENDING, Connection, Ending, Identity, Overflowing
+from local.http_event import MalformedAnswer
+from local.integration import Integration, IntegrationTimeout
+from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
+from local.management import Management
+from local.quotas import SERVER_OPTIONS, WebSocketQuotas
+from local.sigv4 import Credentials
+from local.template import WebSocketStage
+from local.websocket_event import Origin, connect_event, disconnect_event, message_event, new_connection_id
+
+logger = logging.getLogger("local.websocket")
+
+ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+SELECTION = re.compile(r"\$\{?request\.body\.(?P<path>[A-Za-z0-9_.-]+)\}?\Z")
+DEFAULT_ROUTE = "$default"
+INTERNAL_ERROR = "Internal server error"
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+SHUTDOWN_S = 3.0  # for $disconnect at the end; it is best effort on AWS too
+
+
+class IntegrationFailed(Exception):
+    """The function gave no usable answer; *status* is what a handshake is refused with."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class WebSocketApi:
+    """Opens connections through $connect, routes their messages, and reports their end through $disconnect."""
+
+    def __init__(
+        self,
+        stage: WebSocketStage,
+        functions: Functions,
+        credentials: Credentials,
+        quotas: WebSocketQuotas | None = None,
+    ) -> None:
+        match = SELECTION.match(stage.route_selection)
+        if not match:
+            raise ValueError(f"cannot select routes by {stage.route_selection!r}: only by $request.body.<path>")
+        self._selector = match["path"].split(".")
+        self._stage = stage
+        self._quotas = quotas or WebSocketQuotas()
+        self._integration = Integration(functions, self._quotas.integration_timeout_s)
+        self._connections: dict[str, Connection] = {}
+        self._serving: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        self._management = Management(stage.stage, self._connections, credentials, self._quotas)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    def application(self) -> web.Application:
+        """Return what serves this API: handshakes at `/{stage}`, commands at `/{stage}/@connections/{id}`."""
+        application = web.Application(
+            client_max_size=self._quotas.message_bytes + 1,  # one more, so that Management is the one to refuse
+            handler_args=SERVER_OPTIONS,
+        )
+        application.router.add_route("*", "/{path:.*}", self._serve)
+        application.on_response_prepare.append(_drop_server)
+        application.on_shutdown.append(self._shut_down)
+        return application
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        connection_id = self._management.connection_id(path)
+        if connection_id is not None:
+            return await self._management.answer(request, connection_id)
+        if path.rstrip("/") != f"/{self._stage.stage}":
+            return _refuse(request, 403, {"message": "Forbidden"})
+        key = _handshake_key(request)
+        if key is None:
+            return _refuse(request, 426, {"message": "Upgrade Required"})
+        return await self._connect(request, key, query)
+
+    async def _connect(self, request: web.Request, key: str, query: str) -> web.StreamResponse:
+        """Ask $connect, shake hands, and stay until the connection is over."""
+        identity = Identity(
+            connection_id=new_connection_id(),
+            source_ip=request.remote or "",
+            user_agent=request.headers.get("User-Agent", ""),
+            connected_ms=int(time.time() * 1000),
+        )
+        origin = Origin(self._stage.api_id, self._stage.stage, request.headers.get("Host", ""))
+        response = web.StreamResponse(
+            status=101, headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": _accept(key)}
+        )
+        if function := self._stage.routes.get("$connect"):
+            event = connect_event(origin, identity, request.raw_headers, query, _port(request))
+            try:
+                answer = await self._ask(function, event)
+            except IntegrationFailed as error:
+                return _refuse(request, error.status, _fault(str(error), event))
+            status = answer["statusCode"]
+            if not 200 <= status <= 299:
+                return _refuse(request, status, _fault(PHRASES.get(status, "Refused"), event))
+            if protocol := _protocol(answer):
+                response.headers["Sec-WebSocket-Protocol"] = protocol
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for mypy: code that runs here has a task
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        ending = await self._stay(request, response, origin, identity)
+        await self._disconnect(origin, identity, ending)
+        return response
+
+    async def _stay(
+        self, request: web.Request, response: web.StreamResponse, origin: Origin, identity: Identity
+    ) -> Ending:
+        """Shake hands and serve the connection until it ends."""
+        transport = request.transport
+        if not isinstance(transport, asyncio.Transport) or transport.is_closing():  # it left while $connect ran
+            return ABNORMAL_ENDING
+
+        async def handle(connection: Connection, text: str) -> None:
+            await self._handle(origin, connection, text)
+
+        connection = Connection(identity, transport, self._quotas, handle)
+        self._connections[identity.connection_id] = connection
+        try:
+            await response.prepare(request)
+            request.protocol.set_parser(connection)  # type: ignore[arg-type]  # it asks for no more than the two feeds
+            if transport.is_closing():
+                connection.feed_eof()  # lost before aiohttp knew whom to tell
+            elif self._closing:
+                connection.hang_up(frames.GOING_AWAY, "Going away")
+            return await connection.ended()
+        except ConnectionError:
+            return ABNORMAL_ENDING
+        finally:
+            del self._connections[identity.connection_id]
+
+    async def _handle(self, origin: Origin, connection: Connection, text: str) -> None:
+        """Route one message; only what goes wrong is told to the client, since no route has a response."""
+        route_key = self._route(text)
+        event = message_event(origin, connection.identity, route_key, text)
+        function = self._stage.routes.get(route_key)
+        if function is None:
+            _tell(connection, _fault("Forbidden", event))
+            return
+        try:
+            await self._ask(function, event)
+        except IntegrationFailed as error:
+            _tell(connection, _fault(str(error), event))
+
+    def _route(self, text: str) -> str:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):  # not JSON, or nested beyond reason
+            return DEFAULT_ROUTE
+        for name in self._selector:
+            value = value.get(name) if isinstance(value, dict) else None
+        known = isinstance(value, str) and not value.startswith("$") and value in self._stage.routes
+        return str(value) if known else DEFAULT_ROUTE
+
+    async def _disconnect(self, origin: Origin, identity: Identity, ending: Ending) -> None:
+        function = self._stage.routes.get("$disconnect")
+        if function is None:
+            return
+        try:
+            await self._ask(function, disconnect_event(origin, identity, ending))
+        except IntegrationFailed as error:
+            logger.warning("$disconnect of %s was not handled: %s", identity.connection_id, error)
+
+    async def _ask(self, function: str, event: dict[str, Any]) -> dict[str, Any]:
+        """Return the function's response, which has a statusCode.
+
+        Raises:
+            IntegrationFailed: there is none.
+        """
+        try:
+            answer = await self._integration.ask(function, event)
+        except IntegrationTimeout as error:
+            raise IntegrationFailed(504, "Endpoint request timed out") from error
+        except (Throttled, UnknownFunction, PayloadTooLarge) as error:  # Lambda did not take it at all
+            logger.warning("%s was not invoked: %s", function, type(error).__name__)
+            raise IntegrationFailed(500, INTERNAL_ERROR) from error
+        if answer.error:
+            raise IntegrationFailed(502, INTERNAL_ERROR)
+        try:
+            return _response(answer.payload)
+        except MalformedAnswer as error:
+            logger.warning("%s returned a malformed response: %s", function, error)
+            raise IntegrationFailed(502, INTERNAL_ERROR) from error
+
+    async def _shut_down(self, _application: web.Application) -> None:
+        """Close every connection with 1001, and give $disconnect a moment."""
+        self._closing = True
+        for connection in list(self._connections.values()):
+            connection.hang_up(frames.GOING_AWAY, "Going away")
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=SHUTDOWN_S)
+
+
+def _handshake_key(request: web.Request) -> str | None:
+    """Return the client's Sec-WebSocket-Key; None if this is no handshake that RFC 6455, section 4.2.1 accepts."""
+    headers = request.headers
+    key = headers.get("Sec-WebSocket-Key", "")
+    tokens = [token.strip().lower() for token in headers.get("Connection", "").split(",")]
+    try:
+        valid_key = len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        valid_key = False
+    asked = headers.get("Upgrade", "").lower() == "websocket" and "upgrade" in tokens
+    supported = headers.get("Sec-WebSocket-Version") == "13"
+    return key if request.method == "GET" and asked and supported and valid_key else None
+
+
+def _accept(key: str) -> str:
+    return base64.b64encode(hashlib.sha1(key.encode() + ACCEPT_GUID, usedforsecurity=False).digest()).decode()
+
+
+def _response(payload: bytes) -> dict[str, Any]:
+    answer = json.loads(payload)
+    status = answer.get("statusCode") if isinstance(answer, dict) else None
+    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+        raise MalformedAnswer(f"statusCode is {status!r}, not a number from 200 to 599")
+    return dict(answer)
+
+
+def _protocol(answer: dict[str, Any]) -> str | None:
+    """Return the subprotocol that $connect chose: the one header of its that reaches the client."""
+    headers = answer.get("headers")
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if name.lower() == "sec-websocket-protocol" and isinstance(value, str):
+            return value
+    return None
+
+
+def _fault(message: str, event: dict[str, Any]) -> dict[str, str]:
+    context = event["requestContext"]
+    return {"message": message, "connectionId": context["connectionId"], "requestId": context["requestId"]}
+
+
+def _tell(connection: Connection, fault: dict[str, str]) -> None:
+    if connection.is_open:
+        with contextlib.suppress(Overflowing):  # it is over, and $disconnect will say so
+            connection.send(json.dumps(fault).encode())
+
+
+def _refuse(request: web.Request, status: int, fault: dict[str, str]) -> web.Response:
+    path = request.raw_path.partition("?")[0]
+    logger.log(logging.WARNING if status >= 500 else logging.INFO, "%s %s %d", request.method, path, status)
+    body = json.dumps(fault).encode()
+    headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"} if status == 426 else None
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def _port(request: web.Request) -> int:
+    address = request.transport.get_extra_info("sockname") if request.transport else None
+    return int(address[1]) if address else 0
+
+
+async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Name no server: API Gateway does not."""
+    response.headers.popall("Server", None)
