@@ -75,8 +75,13 @@ class Postgres:
         self._folder.mkdir(mode=0o711, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
+        password = self._folder / "password"  # for initdb, which takes it from a file only
+        password.unlink(missing_ok=True)
+        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{self._password}\n")
         if self._user.uid >= 0:
             os.chown(new, self._user.uid, self._user.gid)
+            os.chown(password, self._user.uid, self._user.gid)
         words: deque[str] = deque(maxlen=20)
         child = await start(
             [
@@ -84,7 +89,7 @@ class Postgres:
                 f"--pgdata={new}",
                 "--username=postgres",
                 "--auth=scram-sha-256",
-                "--pwfile=/dev/stdin",
+                f"--pwfile={password}",
                 "--encoding=UTF8",
                 "--locale-provider=builtin",
                 "--locale=C.UTF-8",
@@ -94,9 +99,10 @@ class Postgres:
             cwd=Path(self._programs.anchor),
             output=lambda line: words.append(line.decode(errors="replace")),
             user=self._user,
-            stdin=f"{self._password}\n".encode(),
         )
-        if status := await child.wait():
+        status = await child.wait()
+        password.unlink()
+        if status:
             raise StoreError("\n  ".join([f"initdb ended with status {status}", *words]))
         new.rename(self._data)
 

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -187,11 +186,11 @@ async def stop_leftover(pid: int | None, folder: Path) -> bool:
 
 def _works_in(pid: int, folder: Path) -> bool:
     """Tell whether the process has *folder* as its working directory, as both stores do with their data."""
-    try:
-        if sys.platform == "linux":
+    if Path("/proc/self").exists():
+        try:
             return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve()
-    except OSError:  # it has ended, or it is somebody else's
-        return False
+        except OSError:  # it has ended, or it is somebody else's
+            return False
     listed = subprocess.run(
         ["lsof", "-a", "-p", str(pid), "-d", "cwd", "-Fn"], capture_output=True, text=True, check=False
     )

@@ -1,0 +1,103 @@
+"""The Lambda Invoke API: what `boto3.client("lambda").invoke` and `aws lambda invoke` talk to.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html. Signatures are not checked: it listens on the loopback
+interface only, and browsers are refused by their Origin header.
+"""
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from local.account import Account
+from local.invocation import PayloadTooLarge, Throttled, UnknownFunction
+from local.runtime_api import MAX_PAYLOAD
+from local.service import LambdaService
+from local.template import function_name
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_PATH = "/2015-03-31/functions/{name}/invocations"
+
+
+class InvokeApi:
+    """Answers for the functions of one service."""
+
+    def __init__(self, functions: LambdaService, account: Account) -> None:
+        self._functions = functions
+        self._account = account
+
+    def application(self) -> web.Application:
+        """Return what serves this API; routes of the runner's own may be added to it."""
+        application = web.Application(
+            client_max_size=MAX_PAYLOAD + 1024 * 1024,  # so that what is too large is refused in Lambda's words
+            middlewares=[refuse_browsers],
+            handler_args={"access_log": None},
+        )
+        application.router.add_post(_PATH, self._invoke)
+        return application
+
+    async def _invoke(self, request: web.Request) -> web.Response:
+        name = function_name(unquote(request.match_info["name"]))
+        kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        if not self._functions.has(name):
+            arn = self._account.function_arn(name)
+            return _error(404, "ResourceNotFoundException", f"Function not found: {arn}")
+        try:
+            payload = await request.read() or b"{}"
+            _require_json(payload)
+            return await self._run(name, kind, payload)
+        except ValueError as error:
+            return _error(400, "InvalidRequestContentException", f"Could not parse request body into json: {error}")
+        except Throttled:
+            return _error(429, "TooManyRequestsException", "Rate Exceeded.")
+        except (PayloadTooLarge, web.HTTPRequestEntityTooLarge) as error:
+            return _error(413, "RequestTooLargeException", f"Request must be smaller: {error}")
+        except UnknownFunction as error:  # its function has just gone
+            return _error(404, "ResourceNotFoundException", f"Function not found: {error}")
+
+    async def _run(self, name: str, kind: str, payload: bytes) -> web.Response:
+        match kind:
+            case "DryRun":
+                return _response(204)
+            case "Event":
+                return _response(202, request_id=self._functions.enqueue(name, payload))
+            case "RequestResponse":
+                answer = await self._functions.invoke(name, payload)
+                response = _response(200, answer.payload)
+                response.headers["X-Amz-Executed-Version"] = "$LATEST"
+                if answer.error is not None:
+                    response.headers["X-Amz-Function-Error"] = answer.error
+                return response
+            case _:
+                return _error(400, "InvalidParameterValueException", f"unknown invocation type {kind}")
+
+
+@web.middleware
+async def refuse_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let no web page that the developer visits reach an API without signatures."""
+    if "Origin" in request.headers:
+        return _error(403, "AccessDeniedException", "browsers are refused here")
+    return await handler(request)
+
+
+def _require_json(payload: bytes) -> None:
+    try:
+        json.loads(payload)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _response(status: int, body: bytes = b"", request_id: str = "") -> web.Response:
+    headers = {"x-amzn-RequestId": request_id or str(uuid.uuid4())}
+    if body:
+        headers["Content-Type"] = "application/json"
+    return web.Response(status=status, body=body or None, headers=headers)
+
+
+def _error(status: int, kind: str, message: str) -> web.Response:
+    body = json.dumps({"Type": "User", "Message": message, "message": message}).encode()
+    response = _response(status, body)
+    response.headers["x-amzn-ErrorType"] = kind
+    return response

@@ -1,0 +1,175 @@
+"""What the terminal shows: the lines of all functions, interleaved and readable, and the runner's own."""
+
+import json
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+_MOST_WAITING = 10_000
+# Said by the columns already, or the same in every line of a function.
+_LEFT_OUT = frozenset(
+    {
+        *("level", "message", "timestamp", "location", "service", "logger", "requestId", "xray_trace_id"),
+        *("function_name", "function_memory_size", "function_arn", "function_request_id"),
+        *("errorType", "errorMessage", "stackTrace", "exception", "exception_name"),
+    }
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_COLOURS = {"DEBUG": "2", "WARNING": "33", "WARN": "33", "ERROR": "31", "CRITICAL": "1;31", "FATAL": "1;31"}
+_SOURCE_COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
+
+
+class Console:
+    """Prints from a thread of its own, so that neither a slow terminal nor a chatty function holds up a request.
+
+    What does not fit into its buffer is counted and left out.
+    """
+
+    def __init__(self, stream: TextIO, *, colour: bool = False, metrics: bool = False) -> None:
+        self._stream = stream
+        self._colour = colour
+        self._metrics = metrics
+        self._width = 8
+        self._sources: dict[str, str] = {}
+        self._waiting: deque[tuple[float, str, bytes | str]] = deque()
+        self._left_out = 0
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._write, name="console", daemon=True)
+        self._thread.start()
+
+    def line(self, source: str, line: bytes) -> None:
+        """Take one line of a process's output, as it came."""
+        self._put(source, line)
+
+    def say(self, text: str = "", source: str = "") -> None:
+        """Take words of the runner itself; they are printed as they are."""
+        self._put(source, text)
+
+    def close(self) -> None:
+        """Print what waits, unless the terminal has stopped taking it."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(timeout=2)
+
+    def _put(self, source: str, line: bytes | str) -> None:
+        if len(self._waiting) >= _MOST_WAITING:
+            self._left_out += 1
+            return
+        self._waiting.append((time.time(), source, line))
+        self._wake.set()
+
+    def _write(self) -> None:
+        while not (self._closed and not self._waiting):
+            self._wake.wait()
+            self._wake.clear()
+            lines: list[str] = []
+            while self._waiting:
+                lines += self._format(*self._waiting.popleft())
+            left_out, self._left_out = self._left_out, 0
+            if left_out:
+                lines.append(f"… {left_out} lines were left out: they came faster than they can be printed")
+            try:
+                self._stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads any more: `make up | head`
+                return
+
+    def _format(self, at: float, source: str, line: bytes | str) -> list[str]:
+        if isinstance(line, str):
+            if not source:
+                return line.split("\n")
+            texts, level = line.split("\n"), ""
+        else:
+            texts, level = render(line, metrics=self._metrics)
+        self._width = max(self._width, len(source))
+        clock = f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at * 1000) % 1000:03d}"
+        name = self._paint(source.ljust(self._width), self._sources.setdefault(source, self._next_colour()))
+        colour = _COLOURS.get(level.upper(), "")
+        head = f"{self._paint(clock, '2')}  {name}  "
+        indent = " " * (len(clock) + self._width + 6)
+        return [(head if number == 0 else indent) + self._paint(text, colour) for number, text in enumerate(texts)]
+
+    def _next_colour(self) -> str:
+        return _SOURCE_COLOURS[len(self._sources) % len(_SOURCE_COLOURS)]
+
+    def _paint(self, text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
+
+
+class ConsoleHandler(logging.Handler):
+    """Shows the runner's own log records among the functions' lines."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = self.format(record)
+        except Exception:  # noqa: BLE001 - what logging.Handler asks for: a bad format string must not stop a request
+            self.handleError(record)
+            return
+        fields = {"level": record.levelname, "message": message}
+        self._console.line(record.name.rpartition(".")[2], json.dumps(fields).encode())
+
+
+def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
+    """Return the lines to show for one line of output, and its level; no lines for a metric unless asked for.
+
+    JSON becomes level, message and fields. Control characters are shown, not obeyed: what is logged may come from a
+    stranger's request.
+    """
+    text = line.decode(errors="replace")
+    if text.startswith("{"):
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            fields = None
+        if isinstance(fields, dict):
+            return _render_fields(fields, metrics=metrics)
+    if not text.strip():
+        return [], ""
+    # The runtime client joins the lines of one report by \r, and indents by no-break spaces.
+    parts = [_clean(part) for part in text.replace("\u00a0", " ").split("\r")]
+    level = text[1 : text.index("]")] if text.startswith("[") and "]" in text[:12] else ""
+    return parts, level
+
+
+def _render_fields(fields: Mapping[str, Any], *, metrics: bool) -> tuple[list[str], str]:
+    if "_aws" in fields:
+        shown = {name: value for name, value in fields.items() if name != "_aws"}
+        return ([_clean("metrics  " + _pairs(shown))] if metrics else []), ""
+    level = str(fields.get("level") or fields.get("log_level") or "")
+    message = fields.get("message", fields.get("msg", ""))
+    if "errorType" in fields:
+        message = f"{fields['errorType']}: {fields.get('errorMessage', '')}"
+    words = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+    first, *more = words.split("\n") or [""]
+    rest = {
+        name: value
+        for name, value in fields.items()
+        if name not in _LEFT_OUT and not (name == "cold_start" and value is False)
+    }
+    head = "  ".join(part for part in (level.ljust(5) if level else "", first, _pairs(rest)) if part)
+    stack = fields.get("exception") or fields.get("stackTrace") or ""
+    more += ("".join(map(str, stack)) if isinstance(stack, list) else str(stack)).rstrip().split("\n") if stack else []
+    return [_clean(head), *(_clean(part) for part in more)], level
+
+
+def _pairs(fields: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in fields.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and value and " " not in value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

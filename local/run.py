@@ -1,0 +1,319 @@
+"""One run of the template: everything is started in order, and stopped in the opposite one."""
+
+import asyncio
+import dataclasses
+import errno
+import logging
+import os
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from local.account import Account
+from local.control import StoreControl
+from local.environment import Sandbox
+from local.http_api import HttpApi
+from local.invocation import Answer
+from local.invoke_api import InvokeApi
+from local.logs import Console
+from local.postgres import Postgres
+from local.processes import start
+from local.quotas import WebSocketQuotas
+from local.reload import Reloader
+from local.schedule import Scheduler
+from local.service import LambdaService
+from local.sigv4 import Credentials
+from local.state import StateDir
+from local.stores import Server, Store, StoreError
+from local.template import Run, Template, load
+from local.valkey import Valkey
+from local.websocket_api import WebSocketApi
+
+_log = logging.getLogger("local.run")
+_access_log = logging.getLogger("local.access")
+
+# Which variable of a function is which store's address: the store's name in run.json, and what serves it here.
+_STORES: Mapping[str, tuple[str, Callable[[StateDir], Server]]] = {
+    "REDIS_URL": ("redis", Valkey),
+    "DATABASE_URL": ("postgres", Postgres),
+}
+_SHUTDOWN_S = 2.0
+_BACKLOG = 1024
+
+
+class StartError(Exception):
+    """The run cannot begin; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    template: Path
+    http_port: int = 3000
+    websocket_port: int = 3001
+    lambda_port: int = 3002
+    environments: int = 10
+    reload: bool = True
+    access_log: bool = False
+    websocket_idle_s: float = 600.0
+    websocket_max_age_s: float = 7200.0
+    also: tuple[tuple[str, str], ...] = ()  # companions: name and command
+
+
+async def serve(options: Options, state: StateDir, console: Console, shell: Mapping[str, str]) -> None:
+    """Serve until cancelled, or until the first of the signals SIGINT, SIGTERM and SIGHUP.
+
+    Raises:
+        StartError, template.TemplateError, stores.StoreError: it could not begin; nothing is left behind.
+    """
+    serving = asyncio.create_task(_Runner(options, state, console, shell).run())
+    stopping = _stop_on_signals(serving, console)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+
+
+def _stop_on_signals(task: asyncio.Task[None], console: Console) -> asyncio.Event:
+    stopping = asyncio.Event()
+    seen = 0
+
+    def stop() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            stopping.set()
+            console.say("Stopping …")
+            task.cancel()
+        elif seen > 2:  # somebody insists: what is left of the children ends by its death signal
+            os._exit(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return stopping
+
+
+class _Runner:
+    def __init__(self, options: Options, state: StateDir, console: Console, shell: Mapping[str, str]) -> None:
+        self._options = options
+        self._state = state
+        self._console = console
+        self._shell = shell
+        self._account = Account.from_env(shell)
+
+    async def run(self) -> None:
+        began = time.monotonic()
+        async with AsyncExitStack() as stack:
+            sockets = self._listen(stack)
+            template = self._load(sockets)
+            urls = {"http": _url("http", sockets["http"])}
+            if template.websocket is not None:
+                urls["websocket"] = f"{_url('ws', sockets['websocket'])}/{template.websocket.stage}"
+            urls["lambda"] = _url("http", sockets["lambda"])
+            stores = await self._start_stores(template, stack)
+            urls |= self._store_urls(template, stores)
+            template = _with_stores(template, urls)
+            functions = self._start_functions(template, urls["lambda"], stack)
+            scheduler = Scheduler(template.schedules, functions, self._account)
+            reloader = Reloader(template, self._options.template, functions, scheduler)
+            if self._options.reload:
+                stack.push_async_callback(reloader.close)
+                reloader.start()
+            await self._open_doors(template, functions, stores, sockets, stack)
+            await self._warm(template, functions, reloader)
+            stack.push_async_callback(scheduler.close)
+            scheduler.start()
+            self._state.announce(urls | {"pid": os.getpid()})
+            self._describe(template, urls, time.monotonic() - began)
+            await self._start_companions(stack)
+            await asyncio.Event().wait()  # until cancelled
+
+    # ------------------------------------------------------------ before anything is started
+
+    def _listen(self, stack: AsyncExitStack) -> dict[str, socket.socket]:
+        """Take the ports first: a taken one is found before anything has been started."""
+        sockets = {}
+        for name in ("http", "websocket", "lambda"):
+            port = getattr(self._options, f"{name}_port")
+            sockets[name] = stack.enter_context(socket.socket())
+            sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sockets[name].bind(("127.0.0.1", port))
+                sockets[name].listen(_BACKLOG)
+            except OSError as error:
+                raise _port_error(name, port, error) from error
+        return sockets
+
+    def _load(self, sockets: Mapping[str, socket.socket]) -> Template:
+        run = Run(
+            account=self._account,
+            variables=dict.fromkeys(_STORES, "") | dict(self._shell),
+            http_url=_url("http", sockets["http"]),
+            websocket_url=_url("ws", sockets["websocket"]),
+            secret=self._state.secret,
+        )
+        return load(self._options.template, run)
+
+    # ------------------------------------------------------------ the parts
+
+    async def _start_stores(self, template: Template, stack: AsyncExitStack) -> dict[str, Store]:
+        stores = {
+            name: Store(kind(self._state), self._state)
+            for variable, (name, kind) in _STORES.items()
+            if _declares(template, variable) and not self._shell.get(variable)
+        }
+        if stores:
+            self._console.say(f"Starting {' and '.join(store.title for store in stores.values())} …")
+        for store in stores.values():
+            stack.push_async_callback(store.close)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for store in stores.values():
+                    group.create_task(self._start_store(store))
+        except* StoreError as errors:
+            raise StartError("\n".join(map(str, errors.exceptions))) from None
+        return stores
+
+    async def _start_store(self, store: Store) -> None:
+        began = time.monotonic()
+        await store.start()
+        self._console.say(f"  {store.title} answers after {time.monotonic() - began:.1f} s")
+
+    def _store_urls(self, template: Template, stores: Mapping[str, Store]) -> dict[str, str]:
+        return {
+            name: stores[name].url if name in stores else self._shell[variable]
+            for variable, (name, _) in _STORES.items()
+            if _declares(template, variable)
+        }
+
+    def _start_functions(self, template: Template, lambda_url: str, stack: AsyncExitStack) -> LambdaService:
+        sandbox = Sandbox(
+            account=self._account,
+            lambda_url=lambda_url,
+            output=lambda name, line: self._console.line(_short(name), line),
+            shell=self._shell,
+        )
+        functions = LambdaService(template.functions, sandbox, environments=self._options.environments)
+        stack.push_async_callback(functions.close)
+        return functions
+
+    async def _open_doors(
+        self,
+        template: Template,
+        functions: LambdaService,
+        stores: Mapping[str, Store],
+        sockets: Mapping[str, socket.socket],
+        stack: AsyncExitStack,
+    ) -> None:
+        invoke = InvokeApi(functions, self._account).application()
+        StoreControl(stores).attach(invoke)
+        doors = {"lambda": invoke, "http": HttpApi(template.http_api_id, template.http_routes, functions).application()}
+        if template.websocket is not None:
+            quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
+            credentials = Credentials(self._account.access_key_id, self._account.secret_access_key)
+            doors["websocket"] = WebSocketApi(template.websocket, functions, credentials, quotas).application()
+        else:
+            sockets["websocket"].close()
+        runners = {}
+        for name, application in doors.items():
+            if self._options.access_log:
+                application.on_response_prepare.append(_log_access)
+            runners[name] = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
+        # All at once: subscribers are told to go while the last answers are given.
+        stack.push_async_callback(_gather_cleanups, list(runners.values()))
+        for name, runner in runners.items():
+            await runner.setup()
+            await web.SockSite(runner, sockets[name], backlog=_BACKLOG).start()
+
+    async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
+        """Wait until a request to any route would meet an environment that has initialised."""
+        names = sorted({route.function for route in template.http_routes})
+        if not names:
+            return
+        began = time.monotonic()
+        self._console.say(f"Starting {', '.join(_short(name) for name in names)} …")
+        while True:
+            reloader.changed.clear()
+            answers = await asyncio.gather(*(functions.warm(name) for name in names))
+            broken = {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
+            if not broken:
+                break
+            reason = "; ".join(f"{_short(name)} does not start: {_text(answer)}" for name, answer in broken.items())
+            if not self._options.reload:
+                raise StartError(reason)
+            self._console.say(f"{reason}\nWaiting for a change of its code …")
+            await reloader.changed.wait()
+        self._console.say(f"  ready after {time.monotonic() - began:.1f} s")
+
+    async def _start_companions(self, stack: AsyncExitStack) -> None:
+        for name, command in self._options.also:
+            child = await start(
+                shlex.split(command),
+                env=dict(self._shell) | {"LOCAL_RUN_JSON": str(self._state.run_file)},
+                cwd=Path.cwd(),
+                output=lambda line, name=name: self._console.line(name, line),  # type: ignore[misc] # name is bound
+                death_signal=signal.SIGTERM,
+            )
+            stack.push_async_callback(child.stop, signal.SIGTERM, 3.0)
+
+    def _describe(self, template: Template, urls: Mapping[str, str], took_s: float) -> None:
+        pages = [route.path for route in template.http_routes if route.method in {"GET", "ANY"}]
+        lines = [f"\nUp after {took_s:.1f} s. Ctrl-C stops it."]
+        lines += [f"  HTTP        {urls['http']}{path}" for path in pages if path.startswith("/")]
+        lines += [f"  WebSocket   {urls['websocket']}"] if "websocket" in urls else []
+        lines += [f"  Lambda      {urls['lambda']}"]
+        lines += [f"  Stores      their addresses with passwords are in {_relative(self._state.run_file)}\n"]
+        self._console.say("\n".join(lines))
+
+
+def _port_error(name: str, port: int, error: OSError) -> StartError:
+    reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+    return StartError(f"port {port} {reason}: name another one with --{name}-port (0 takes a free one)")
+
+
+def _url(scheme: str, listener: socket.socket) -> str:
+    host, port = listener.getsockname()
+    return f"{scheme}://{host}:{port}"
+
+
+def _declares(template: Template, variable: str) -> bool:
+    return any(variable in function.environment for function in template.functions.values())
+
+
+def _with_stores(template: Template, urls: Mapping[str, str]) -> Template:
+    addresses = {variable: urls[name] for variable, (name, _) in _STORES.items() if name in urls}
+    functions = {}
+    for name, function in template.functions.items():
+        own = {variable: url for variable, url in addresses.items() if variable in function.environment}
+        functions[name] = dataclasses.replace(function, environment={**function.environment, **own})
+    return dataclasses.replace(template, functions=functions)
+
+
+async def _gather_cleanups(runners: list[web.AppRunner]) -> None:
+    await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+
+async def _log_access(request: web.Request, response: web.StreamResponse) -> None:
+    if response.status < 400:  # the front doors log the others
+        _access_log.info("%s %s %d", request.method, request.raw_path.partition("?")[0], response.status)
+
+
+def _short(function: str) -> str:
+    return function.removesuffix("Function") or function
+
+
+def _text(answer: Answer) -> str:
+    return answer.payload.decode(errors="replace")
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
