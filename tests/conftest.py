@@ -1,13 +1,18 @@
 """Stores and clients that tests of every kind share. The stores are real, and belong to this test run alone."""
 
 import asyncio
+import importlib.util
+import json
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from awslambdaric.lambda_context import LambdaContext
 from redis import Redis
 
 from local.postgres import Postgres
@@ -16,6 +21,9 @@ from local.stores import Store
 from local.valkey import Valkey
 from voting.clients import Clients
 from voting.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -99,3 +107,35 @@ def clients(settings: Settings) -> Iterator[Clients]:
     clients = Clients(settings, redis_retries=0)
     yield clients
     clients.close()
+
+
+@pytest.fixture
+def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Handler]:
+    """Load the handler of a function as Lambda does: from its folder, with its environment."""
+    for name, value in settings.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Voting")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tests")
+
+    def load(function: str) -> Handler:
+        spec = importlib.util.spec_from_file_location(f"app_of_{function}", ROOT / "functions" / function / "app.py")
+        assert spec is not None and spec.loader is not None
+        app = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(app)
+        return app.handler
+
+    return load
+
+
+@pytest.fixture
+def context() -> LambdaContext:
+    """What Lambda hands a handler beside the event."""
+    deadline_ms = int(time.time() * 1000) + 30_000
+    return LambdaContext("8476a536-e9f4-11e8-9739-2dfe598c3fcd", None, {}, deadline_ms, "arn:aws:lambda:…:function:f")
+
+
+def event(name: str, **changes: Any) -> dict[str, Any]:
+    """An event of events/, with *changes* at its top level."""
+    return json.loads((ROOT / "events" / f"{name}.json").read_text()) | changes

@@ -1,0 +1,175 @@
+import json
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from redis import Redis
+
+from tests.conftest import event
+from tests.management_api import ManagementApi
+from voting.connections import BUCKETS, Subscribers
+from voting.results import Tally
+from voting.settings import Settings
+from voting.snapshot import Snapshots
+
+CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
+
+
+@pytest.fixture
+def api() -> Iterator[ManagementApi]:
+    api = ManagementApi(lambda _id, _posts: 200)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def settings(settings: Settings, api: ManagementApi) -> Settings:
+    return Settings(
+        {
+            **settings.env,
+            "HTTP_URL": "https://a1b2c3d4.execute-api.eu-central-1.amazonaws.com",
+            "WEBSOCKET_URL": f"ws://127.0.0.1:{api.port}/live",
+            "ALLOWED_ORIGINS": "https://vote.example.org",
+        }
+    )
+
+
+@pytest.fixture
+def ws_connect(handler, redis: Redis, database: psycopg.Connection):
+    handle = handler("ws_connect")
+    yield handle
+    clients, poster = handle.__wrapped__.__globals__["environment"]()
+    clients.close()
+    poster.close()
+
+
+@pytest.fixture
+def ws_broadcast(handler, redis: Redis):
+    handle = handler("ws_broadcast")
+    yield handle
+    clients, poster = handle.__wrapped__.__wrapped__.__globals__["environment"]()
+    clients.close()
+    poster.close()
+
+
+def frames(api: ManagementApi, connection: str = CONNECTION) -> list[dict]:
+    return [json.loads(frame) for frame in api.frames[connection]]
+
+
+def subscribers(redis: Redis) -> list[str]:
+    return Subscribers(redis).of(range(BUCKETS))
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://a1b2c3d4.execute-api.eu-central-1.amazonaws.com", 200),
+        ("https://VOTE.example.org", 200),
+        (None, 200),
+        ("https://evil.example.org", 403),
+        ("https://vote.example.org.evil.org", 403),
+        ("http://vote.example.org", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_pages_of_other_origins_are_refused_at_the_handshake(ws_connect, context, origin, status) -> None:
+    connect = event("websocket-connect")
+    del connect["headers"]["Origin"]
+    if origin is not None:
+        connect["headers"]["Origin"] = origin
+    assert ws_connect(connect, context)["statusCode"] == status
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000"])
+def test_a_loopback_page_is_the_same_by_any_of_its_names(origin: str) -> None:
+    from voting.subscriber_api import may_connect
+
+    assert may_connect(origin, "http://127.0.0.1:3000", frozenset())
+    assert not may_connect(origin, "http://127.0.0.1:4000", frozenset())
+    assert not may_connect(origin, "https://vote.example.org", frozenset())
+
+
+def test_a_connection_is_no_subscriber_before_it_subscribes(ws_connect, context, redis: Redis) -> None:
+    ws_connect(event("websocket-connect"), context)
+    assert subscribers(redis) == []
+
+
+def test_a_subscriber_gets_the_current_results_at_once(ws_connect, context, api, redis: Redis) -> None:
+    Snapshots(redis).write(Tally(17, {"a": 1, "b": 2}))
+    ws_connect(event("websocket-subscribe"), context)
+    ws_connect(event("websocket-subscribe"), context)
+    assert [frame["type"] for frame in frames(api)] == ["results", "results"]
+    assert (frames(api)[0]["version"], frames(api)[0]["total"]) == (17, 3)
+    assert subscribers(redis) == [CONNECTION]
+
+
+def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, api, redis: Redis) -> None:
+    ws_connect(event("websocket-ping"), context)
+    assert frames(api) == [{"type": "pong"}]
+    assert subscribers(redis) == [CONNECTION]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("junk", "invalid_json"),
+        ("", "invalid_json"),
+        (None, "invalid_json"),
+        ("[" * 20_000, "invalid_json"),
+        ("null", "missing_action"),
+        ("[]", "missing_action"),
+        ('{"action": 1}', "missing_action"),
+        ('{"action": "fly"}', "unknown_action"),
+    ],
+)
+def test_anything_else_is_a_typed_error(ws_connect, context, api, body, code) -> None:
+    assert ws_connect(event("websocket-subscribe", body=body), context) == {"statusCode": 200}
+    (frame,) = frames(api)
+    assert (frame["type"], frame["code"]) == ("error", code)
+    assert frame["message"]
+
+
+def test_a_disconnect_is_forgotten(ws_connect, context, redis: Redis) -> None:
+    ws_connect(event("websocket-subscribe"), context)
+    Subscribers(redis).add("another=")
+    ws_connect(event("websocket-disconnect"), context)
+    assert subscribers(redis) == ["another="]
+
+
+def test_who_left_before_the_answer_is_forgotten(ws_connect, context, api, redis: Redis) -> None:
+    api.behaviour = lambda _id, _posts: 410
+    ws_connect(event("websocket-subscribe"), context)
+    assert subscribers(redis) == []
+
+
+def test_a_broadcast_reaches_all_forgets_the_gone_and_records_the_version(
+    ws_broadcast, context, api, redis: Redis
+) -> None:
+    registry = Subscribers(redis)
+    for number in range(40):
+        registry.add(f"c{number}=")
+    api.behaviour = lambda id_, _posts: 410 if id_ == "c7=" else 200
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    assert ws_broadcast(event("broadcast"), context) == {"sent": 39, "gone": 1, "failed": 0}
+    assert sorted(subscribers(redis)) == sorted(f"c{n}=" for n in range(40) if n != 7)
+    assert set(registry.state()[1].values()) == {5}
+    assert [frame["version"] for frame in frames(api, "c8=")] == [5]
+
+
+def test_a_shard_posts_to_its_own_buckets_only(ws_broadcast, context, api, redis: Redis) -> None:
+    registry = Subscribers(redis)
+    for number in range(40):
+        registry.add(f"c{number}=")
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    ws_broadcast({"buckets": [0, 3]}, context)
+    assert sorted(api.posts) == sorted(registry.of([0, 3]))
+    assert registry.state()[1] == {0: 5, 3: 5}
+
+
+def test_a_late_broadcast_posts_the_newest_results(ws_broadcast, context, api, redis: Redis) -> None:
+    Subscribers(redis).add("c=")
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    Snapshots(redis).write(Tally(6, {"a": 4}))
+    ws_broadcast(event("broadcast"), context)
+    assert [frame["version"] for frame in frames(api, "c=")] == [6]
