@@ -104,6 +104,10 @@ class Connection:
         if not self._transport.is_closing():
             self._transport.write_eof()
 
+    def abort(self) -> None:
+        """Cut the client off, whatever still waits to be sent."""
+        self._transport.abort()
+
     async def ended(self) -> Ending:
         """Wait until the socket is closed and every message that came before has been handled."""
         ending = await self._ended

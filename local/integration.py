@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from local.invocation import Answer, Functions
+from local.invocation import Answer, Functions, PayloadTooLarge, Throttled, UnknownFunction
 
 logger = logging.getLogger("local.integration")
 
@@ -32,14 +32,18 @@ class Integration:
         """
         task = asyncio.get_running_loop().create_task(self._functions.invoke(function, json.dumps(event).encode()))
         # Not wait_for: it would cancel the invocation, and a function outlives the gateway's patience.
-        await asyncio.wait((task,), timeout=self._timeout_s)
+        try:
+            await asyncio.wait((task,), timeout=self._timeout_s)
+        finally:
+            if not task.done():  # we lost patience, or are cancelled ourselves
+                self._late.add(task)
+                task.add_done_callback(self._forget)
         if not task.done():
-            self._late.add(task)
-            task.add_done_callback(self._forget)
             raise IntegrationTimeout
         return task.result()
 
     def _forget(self, task: asyncio.Task[Answer]) -> None:
         self._late.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            logger.warning("an invocation failed after its time was up: %r", error)
+            expected = isinstance(error, Throttled | UnknownFunction | PayloadTooLarge)
+            logger.log(logging.DEBUG if expected else logging.ERROR, "nobody waited any more for: %r", error)

@@ -5,6 +5,7 @@ apigatewaymanagementapi.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -15,6 +16,8 @@ from local import frames
 from local.connection import Connection, Overflowing
 from local.quotas import WebSocketQuotas
 from local.sigv4 import BadSignature, Credentials, SignedRequest, verify
+
+logger = logging.getLogger("local.websocket")
 
 TOO_LARGE = "The data is larger than a message may be."
 
@@ -47,6 +50,7 @@ class Management:
         except web.HTTPRequestEntityTooLarge:
             return _error(413, "PayloadTooLargeException", TOO_LARGE)
         except BadSignature as error:
+            logger.warning("%s of a connection refused: %s", request.method, error)
             return _error(403, "ForbiddenException", str(error))
         return self._command(request.method, body, connection_id)
 

@@ -32,7 +32,8 @@ SELECTION = re.compile(r"\$\{?request\.body\.(?P<path>[A-Za-z0-9_.-]+)\}?\Z")
 DEFAULT_ROUTE = "$default"
 INTERNAL_ERROR = "Internal server error"
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
-SHUTDOWN_S = 3.0  # for $disconnect at the end; it is best effort on AWS too
+PARTING_S = 1.0  # for the clients to hang up, once the gateway goes away
+SHUTDOWN_S = 2.0  # for $disconnect after that; it is best effort on AWS too
 
 
 class IntegrationFailed(Exception):
@@ -149,6 +150,7 @@ class WebSocketApi:
             return ABNORMAL_ENDING
         finally:
             del self._connections[identity.connection_id]
+            connection.feed_eof()  # its timers stop, also where it never came to open or we are cancelled
 
     async def _handle(self, origin: Origin, connection: Connection, text: str) -> None:
         """Route one message; only what goes wrong is told to the client, since no route has a response."""
@@ -208,15 +210,21 @@ class WebSocketApi:
         self._closing = True
         for connection in list(self._connections.values()):
             connection.hang_up(frames.GOING_AWAY, "Going away")
+        await self._serving_ends(PARTING_S)
+        for connection in list(self._connections.values()):
+            connection.abort()  # a client that did not hang up in its turn
+        await self._serving_ends(SHUTDOWN_S)
+
+    async def _serving_ends(self, timeout_s: float) -> None:
         if self._serving:
-            await asyncio.wait(self._serving, timeout=SHUTDOWN_S)
+            await asyncio.wait(self._serving, timeout=timeout_s)
 
 
 def _handshake_key(request: web.Request) -> str | None:
     """Return the client's Sec-WebSocket-Key; None if this is no handshake that RFC 6455, section 4.2.1 accepts."""
     headers = request.headers
     key = headers.get("Sec-WebSocket-Key", "")
-    tokens = [token.strip().lower() for token in headers.get("Connection", "").split(",")]
+    tokens = [token.strip().lower() for token in ",".join(headers.getall("Connection", ())).split(",")]
     try:
         valid_key = len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):

@@ -191,7 +191,7 @@ def test_without_a_connect_route_everybody_connects(world: World) -> None:
 def test_subprotocol_is_the_one_that_connect_chose(door: Door) -> None:
     answer = json.dumps({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "v2"}})
     path = "/live?" + urlencode({"return": answer})
-    with door.connect(path, subprotocols=["v1", "v2"]) as client:  # type: ignore[list-item]
+    with door.connect(path, subprotocols=["v1", "v2"]) as client:
         assert client.subprotocol == "v2"
 
 
