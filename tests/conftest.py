@@ -121,7 +121,8 @@ def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
     def load(function: str) -> Handler:
         spec = importlib.util.spec_from_file_location(f"app_of_{function}", ROOT / "functions" / function / "app.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         app = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(app)
         return app.handler

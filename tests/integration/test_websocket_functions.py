@@ -11,6 +11,7 @@ from voting.connections import BUCKETS, Subscribers
 from voting.results import Tally
 from voting.settings import Settings
 from voting.snapshot import Snapshots
+from voting.subscriber_api import may_connect
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
 
@@ -83,8 +84,6 @@ def test_pages_of_other_origins_are_refused_at_the_handshake(ws_connect, context
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000"])
 def test_a_loopback_page_is_the_same_by_any_of_its_names(origin: str) -> None:
-    from voting.subscriber_api import may_connect
-
     assert may_connect(origin, "http://127.0.0.1:3000", frozenset())
     assert not may_connect(origin, "http://127.0.0.1:4000", frozenset())
     assert not may_connect(origin, "https://vote.example.org", frozenset())

@@ -17,7 +17,7 @@ HOST = "abc.execute-api.eu-central-1.amazonaws.com"
     connection_id=st.text(min_size=1, max_size=40), body=st.binary(max_size=100), token=st.none() | st.just("t/o+k=")
 )
 def test_signatures_equal_botocores_for_any_id_and_token(connection_id: str, body: bytes, token: str | None) -> None:
-    path = f"/live/%40connections/{quote(connection_id.encode(errors='replace'), safe='')}"
+    path = f"/live/@connections/{quote(connection_id.encode(errors='replace'), safe='')}"
     signer = Signer(Credentials("AKID", "secret", token), "eu-central-1", "execute-api", method="POST", host=HOST)
     ours = dict(
         line.split(": ", 1) for line in signer.headers(path, hashlib.sha256(body).hexdigest()).splitlines() if line

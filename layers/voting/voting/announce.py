@@ -58,6 +58,7 @@ class Announcer:
     def _run(self) -> None:
         pause_s = 0.0
         last = False
+        self._clients.lambda_()  # half a second of imports, now and not between the first vote and its broadcast
         while not last:
             self._moved.wait(pause_s)
             self._moved.clear()
@@ -65,6 +66,8 @@ class Announcer:
             try:
                 version = self._write_snapshot()
                 pause_s = self._set_off_broadcasts(version)
+            except psycopg.errors.UndefinedTable:  # the drain is about to install the tally
+                pause_s = POLL_S
             except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
                 # Nothing is lost: the next round reads and compares everything anew.
                 logger.warning("the results were not announced", error=type(error).__name__, detail=str(error))

@@ -142,7 +142,7 @@ class Poster:
         return line
 
     def _request(self, connection_id: str, round_: _Round) -> bytes:
-        path = f"{self._stage}/%40connections/{quote(connection_id, safe='')}"
+        path = f"{self._stage}/@connections/{quote(connection_id, safe='')}"
         return (
             f"POST {path} HTTP/1.1\r\nhost: {self._authority}\r\ncontent-length: {len(round_.frame)}\r\n"
             f"{self._signer.headers(path, round_.frame_sha256)}\r\n"
