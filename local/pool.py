@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from local.environment import Environment, Sandbox
+from local.environment import INIT_TIMEOUT_S, Environment, Sandbox
 from local.invocation import Answer, Throttled
 from local.template import Function
 
@@ -138,8 +138,9 @@ class Pool:
         if not self._all:
             self._grow()
         self._watch_growth()
+        init_s = 0 if len(self._all) > len(self._starting) else INIT_TIMEOUT_S  # an init is not counted on AWS either
         try:
-            async with asyncio.timeout(self.function.timeout_s):
+            async with asyncio.timeout(self.function.timeout_s + init_s):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as gave_up:
             if future in self._waiting:
