@@ -12,7 +12,7 @@ GROW_AFTER_S = 0.1
 REAP_AFTER_S = 300.0
 
 
-class InitFailed(Exception):  # noqa: N818 - named like Lambda's phase
+class InitFailed(Exception):
     """No environment came to serve; the answer tells why."""
 
     def __init__(self, answer: Answer) -> None:
