@@ -5,7 +5,7 @@ import importlib.util
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from local.postgres import Postgres
 from local.state import StateDir
 from local.stores import Store
 from local.valkey import Valkey
+from tests.stack import Stack, running
 from voting.clients import Clients
 from voting.settings import Settings
 
@@ -28,6 +29,17 @@ Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", action="store_true", help="let the browser tests renew docs/images/*.png")
+    parser.addoption("--steady-seconds", type=int, default=65, help="how long to vote steadily (210: three ticks)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the system printed last where a test that uses it fails."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and stack is not None:
+        report.sections.append(("log of the system", "\n".join(stack.log.splitlines()[-200:])))
+    return report
 
 
 @dataclass(frozen=True)
@@ -116,8 +128,6 @@ def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Voting")
-    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tests")
 
     def load(function: str) -> Handler:
         spec = importlib.util.spec_from_file_location(f"app_of_{function}", ROOT / "functions" / function / "app.py")
@@ -128,6 +138,20 @@ def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return app.handler
 
     return load
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole system, for all tests of this run; it must stop cleanly at their end."""
+    with running(tmp_path_factory.mktemp("stack") / "state", "--no-reload") as stack:
+        yield stack
+
+
+@pytest.fixture
+def fresh(stack: Stack) -> Stack:
+    """The whole system, without a vote."""
+    stack.empty()
+    return stack
 
 
 @pytest.fixture
