@@ -44,7 +44,7 @@ class Connection:
         identity: Identity,
         transport: asyncio.Transport,
         quotas: WebSocketQuotas,
-        handle: Callable[["Connection", str], Coroutine[Any, Any, None]],
+        handle: Callable[["Connection", str | bytes], Coroutine[Any, Any, None]],
     ) -> None:
         self.identity = identity
         self._transport = transport
@@ -52,7 +52,7 @@ class Connection:
         self._handle = handle
         self._loop = asyncio.get_running_loop()
         self._reader = frames.FrameReader(quotas.frame_bytes, quotas.message_bytes)
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[str | bytes] = deque()
         self._handling: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[Ending] = self._loop.create_future()
         self._ending: Ending | None = None  # once a side has begun to close
@@ -134,14 +134,14 @@ class Connection:
         if not self._ended.done():
             self._ended.set_result(ending)
 
-    def _receive(self, event: frames.Text | frames.Ping | frames.Pong | frames.Close) -> None:
+    def _receive(self, event: frames.Text | frames.Binary | frames.Ping | frames.Pong | frames.Close) -> None:
         match event:
             case frames.Close(code, reason):
                 self._answer_close(code, reason)
             case _ if self._ending:
                 pass  # what crossed our close frame on the wire is not handled any more
-            case frames.Text(text):
-                self._waiting.append(text)
+            case frames.Text(message) | frames.Binary(message):
+                self._waiting.append(message)
                 self._start_waiting()
             case frames.Ping(payload):
                 self._transport.write(frames.encode(frames.PONG, payload))

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, UNSUPPORTED, NO_STATUS, ABNORMAL, NOT_UTF8, TOO_BIG = (
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_STATUS, ABNORMAL, NOT_UTF8, TOO_BIG = (
     1000,
     1001,
     1002,
-    1003,
     1005,
     1006,
     1007,
@@ -36,6 +35,13 @@ class Text:
     """A whole message, however many frames it came in."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A whole message of bytes. API Gateway itself closes with 1003 here; see docs/decisions."""
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,10 @@ class FrameReader:
         self._frame_bytes = frame_bytes
         self._message_bytes = message_bytes
         self._unread = bytearray()
-        self._message: bytearray | None = None  # a text message of which frames are still to come
+        self._message: bytearray | None = None  # of which frames are still to come
+        self._is_text = True
 
-    def feed(self, data: bytes) -> Iterator[Text | Ping | Pong | Close]:
+    def feed(self, data: bytes) -> Iterator[Text | Binary | Ping | Pong | Close]:
         """Yield what *data* completes.
 
         Raises:
@@ -126,12 +133,10 @@ class FrameReader:
         if first & 0x08 and (length > CONTROL_BYTES or not first & 0x80):
             raise FrameError(PROTOCOL_ERROR, "A control frame is too long or fragmented")
 
-    def _event(self, final: bool, opcode: int, payload: bytes) -> Text | Ping | Pong | Close | None:
+    def _event(self, final: bool, opcode: int, payload: bytes) -> Text | Binary | Ping | Pong | Close | None:
         match opcode:
-            case 0x0 | 0x1:
-                return self._text(final, opcode, payload)
-            case 0x2:  # "API Gateway rejects it and disconnects the client with code 1003"
-                raise FrameError(UNSUPPORTED, "Binary frames are not supported")
+            case 0x0 | 0x1 | 0x2:
+                return self._data(final, opcode, payload)
             case 0x8:
                 return _close(payload)
             case 0x9:
@@ -141,15 +146,18 @@ class FrameReader:
             case _:
                 raise FrameError(PROTOCOL_ERROR, "Unknown opcode")
 
-    def _text(self, final: bool, opcode: int, payload: bytes) -> Text | None:
+    def _data(self, final: bool, opcode: int, payload: bytes) -> Text | Binary | None:
         if (opcode == CONTINUATION) != (self._message is not None):
             raise FrameError(PROTOCOL_ERROR, "Frames of messages are out of order")
-        message = self._message if self._message is not None else bytearray()
-        message += payload
-        if len(message) > self._message_bytes:
+        if self._message is None:
+            self._message, self._is_text = bytearray(), opcode == TEXT
+        self._message += payload
+        if len(self._message) > self._message_bytes:
             raise FrameError(TOO_BIG, "Message too big")
-        self._message = None if final else message
-        return Text(_decoded(bytes(message))) if final else None
+        if not final:
+            return None
+        message, self._message = bytes(self._message), None
+        return Text(_decoded(message)) if self._is_text else Binary(message)
 
 
 def _unmask(payload: bytes, mask: bytes) -> bytes:

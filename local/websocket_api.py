@@ -133,8 +133,8 @@ class WebSocketApi:
         if not isinstance(transport, asyncio.Transport) or transport.is_closing():  # it left while $connect ran
             return ABNORMAL_ENDING
 
-        async def handle(connection: Connection, text: str) -> None:
-            await self._handle(origin, connection, text)
+        async def handle(connection: Connection, message: str | bytes) -> None:
+            await self._handle(origin, connection, message)
 
         connection = Connection(identity, transport, self._quotas, handle)
         self._connections[identity.connection_id] = connection
@@ -152,10 +152,10 @@ class WebSocketApi:
             del self._connections[identity.connection_id]
             connection.feed_eof()  # its timers stop, also where it never came to open or we are cancelled
 
-    async def _handle(self, origin: Origin, connection: Connection, text: str) -> None:
+    async def _handle(self, origin: Origin, connection: Connection, message: str | bytes) -> None:
         """Route one message; only what goes wrong is told to the client, since no route has a response."""
-        route_key = self._route(text)
-        event = message_event(origin, connection.identity, route_key, text)
+        route_key = self._route(message)
+        event = message_event(origin, connection.identity, route_key, message)
         function = self._stage.routes.get(route_key)
         if function is None:
             _tell(connection, _fault("Forbidden", event))
@@ -165,9 +165,11 @@ class WebSocketApi:
         except IntegrationFailed as error:
             _tell(connection, _fault(str(error), event))
 
-    def _route(self, text: str) -> str:
+    def _route(self, message: str | bytes) -> str:
+        if isinstance(message, bytes):
+            return DEFAULT_ROUTE
         try:
-            value = json.loads(text)
+            value = json.loads(message)
         except (ValueError, RecursionError):  # not JSON, or nested beyond reason
             return DEFAULT_ROUTE
         for name in self._selector:

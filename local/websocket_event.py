@@ -41,11 +41,14 @@ def connect_event(
     return event
 
 
-def message_event(origin: Origin, identity: Identity, route_key: str, text: str) -> dict[str, Any]:
-    """Build the event of one message."""
+def message_event(origin: Origin, identity: Identity, route_key: str, message: str | bytes) -> dict[str, Any]:
+    """Build the event of one message; one of bytes is encoded as base64."""
     event = _event(origin, identity, route_key, "MESSAGE")
     event["requestContext"]["messageId"] = request_id()
-    event["body"] = text
+    if isinstance(message, bytes):
+        event |= {"body": base64.b64encode(message).decode(), "isBase64Encoded": True}
+    else:
+        event["body"] = message
     return event
 
 

@@ -8,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from voting.broadcast import deliver
 from voting.clients import Clients
 from voting.connections import Subscribers
-from voting.observability import MetricUnit, logger, metrics
+from voting.observability import MetricUnit, logger, metrics, publish
 from voting.posting import Poster
 from voting.results import Results
 from voting.settings import Settings
@@ -24,7 +24,6 @@ def environment() -> tuple[Clients, Poster]:
 
 
 @logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
     """Post the newest snapshot, which may be newer than the one that set this off, to the event's buckets."""
     clients, poster = environment()
@@ -38,4 +37,5 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
     metrics.add_metric("PostsGone", MetricUnit.Count, len(outcome.gone))
     metrics.add_metric("PostsFailed", MetricUnit.Count, len(outcome.failed))
     metrics.add_metric("PostsThrottled", MetricUnit.Count, outcome.throttled)
+    publish()
     return {"sent": outcome.sent, "gone": len(outcome.gone), "failed": len(outcome.failed)}

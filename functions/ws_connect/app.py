@@ -57,7 +57,8 @@ def message(event: dict[str, Any]) -> dict[str, int]:
     """Answer one frame, over the management API."""
     clients, poster = environment()
     connection_id = event["requestContext"]["connectionId"]
-    outcome = poster.post([connection_id], answer(event.get("body") or "", connection_id, clients))
+    frame = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
+    outcome = poster.post([connection_id], frame)
     if outcome.gone:  # it left while we were answering
         Subscribers(clients.redis()).remove(outcome.gone)
     return DONE

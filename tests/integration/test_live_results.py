@@ -1,10 +1,12 @@
+import time
+
 import psycopg
 import pytest
 from redis import Redis
 
 from voting.clients import Clients
 from voting.live_results import ResultsUnavailable, read_results
-from voting.results import Tally
+from voting.results import Results, Tally
 from voting.settings import Settings
 from voting.snapshot import SNAPSHOT, Snapshots
 from voting.tally import VoteTable
@@ -85,3 +87,26 @@ def test_a_connection_that_died_is_replaced_unnoticed(
     database.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
     assert read_results(clients, LABELS).stale_seconds is None
     assert clients.postgres().info.backend_pid != pid
+
+
+def test_a_frozen_database_is_not_waited_for(redis: Redis, database: psycopg.Connection, clients: Clients) -> None:
+    table = VoteTable(database)
+    table.install()
+    clients.postgres()
+    with database.transaction():
+        database.execute("LOCK TABLE vote_tally IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        with pytest.raises(ResultsUnavailable):
+            read_results(clients, LABELS)
+        assert time.monotonic() - started < 4.0
+    assert read_results_soon(clients).total == 0
+
+
+def read_results_soon(clients: Clients) -> Results:
+    """Past the second for which a database that failed is left in peace."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return read_results(clients, LABELS)
+        except ResultsUnavailable:
+            assert time.monotonic() < deadline

@@ -48,7 +48,7 @@ def ws_connect(handler, redis: Redis, database: psycopg.Connection):
 def ws_broadcast(handler, redis: Redis):
     handle = handler("ws_broadcast")
     yield handle
-    clients, poster = handle.__wrapped__.__wrapped__.__globals__["environment"]()
+    clients, poster = handle.__wrapped__.__globals__["environment"]()
     clients.close()
     poster.close()
 
@@ -127,6 +127,11 @@ def test_anything_else_is_a_typed_error(ws_connect, context, api, body, code) ->
     (frame,) = frames(api)
     assert (frame["type"], frame["code"]) == ("error", code)
     assert frame["message"]
+
+
+def test_a_binary_frame_is_a_typed_error(ws_connect, context, api) -> None:
+    ws_connect(event("websocket-subscribe", body="/w==", isBase64Encoded=True), context)
+    assert [frame["code"] for frame in frames(api)] == ["binary_frame"]
 
 
 def test_a_disconnect_is_forgotten(ws_connect, context, redis: Redis) -> None:

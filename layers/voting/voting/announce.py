@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from voting.broadcast import plan
 from voting.clients import Clients
 from voting.connections import Subscribers
-from voting.observability import logger
+from voting.observability import NAMESPACE, logger
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
 
@@ -119,5 +119,5 @@ class Announcer:
     def _measure(self, subscribers: int) -> None:
         if time.monotonic() - self._measured_at > MEASURE_EVERY_S:
             self._measured_at = time.monotonic()
-            with single_metric(name="Subscribers", unit=MetricUnit.Count, value=subscribers):
+            with single_metric(name="Subscribers", unit=MetricUnit.Count, value=subscribers, namespace=NAMESPACE):
                 pass  # printed on leaving; the metrics of the drain belong to the other thread

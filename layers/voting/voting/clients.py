@@ -1,7 +1,11 @@
 """Connections to the stores and to AWS: built on first use, kept per execution environment, always with timeouts."""
 
+import os
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from redis import Redis
@@ -19,6 +23,7 @@ T = TypeVar("T")
 
 REDIS_TIMEOUT_S = 0.9  # two attempts and an answer fit into the 2 s that a voter waits at most
 POSTGRES_CONNECT_TIMEOUT_S = 2  # the least that libpq takes
+POSTGRES_PATIENCE_S = 1.0  # with a read
 POSTGRES_REST_S = 1.0  # after a failed connect, so that a viewer does not wait for each of many
 STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
@@ -80,19 +85,25 @@ class Clients:
         """Do *work*, which must bear being done twice, and once more where the kept connection had died.
 
         Raises:
-            psycopg.OperationalError: also the new connection failed.
+            psycopg.OperationalError: also the new connection failed, or the work took longer than a second.
         """
         import psycopg  # noqa: PLC0415
 
         kept = self._postgres is not None
         try:
-            return work(self.postgres())
+            return self._within_patience(work)
         except psycopg.OperationalError:
-            self.forget_postgres()
             if not kept:
                 raise
+        return self._within_patience(work)
+
+    def _within_patience(self, work: "Callable[[psycopg.Connection], T]") -> T:
+        import psycopg  # noqa: PLC0415
+
+        connection = self.postgres()
         try:
-            return work(self.postgres())
+            with _cut_after(connection, POSTGRES_PATIENCE_S):
+                return work(connection)
         except psycopg.OperationalError:
             self.forget_postgres()
             raise
@@ -162,6 +173,20 @@ class Clients:
                 self._database_user = fetch_database_user(self.settings.database_secret_arn)
             options |= self._database_user
         return options
+
+
+@contextmanager
+def _cut_after(connection: "psycopg.Connection", seconds: float) -> Iterator[None]:
+    """Break the connection if the work takes longer: a frozen server does not honour its own statement timeout."""
+    end = socket.socket(fileno=os.dup(connection.fileno()))
+    timer = threading.Timer(seconds, end.shutdown, (socket.SHUT_RDWR,))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        end.close()
 
 
 def fetch_database_user(secret_arn: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.fence import Superseded
-from voting.observability import MetricUnit, logger, metrics
+from voting.observability import MetricUnit, logger, metrics, publish
 from voting.tally import VoteTable
 from voting.vote import InvalidVote, Vote, parse
 from voting.vote_queue import DeadLetter, NotAList, VoteQueue
@@ -76,6 +76,8 @@ class Drain:
                 done = self._step(done)
         except Superseded:
             self.counted.superseded = True
+        finally:
+            publish()
         if self._failures:
             raise RunFailed("the run ended before its stores came back") from self._last_error
         return self.counted
@@ -169,7 +171,7 @@ class Drain:
         if time.monotonic() - self._flushed_at > FLUSH_METRICS_EVERY_S:
             self._flushed_at = time.monotonic()
             metrics.add_metric("QueueLength", MetricUnit.Count, self._queue.length())
-            metrics.flush_metrics()
+            publish()
 
 
 def sort_out(messages: Iterable[bytes]) -> tuple[list[Vote], list[DeadLetter]]:

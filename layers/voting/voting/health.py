@@ -1,22 +1,11 @@
 """Whether the stores answer, asked anew each time and never waited for longer than a few seconds."""
 
-import os
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.observability import logger
-
-if TYPE_CHECKING:
-    from psycopg import Connection
-
-PATIENCE_S = 1.0  # for an answer; connecting has its own timeout in Clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +46,7 @@ def _postgres_answers(clients: Clients) -> bool:
     import psycopg  # noqa: PLC0415 - 150 ms of a cold start that only this route pays
 
     try:
-        return clients.on_postgres(_select)
+        return clients.on_postgres(lambda connection: connection.execute("SELECT 1").fetchone() == (1,))
     except psycopg.Error as error:
         logger.warning("postgres is unreachable", error=type(error).__name__)
         return False
-
-
-def _select(connection: "Connection") -> bool:
-    with _cut_after(connection, PATIENCE_S):
-        return connection.execute("SELECT 1").fetchone() == (1,)
-
-
-@contextmanager
-def _cut_after(connection: "Connection", seconds: float) -> Iterator[None]:
-    """Break the connection if the work takes longer: a frozen server does not honour its own statement timeout."""
-    end = socket.socket(fileno=os.dup(connection.fileno()))
-    timer = threading.Timer(seconds, end.shutdown, (socket.SHUT_RDWR,))
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        end.close()

@@ -3,8 +3,16 @@
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-__all__ = ["MetricUnit", "logger", "metrics"]
+__all__ = ["NAMESPACE", "MetricUnit", "logger", "metrics", "publish"]
 
-# Service, level and namespace come from POWERTOOLS_* in template.yaml.
+NAMESPACE = "Voting"
+
+# Service and level come from POWERTOOLS_* in template.yaml.
 logger = Logger()
-metrics = Metrics()
+metrics = Metrics(namespace=NAMESPACE)
+
+
+def publish() -> None:
+    """Print the metrics gathered so far, from where CloudWatch picks them up; no line where there are none."""
+    if metrics.metric_set:
+        metrics.flush_metrics()

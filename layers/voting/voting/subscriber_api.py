@@ -38,10 +38,10 @@ def _same_loopback(origin: str, http_url: str) -> bool:
     return hosts <= LOOPBACK and same_port and ours.scheme == theirs.scheme
 
 
-def answer(body: str, connection_id: str, clients: Clients) -> bytes:
+def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool = False) -> bytes:
     """Do what the frame *body* asks for, and return the frame to answer with."""
     try:
-        return ACTIONS[_action(body)](connection_id, clients)
+        return ACTIONS[_action(body, is_binary=is_binary)](connection_id, clients)
     except Refused as error:
         return _error(error.code, str(error))
     except RedisError as error:
@@ -49,7 +49,9 @@ def answer(body: str, connection_id: str, clients: Clients) -> bytes:
         return _error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")
 
 
-def _action(body: str) -> str:
+def _action(body: str, *, is_binary: bool) -> str:
+    if is_binary:
+        raise Refused("binary_frame", "Send text frames: this API takes JSON.")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:

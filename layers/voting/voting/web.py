@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler.api_gateway import APIGatewayHttpResolver, Response
 
 from voting import answer
-from voting.observability import MetricUnit, logger, metrics
+from voting.observability import MetricUnit, logger, metrics, publish
 from voting.refusal import Refusal
 from voting.request import Request
 from voting.routes import unrouted
@@ -56,10 +56,9 @@ class Web:
         """Answer one event of payload format 2.0. A route that raises is answered as well."""
         request = Request.of(event)
         logger.append_keys(api_request_id=request.request_id)
-        self.routes.append_context(request=request)
+        self.routes.context["request"] = request
         result = self.routes.resolve(_routed(event, request), context)
-        if metrics.metric_set:
-            metrics.flush_metrics()
+        publish()
         result["headers"] = MANNERS | (HSTS if request.is_https else {}) | result["headers"]
         if request.method == "HEAD":  # a link checker is no voter: no body, and no cookie either
             result |= {"body": "", "isBase64Encoded": False, "cookies": []}

@@ -1,6 +1,6 @@
 import pytest
 
-from local.frames import Close, FrameError, FrameReader, Ping, Pong, Text, encode, encode_close
+from local.frames import Binary, Close, FrameError, FrameReader, Ping, Pong, Text, encode, encode_close
 
 MASK = b"\x01\x02\x03\x04"
 
@@ -42,6 +42,10 @@ def test_fragments_make_one_message_and_control_frames_go_between() -> None:
     assert events == [Ping(b"p"), Pong(), Text("é!")]
 
 
+def test_binary_message_stays_bytes() -> None:
+    assert read(frame(2, b"\xff", fin=False), frame(0, b"\x00")) == [Binary(b"\xff\x00")]
+
+
 def test_message_of_four_full_frames_is_the_largest() -> None:
     full = b"x" * 32768
     pieces = [frame(1, full, fin=False), *[frame(0, full, fin=False)] * 2, frame(0, full)]
@@ -60,7 +64,6 @@ def test_frame_over_the_quota_is_refused_before_its_payload_has_come() -> None:
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (frame(2, b"binary"), 1003),
         (frame(1, b"\xff"), 1007),
         (frame(1, b"plain", mask=False), 1002),
         (frame(1, b"x", reserved=0x40), 1002),
@@ -84,7 +87,7 @@ def test_fault_closes_with_its_code(data: bytes, code: int) -> None:
 
 def test_what_came_before_a_fault_is_still_read() -> None:
     reader = FrameReader(frame_bytes=100, message_bytes=100)
-    events = reader.feed(frame(1, b"good") + frame(2, b"bad"))
+    events = reader.feed(frame(1, b"good") + frame(3, b"bad"))
     assert next(events) == Text("good")
     with pytest.raises(FrameError):
         next(events)

@@ -1,0 +1,303 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from redis import ConnectionError, Redis  # noqa: A004 - as redis names it
+
+ROOT = Path(__file__).parents[3]
+DEADLINE_S = 20.0
+
+TEMPLATE = """
+Parameters:
+  RedisUrl: {Type: String}
+  Key: {Type: String, NoEcho: true, MinLength: 32}
+Globals: {Function: {Runtime: python3.13, Handler: app.handler, Layers: [!Ref Shared]}}
+Resources:
+  Shared: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: layer}}
+  Api: {Type: "AWS::Serverless::HttpApi"}
+  Live:
+    Type: AWS::Serverless::WebSocketApi
+    Properties: {StageName: live, Routes: {$default: {FunctionArn: !GetAtt WebFunction.Arn}}}
+  WebFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: web
+      Environment:
+        Variables:
+          REDIS_URL: !Ref RedisUrl
+          KEY: !Ref Key
+          OPTION: none
+          HTTP_URL: !Sub https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}
+      Events:
+        All: {Type: HttpApi, Properties: {ApiId: !Ref Api}}
+  TickFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: tick
+      Environment: {Variables: {DATABASE_URL: not-used}}
+      Events:
+        Tick: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 hour)}}
+"""
+WEB = """
+import json, os
+from shared import WORD
+def handler(event, context):
+    return {"statusCode": 200, "body": json.dumps({"word": WORD, "code": 1, "env": dict(os.environ)})}
+"""
+TICK = """
+import json, pathlib
+def handler(event, context):
+    print(json.dumps({"level": "INFO", "message": "ticked", "code": 1}))
+    (pathlib.Path(__file__).parent / "events").open("a").write(json.dumps(event) + "\\n")
+"""
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+class Project:
+    """A folder with a template, and the runs of `python -m local` on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.processes: list[subprocess.Popen[str]] = []
+        for name, code in {"web/app.py": WEB, "tick/app.py": TICK, "layer/shared.py": "WORD = 'old'\n"}.items():
+            (folder / name).parent.mkdir()
+            (folder / name).write_text(code, encoding="utf-8")
+        (folder / "template.yaml").write_text(TEMPLATE, encoding="utf-8")
+
+    def command(self, *arguments: str) -> list[str]:
+        template = ["--template", str(self.folder / "template.yaml"), "--state-dir", str(self.state)]
+        ports = ["--http-port=0", "--websocket-port=0", "--lambda-port=0"]
+        return [sys.executable, "-m", "local", *template, *ports, *arguments]
+
+    def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        clean = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
+        with (self.folder / "output").open("a") as output:
+            process = subprocess.Popen(
+                self.command(*arguments), cwd=ROOT, env=clean | (env or {}), stdout=output, stderr=output, text=True
+            )
+        self.processes.append(process)
+        return process
+
+    def up(self, *arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+        process = self.start(*arguments, env=env)
+
+        def announced() -> bool:
+            assert process.poll() is None, self.output()
+            return (self.state / "run.json").exists()
+
+        until(announced)
+        return dict(json.loads((self.state / "run.json").read_text()))
+
+    def do(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def output(self) -> str:
+        return (self.folder / "output").read_text()
+
+    def children(self) -> list[int]:
+        """Return who still works in, or with, this folder: stores, functions, the runner itself."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes() + bytes((entry / "cwd").resolve(strict=True))
+            except OSError:
+                continue
+            if os.fsencode(self.folder) in words and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        return found
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path)
+    yield project
+    project.close()
+
+
+def get(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - http
+        return dict(json.load(response))
+
+
+def test_one_command_serves_everything_and_run_json_says_where(project):
+    run = project.up(env={"OPTION": "Tea", "NOT_DECLARED": "x"})
+    assert run.keys() == {"http", "websocket", "lambda", "redis", "postgres", "pid"}
+    assert run["websocket"].endswith("/live")
+    assert (project.state / "run.json").stat().st_mode & 0o777 == 0o600
+    variables = get(run["http"])["env"]
+    assert variables["REDIS_URL"] == run["redis"]
+    assert variables["HTTP_URL"] == run["http"]
+    assert variables["OPTION"] == "Tea"
+    assert len(variables["KEY"]) >= 32
+    assert "NOT_DECLARED" not in variables
+    with Redis.from_url(run["redis"]) as redis:
+        assert redis.ping()
+    with psycopg.connect(run["postgres"]) as database:
+        assert database.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_schedule_fires_at_the_start_with_the_schedulers_event(project):
+    project.up()
+    events = project.folder / "tick" / "events"
+    until(events.exists)
+    event = json.loads(until(events.read_text))
+    assert (event["source"], event["detail-type"], event["detail"]) == ("aws.scheduler", "Scheduled Event", "{}")
+    assert event["resources"][0].endswith(":schedule/default/TickFunctionTick")
+    until(lambda: re.search(r"^\d\d:\d\d:\d\d\.\d{3}  Tick +INFO   ticked  code=1$", project.output(), re.MULTILINE))
+
+
+def test_changed_code_takes_over_without_a_restart(project):
+    run = project.up()
+    assert get(run["http"])["code"] == 1
+    until((project.folder / "tick" / "events").exists)
+    (project.folder / "web" / "app.py").write_text(WEB.replace('"code": 1', '"code": 2'), encoding="utf-8")
+    until(lambda: get(run["http"])["code"] == 2)
+    (project.folder / "layer" / "shared.py").write_text("WORD = 'a new one'\n", encoding="utf-8")
+    until(lambda: get(run["http"])["word"] == "a new one")
+    (project.folder / "tick" / "app.py").write_text(TICK.replace("1}", "2}"), encoding="utf-8")
+    until(lambda: "ticked  code=2" in project.output())
+    (project.folder / "template.yaml").write_text(TEMPLATE + "\n", encoding="utf-8")
+    until(lambda: "template.yaml changed: restart" in project.output())
+
+
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_a_signal_ends_it_cleanly(project, number, times):
+    project.up("--also", f"beside={sys.executable} -c 'import time; time.sleep(99)' {project.folder}")
+    assert len(project.children()) >= 5
+    began = time.monotonic()
+    for _ in range(times):
+        project.processes[0].send_signal(number)
+    assert project.processes[0].wait(DEADLINE_S) == 0
+    assert time.monotonic() - began < 5
+    assert not (project.state / "run.json").exists()
+    assert project.children() == []
+
+
+def test_a_signal_while_it_starts_leaves_nothing_behind(project):
+    process = project.start()
+    until(lambda: "Starting" in project.output())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_S) == 0
+    assert project.children() == []
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_one_starts_within_seconds(project):
+    first = project.up()
+    project.processes[0].kill()
+    project.processes[0].wait()
+    began = time.monotonic()
+    (project.state / "run.json").unlink()
+    second = project.up()
+    assert time.monotonic() - began < 5
+    assert (second["redis"], second["postgres"]) == (first["redis"], first["postgres"])
+    project.do("--down")
+    until(lambda: not project.children())
+
+
+def test_a_second_start_is_refused_with_the_addresses_of_the_first(project):
+    run = project.up()
+    second = project.do()
+    assert second.returncode == 1
+    assert str(run["pid"]) in second.stderr
+    assert run["http"] in second.stderr
+
+
+def test_down_waits_for_the_end_and_reset_forgets(project):
+    assert project.do("--down").returncode == 0
+    assert project.do("--reset").returncode == 0
+    project.up()
+    assert project.do("--down").returncode == 0
+    assert project.children() == []
+    assert project.state.exists()
+    (project.state / "run.json").unlink(missing_ok=True)
+    project.up()
+    assert project.do("--reset").returncode == 0
+    assert project.children() == []
+    assert not project.state.exists()
+
+
+def test_reset_refuses_a_folder_that_is_not_ours(project):
+    project.state.mkdir()
+    (project.state / "thesis.txt").touch()
+    refused = project.do("--reset")
+    assert (refused.returncode, "left alone" in refused.stderr) == (1, True)
+    assert (project.state / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["http", "websocket", "lambda"])
+def test_a_taken_port_is_named_with_its_flag(project, name):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = project.do(f"--{name}-port={port}")
+    assert refused.returncode == 1
+    assert f"port {port} is taken" in refused.stderr
+    assert f"--{name}-port" in refused.stderr
+    assert project.children() == []
+
+
+def test_a_broken_template_is_one_clear_line(project):
+    (project.folder / "template.yaml").write_text(TEMPLATE.replace("CodeUri: web", "CodeUri: gone"), encoding="utf-8")
+    refused = project.do()
+    assert refused.returncode == 1
+    assert re.fullmatch(r"local: .*WebFunction\.CodeUri: no folder .*gone\n", refused.stderr)
+
+
+def test_a_store_is_stopped_and_started_by_hand(project):
+    run = project.up()
+    assert project.do("--stop-store", "redis").returncode == 0
+    with Redis.from_url(run["redis"]) as redis, pytest.raises(ConnectionError):
+        redis.connection_pool.make_connection().connect()
+    assert project.do("--start-store", "redis").returncode == 0
+    with Redis.from_url(run["redis"]) as redis:
+        assert redis.ping()
+
+
+def test_a_store_of_ones_own_replaces_the_embedded_one(project):
+    run = project.up(env={"REDIS_URL": "redis://127.0.0.1:1/0"})
+    assert run["redis"] == get(run["http"])["env"]["REDIS_URL"] == "redis://127.0.0.1:1/0"
+    assert not (project.state / "valkey").exists()
+    refused = project.do("--stop-store", "redis")
+    assert (refused.returncode, "not embedded" in refused.stderr) == (1, True)
+
+
+def test_a_companion_finds_the_addresses_and_is_logged(project):
+    code = "import os, json; print(json.load(open(os.environ['LOCAL_RUN_JSON']))['http'], flush=True)"
+    run = project.up("--also", f'beside={sys.executable} -c "{code}"')
+    until(lambda: re.search(rf"beside +{re.escape(run['http'])}\n", project.output()))
+
+
+def test_broken_code_waits_for_its_repair_and_says_so(project):
+    (project.folder / "web" / "app.py").write_text("import no_such_module\n", encoding="utf-8")
+    project.start()
+    until(lambda: "no_such_module" in project.output() and "Waiting for a change" in project.output())
+    assert not (project.state / "run.json").exists()
+    (project.folder / "web" / "app.py").write_text(WEB, encoding="utf-8")
+    until((project.state / "run.json").exists)
