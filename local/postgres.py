@@ -100,8 +100,12 @@ class Postgres:
             output=lambda line: words.append(line.decode(errors="replace")),
             user=self._user,
         )
-        status = await child.wait()
-        password.unlink()
+        try:
+            status = await child.wait()
+        finally:
+            child.kill()  # where this was cancelled
+            await child.wait()
+            password.unlink()
         if status:
             raise StoreError("\n  ".join([f"initdb ended with status {status}", *words]))
         new.rename(self._data)

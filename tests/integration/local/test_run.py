@@ -88,8 +88,12 @@ class Project:
         ports = ["--http-port=0", "--websocket-port=0", "--lambda-port=0"]
         return [sys.executable, "-m", "local", *template, *ports, *arguments]
 
-    def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, env: dict[str, str] | None = None, postgres: bool = False
+    ) -> subprocess.Popen[str]:
         clean = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
+        if not postgres:  # a second less: most of what is tried here needs no database
+            clean["DATABASE_URL"] = "postgresql://127.0.0.1:1/none"
         with (self.folder / "output").open("a") as output:
             process = subprocess.Popen(
                 self.command(*arguments), cwd=ROOT, env=clean | (env or {}), stdout=output, stderr=output, text=True
@@ -97,8 +101,8 @@ class Project:
         self.processes.append(process)
         return process
 
-    def up(self, *arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-        process = self.start(*arguments, env=env)
+    def up(self, *arguments: str, env: dict[str, str] | None = None, postgres: bool = False) -> dict[str, Any]:
+        process = self.start(*arguments, env=env, postgres=postgres)
 
         def announced() -> bool:
             assert process.poll() is None, self.output()
@@ -146,7 +150,7 @@ def get(url: str) -> dict[str, Any]:
 
 
 def test_one_command_serves_everything_and_run_json_says_where(project):
-    run = project.up(env={"OPTION": "Tea", "NOT_DECLARED": "x"})
+    run = project.up(env={"OPTION": "Tea", "NOT_DECLARED": "x"}, postgres=True)
     assert run.keys() == {"http", "websocket", "lambda", "redis", "postgres", "pid"}
     assert run["websocket"].endswith("/live")
     assert (project.state / "run.json").stat().st_mode & 0o777 == 0o600
@@ -188,7 +192,7 @@ def test_changed_code_takes_over_without_a_restart(project):
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_a_signal_ends_it_cleanly(project, number, times):
-    project.up("--also", f"beside={sys.executable} -c 'import time; time.sleep(99)' {project.folder}")
+    project.up("--also", f"beside={sys.executable} -c 'import time; time.sleep(99)' {project.folder}", postgres=True)
     assert len(project.children()) >= 5
     began = time.monotonic()
     for _ in range(times):
@@ -200,7 +204,7 @@ def test_a_signal_ends_it_cleanly(project, number, times):
 
 
 def test_a_signal_while_it_starts_leaves_nothing_behind(project):
-    process = project.start()
+    process = project.start(postgres=True)
     until(lambda: "Starting" in project.output())
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_S) == 0
@@ -208,12 +212,12 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(project):
 
 
 def test_a_killed_run_leaves_no_process_and_the_next_one_starts_within_seconds(project):
-    first = project.up()
+    first = project.up(postgres=True)
     project.processes[0].kill()
     project.processes[0].wait()
     began = time.monotonic()
     (project.state / "run.json").unlink()
-    second = project.up()
+    second = project.up(postgres=True)
     assert time.monotonic() - began < 5
     assert (second["redis"], second["postgres"]) == (first["redis"], first["postgres"])
     project.do("--down")
