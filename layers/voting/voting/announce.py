@@ -39,23 +39,33 @@ class Announcer:
         self._set_off: dict[tuple[int, ...], tuple[int, float]] = {}  # shard: version, when
         self._next_broadcast = 0.0
         self._measured_at = float("-inf")
+        self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Announce what moved last, and stop."""
+        """Announce what moved last, and stop; raise what ended the thread before its time."""
         self._stopping = True
         self._moved.set()
         self._thread.join()
         self._clients.close()
+        if self._failure is not None:
+            raise self._failure
 
     def moved(self) -> None:
         """Say that the tally may have moved; returns at once."""
         self._moved.set()
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:  # noqa: BLE001 - raised again by __exit__, so that the run fails and is seen to
+            logger.exception("the announcer broke off")
+            self._failure = error
+
+    def _follow(self) -> None:
         pause_s = 0.0
         last = False
         self._clients.lambda_()  # half a second of imports, now and not between the first vote and its broadcast

@@ -1,0 +1,161 @@
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+from moto import mock_aws
+from redis import Redis
+
+from voting import announce
+from voting.announce import Announcer
+from voting.clients import Clients
+from voting.connections import Subscribers, bucket_of
+from voting.settings import InvalidSetting, Settings
+from voting.snapshot import Snapshots
+from voting.tally import VoteTable
+
+DEADLINE_S = 10.0
+
+
+class Lambda:
+    """moto's Lambda, and what was invoked there."""
+
+    def __init__(self) -> None:
+        self.payloads: list[dict[str, Any]] = []
+
+    def watch(self, clients: Clients) -> None:
+        clients.lambda_().meta.events.register("before-call.lambda.Invoke", self._note)
+
+    def _note(self, params: dict[str, Any], **_: Any) -> None:
+        assert params["headers"]["X-Amz-Invocation-Type"] == "Event"
+        self.payloads.append(json.loads(params["body"]))
+
+
+@pytest.fixture
+def lambda_(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws(config={"lambda": {"use_docker": False}}):
+        role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        boto3.client("lambda").create_function(
+            FunctionName="WsBroadcastFunction",
+            Role=role,
+            Runtime="python3.13",
+            Handler="app.handler",
+            Code={"ZipFile": b"unused"},
+        )
+        yield Lambda()
+
+
+@pytest.fixture
+def table(redis: Redis, database: psycopg.Connection) -> VoteTable:
+    table = VoteTable(database)
+    table.install()
+    return table
+
+
+@contextmanager
+def announcing(settings: Settings, lambda_: Lambda, **env: str) -> Iterator[Announcer]:
+    clients = Clients(Settings({**settings.env, **env}))
+    lambda_.watch(clients)
+    with Announcer(clients) as announcer:
+        yield announcer
+
+
+def comes(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+def version(redis: Redis) -> int | None:
+    snapshot = Snapshots(redis).read()
+    return snapshot.tally.version if snapshot else None
+
+
+def test_the_snapshot_follows_whoever_writes(redis, table, database, settings, lambda_) -> None:
+    with announcing(settings, lambda_):
+        assert comes(lambda: version(redis) == table.tally().version)
+        database.execute("INSERT INTO votes VALUES ('x', 'a')")
+        assert comes(lambda: version(redis) == table.tally().version)
+        assert Snapshots(redis).read().tally.counts == {"a": 1}
+
+
+def test_an_unchanged_tally_is_confirmed(redis, table, settings, lambda_) -> None:
+    with announcing(settings, lambda_):
+        assert comes(lambda: version(redis) is not None)
+        ages: list[float] = []
+
+        def confirmed() -> bool:
+            ages.append(Snapshots(redis).read().age_s)
+            return len(ages) > 1 and ages[-1] < ages[-2]
+
+        assert comes(confirmed)
+        assert max(ages) < 5.0
+
+
+def test_nobody_there_sets_off_nothing(redis, table, database, settings, lambda_) -> None:
+    with announcing(settings, lambda_):
+        database.execute("INSERT INTO votes VALUES ('x', 'a')")
+        assert comes(lambda: version(redis) == table.tally().version)
+    assert lambda_.payloads == []
+
+
+def test_a_change_sets_off_the_buckets_that_have_subscribers(redis, table, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    with announcing(settings, lambda_):
+        assert comes(lambda: bool(lambda_.payloads))
+    assert lambda_.payloads[0] == {"buckets": [bucket_of("c=")]}
+
+
+def test_who_has_the_newest_version_is_left_in_peace(redis, table, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    Subscribers(redis).mark_delivered([bucket_of("c=")], table.tally().version)
+    with announcing(settings, lambda_):
+        assert comes(lambda: version(redis) is not None)
+    assert lambda_.payloads == []
+
+
+def test_a_shard_under_way_is_not_set_off_twice_and_a_lost_one_is(
+    redis, table, settings, lambda_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announce, "PATIENCE_S", 0.5)
+    Subscribers(redis).add("c=")
+    started = time.monotonic()
+    with announcing(settings, lambda_):
+        assert comes(lambda: len(lambda_.payloads) == 2)
+    assert time.monotonic() - started > 0.5
+
+
+def test_changes_in_one_interval_are_one_broadcast(redis, table, database, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    with announcing(settings, lambda_, BROADCAST_INTERVAL_MS="1000") as announcer:
+        for number in range(100):
+            database.execute("INSERT INTO votes VALUES (%s, 'a')", (f"v{number}",))
+            announcer.moved()
+            Subscribers(redis).mark_delivered([bucket_of("c=")], version(redis) or 0)
+        assert comes(lambda: version(redis) == table.tally().version)
+    assert 1 <= len(lambda_.payloads) <= 4
+
+
+def test_versions_of_a_restored_database_outgrow_what_clients_have_seen(redis, table, settings, lambda_) -> None:
+    seen = table.tally().version + 10_000_000
+    redis.hset("{votes}:snapshot", mapping={"version": seen, "counts": "{}", "at": 0})
+    with announcing(settings, lambda_):
+        assert comes(lambda: version(redis) > seen)
+
+
+def test_what_breaks_the_announcer_fails_the_run(redis, table, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    with (
+        pytest.raises(InvalidSetting, match="BROADCAST_FUNCTION"),
+        announcing(settings, lambda_, BROADCAST_FUNCTION=""),
+    ):
+        assert comes(lambda: version(redis) is not None)
