@@ -98,8 +98,8 @@ def _serve(parsed: argparse.Namespace, state: StateDir) -> None:
         _log_to(console)
         asyncio.run(serve(options, state, console, os.environ))
     finally:
-        state.close()
         console.close()
+        state.retire()
 
 
 def _log_to(console: Console) -> None:

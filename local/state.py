@@ -72,6 +72,12 @@ class StateDir:
             self._lock.close()
             self._lock = None
 
+    def retire(self) -> None:
+        """Remove `run.json`, and let the lock go with the process: who waits for it then finds no process left."""
+        if self._lock is not None:
+            os.dup(self._lock.fileno())  # never closed on purpose: a lock lives as long as its last descriptor
+        self.run_file.unlink(missing_ok=True)
+
     def holder(self) -> int | None:
         """Return the pid of the run that holds the folder."""
         try:
