@@ -48,11 +48,12 @@ def subscribe(fresh: Stack) -> Iterator[Callable[[], Subscriber]]:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+def say(pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     """Print a measurement past pytest's capturing."""
+    terminal = pytestconfig.get_terminal_writer()
 
     def say(text: str) -> None:
         with capsys.disabled():
-            print(f"\n  {text}", flush=True)
+            terminal.write(f"\n  {text}\n", flush=True)
 
     return say
