@@ -170,6 +170,7 @@ def test_back_and_refresh_never_vote_again(fresh: Stack, visit: Visitors) -> Non
     voter = visit(fresh.http, java_script_enabled=False)
     posts: list[str] = []
     card(voter, "a").click()
+    expect(voter.locator("#status")).to_have_text("Your vote for Cats was received.")
     voter.on("request", lambda request: posts.append(request.method) if request.method == "POST" else None)
     voter.reload()
     voter.goto(f"{fresh.http}/results")
