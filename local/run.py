@@ -98,6 +98,8 @@ def _stop_on_signals(task: asyncio.Task[None], console: Console) -> asyncio.Even
             os._exit(1)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stopping
 
@@ -219,7 +221,9 @@ class _Runner:
         doors = {"lambda": invoke, "http": HttpApi(template.http_api_id, template.http_routes, functions).application()}
         if template.websocket is not None:
             quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
-            credentials = Credentials(self._account.access_key_id, self._account.secret_access_key)
+            credentials = Credentials(
+                self._account.access_key_id, self._account.secret_access_key, self._account.session_token
+            )
             doors["websocket"] = WebSocketApi(template.websocket, functions, credentials, quotas).application()
         else:
             sockets["websocket"].close()

@@ -56,6 +56,11 @@ class LambdaService:
         """Let changed code (or a changed declaration) take over."""
         await self._pool(name).replace(function)
 
+    async def reap(self) -> None:
+        """Stop the environments that nobody has needed for some minutes."""
+        for pool in self._pools.values():
+            await pool.reap()
+
     async def close(self) -> None:
         """Kill every environment and drop the events that wait."""
         tasks = [*self._events, *([self._reaper] if self._reaper is not None else [])]
@@ -72,13 +77,12 @@ class LambdaService:
 
     def _start_reaper(self) -> None:
         if self._reaper is None:
-            self._reaper = asyncio.create_task(self._reap())
+            self._reaper = asyncio.create_task(self._reap_for_ever())
 
-    async def _reap(self) -> None:
+    async def _reap_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_REAP_EVERY_S)
-            for pool in self._pools.values():
-                await pool.reap()
+            await self.reap()
 
 
 def _check(payload: bytes, limit: int) -> None:

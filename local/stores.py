@@ -57,6 +57,7 @@ class Store:
         self._last_words: deque[str] = deque(maxlen=20)
         self._watcher: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
+        self._changing = asyncio.Lock()  # the watcher and a person may start and stop it at the same time
 
     @property
     def url(self) -> str:
@@ -83,21 +84,22 @@ class Store:
         """Stop it until `release`, for trying what happens then."""
         self._wanted.clear()
         _log.warning("%s is stopped by hand", self.title)
-        await self._stop()
+        async with self._changing:
+            await self._stop()
 
     async def release(self) -> None:
-        """Start it again after `hold`; return when it answers.
+        """Start it again after `hold`, or at once after it died; return when it answers.
 
         Raises:
             StoreError: it does not come up.
         """
-        if self._wanted.is_set():
-            return
-        if await answers(self.port):
-            raise StoreError(f"something else answers on port {self.port}")
-        await self._start()
-        self._wanted.set()
-        _log.warning("%s is started by hand", self.title)
+        async with self._changing:
+            if self.pid is None:
+                if await answers(self.port):
+                    raise StoreError(f"something else answers on port {self.port}")
+                await self._start()
+                _log.warning("%s is started by hand", self.title)
+            self._wanted.set()
 
     async def close(self) -> None:
         """Stop it for good."""
@@ -136,8 +138,9 @@ class Store:
                 if self._wanted.is_set():
                     _log.error("%s DIED (status %d): it starts again in %.0f s", self.title, status, RESTART_AFTER_S)
             await asyncio.sleep(RESTART_AFTER_S)
-            if self._wanted.is_set() and not (self._child is not None and self._child.running):
-                await self._restart()
+            async with self._changing:
+                if self._wanted.is_set() and self.pid is None:
+                    await self._restart()
 
     async def _restart(self) -> None:
         if await answers(self.port):  # somebody else stands in for it: theirs is left alone

@@ -198,7 +198,7 @@ def test_a_signal_ends_it_cleanly(project, number, times):
     for _ in range(times):
         project.processes[0].send_signal(number)
     assert project.processes[0].wait(DEADLINE_S) == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # a second or two; other work on the machine must not fail it
     assert not (project.state / "run.json").exists()
     assert project.children() == []
 
@@ -218,7 +218,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_starts_within_seconds(p
     began = time.monotonic()
     (project.state / "run.json").unlink()
     second = project.up(postgres=True)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # a second or two; other work on the machine must not fail it
     assert (second["redis"], second["postgres"]) == (first["redis"], first["postgres"])
     project.do("--down")
     until(lambda: not project.children())
