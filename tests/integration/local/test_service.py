@@ -318,6 +318,10 @@ def test_new_code_takes_over_at_once_where_idle_and_after_the_answer_where_busy(
     run(function, work)
 
 
+def alive(pids: set[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def test_environments_that_are_idle_for_long_are_reaped_but_for_one(function, monkeypatch):
     async def work(aws: Lambda) -> None:
         asked = [asyncio.create_task(aws.ask({"until": "go", "started": f"s{number}"})) for number in range(2)]
@@ -327,7 +331,7 @@ def test_environments_that_are_idle_for_long_are_reaped_but_for_one(function, mo
         await until(lambda: len(aws.service._pools["F"]._idle) == 2)
         monkeypatch.setattr(pool, "REAP_AFTER_S", -1.0)
         await aws.service.reap()
-        assert sum(Path(f"/proc/{pid}").exists() for pid in pids) == 1
+        assert len(alive(pids)) == 1
         assert (await aws.ask({}))["pid"] in pids
 
     run(function, work)
