@@ -21,12 +21,12 @@ const noun = (count) => (count === 1 ? "vote" : "votes");
 let version = Number(page.dataset.version);
 let spokenAt = 0;
 const counts = {}; // what stands in each number now, for the animation
-const frames = {};
+const tweens = {};
 
 function number(id, to, write = grouped) {
   const element = byId(id);
   const from = counts[id] ?? Number(element.textContent.replaceAll(",", ""));
-  cancelAnimationFrame(frames[id]);
+  cancelAnimationFrame(tweens[id]);
   if (calm.matches || document.hidden || from === to) {
     counts[id] = to;
     element.textContent = write(to);
@@ -37,9 +37,9 @@ function number(id, to, write = grouped) {
     const done = Math.min(1, Math.max(0, (now - begun) / TWEEN_MS));
     counts[id] = done === 1 ? to : Math.round(from + (to - from) * (1 - (1 - done) ** 3));
     element.textContent = write(counts[id]);
-    if (done < 1) frames[id] = requestAnimationFrame(step);
+    if (done < 1) tweens[id] = requestAnimationFrame(step);
   };
-  frames[id] = requestAnimationFrame(step);
+  tweens[id] = requestAnimationFrame(step);
 }
 
 function age(seconds) {
@@ -89,33 +89,33 @@ function badge(state, text) {
 
 // ------------------------------------------------------------------ Polling
 
-let pollTimer = null;
+let polling = null; // the loop that may go on: one that was stopped while it waited must not come back
 
-async function poll() {
+async function poll(loop) {
+  if (polling !== loop) return;
   try {
     // no-cache: ask each time, with the ETag; an unchanged answer is a 304 without a body.
-    const response = await fetch("/api/results", { cache: "no-cache", signal: AbortSignal.timeout(ANSWER_MS) });
+    const response = await fetch("/api/results", { cache: "no-cache", signal: AbortSignal.timeout?.(ANSWER_MS) });
     if (!response.ok) throw new Error(`status ${response.status}`);
     const results = await response.json();
-    if (pollTimer === null) return; // the socket was faster
+    if (polling !== loop) return; // the socket was faster
     if (results.version >= version) show(results);
     badge("polling", `Polling every ${POLL_MS / 1000} s`);
   } catch {
-    if (pollTimer === null) return;
+    if (polling !== loop) return;
     badge("offline", "Offline"); // neither way leads to the server; both are tried on
   }
-  pollTimer = setTimeout(poll, POLL_MS);
+  setTimeout(poll, POLL_MS, loop);
 }
 
 function startPolling() {
-  if (pollTimer !== null) return;
-  pollTimer = 0;
-  poll();
+  if (polling !== null) return;
+  polling = {};
+  poll(polling);
 }
 
 function stopPolling() {
-  clearTimeout(pollTimer);
-  pollTimer = null;
+  polling = null;
 }
 
 // ------------------------------------------------------------------ The socket
@@ -165,7 +165,7 @@ function drop(lost) {
   lost.close();
   attempts += 1;
   if (!navigator.onLine) badge("offline", "Offline");
-  else if (pollTimer === null) badge("waiting", "Reconnecting…");
+  else if (polling === null) badge("waiting", "Reconnecting…");
   if (attempts >= ATTEMPTS_BEFORE_POLLING) startPolling();
   // Full jitter: a thousand pages that lost one server must not come back together.
   const wait = Math.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** attempts);

@@ -3,7 +3,7 @@
 const PATIENCE_MS = 8000;
 const form = document.querySelector("form");
 const cards = [...form.querySelectorAll("button[name=vote]")];
-const status = document.getElementById("status");
+const note = document.getElementById("status");
 const retry = document.getElementById("retry");
 const label = (choice) => form.querySelector(`.${choice} .label`).textContent;
 
@@ -24,8 +24,8 @@ function show() {
 }
 
 function say(state, text) {
-  status.dataset.state = state;
-  status.textContent = text;
+  note.dataset.state = state;
+  note.textContent = text;
 }
 
 // What went wrong, or null once the server has the vote.
@@ -35,7 +35,7 @@ async function cast(choice) {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json" },
       body: JSON.stringify({ vote: choice, token: form.elements.token.value }),
-      signal: AbortSignal.timeout(PATIENCE_MS),
+      signal: AbortSignal.timeout?.(PATIENCE_MS), // a browser without it waits for as long as it likes
     });
     if (response.ok) return null;
     const mayWork = response.status >= 500 || response.status === 429;

@@ -89,5 +89,4 @@ def _matches(condition: str, tag: str) -> bool:
 
 
 def _json(body: Mapping[str, object]) -> str:
-    # Labels in any script stay readable; a lone surrogate from a broken setting must not break the answer.
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace").decode()
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # labels in any script stay readable

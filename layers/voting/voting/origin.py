@@ -14,7 +14,7 @@ def require_own_site(request: Request, allowed: frozenset[str]) -> None:
         Refusal: 403 cross_site.
     """
     origin = request.headers.get("origin")
-    if origin is not None and normal_origin(origin) in allowed:
+    if origin is not None and normal_origin(origin) in map(normal_origin, allowed):
         return
     site = request.headers.get("sec-fetch-site")
     if site is not None:

@@ -66,6 +66,8 @@ class Web:
 
     def _refuse(self, refusal: Refusal) -> Response[str]:
         logger.info("refused", extra={"status": refusal.status, "code": refusal.code})
+        metrics.add_dimension("code", refusal.code)  # this line's only metric, so no other gets the dimension
+        metrics.add_metric("RequestsRefused", MetricUnit.Count, 1)
         return answer.error(self.request, refusal)
 
     def _fail(self, error: Exception) -> Response[str]:
