@@ -12,7 +12,8 @@ import os
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -36,7 +37,8 @@ def _check(result: int, what: str) -> None:
 
 def _drop(libc: ctypes.CDLL, uid: int, gid: int, *, keep: bool) -> None:
     if keep:
-        _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "PR_SET_KEEPCAPS")
+        # Neither setuid nor access(2), by which PostgreSQL looks for its own programs, shall set capabilities aside.
+        _check(libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "PR_SET_SECUREBITS")
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)

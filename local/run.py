@@ -239,8 +239,8 @@ class _Runner:
             await web.SockSite(runner, sockets[name], backlog=_BACKLOG).start()
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
-        """Wait until a request to any route would meet an environment that has initialised."""
-        names = sorted({route.function for route in template.http_routes})
+        """Wait until every function has an environment that has initialised; the schedule sees to its own."""
+        names = sorted(template.functions.keys() - {schedule.function for schedule in template.schedules})
         if not names:
             return
         began = time.monotonic()

