@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import httpx
+import psutil
 import psycopg
 import pytest
 from botocore.config import Config
@@ -97,3 +98,41 @@ def test_older_run_ends_well_while_votes_go_on(
     wait_for(
         lambda: dict(database.execute("SELECT id, vote FROM votes").fetchall()) == expected, "every vote in the table"
     )
+
+
+def test_worker_killed_in_the_middle_of_a_stream_loses_nothing(
+    fresh: Stack, lambda_: LambdaClient, redis: Redis, database: psycopg.Connection
+) -> None:
+    expected = {}
+    for number in range(3000):
+        if number == 1500:
+            workers = processes(fresh, "WorkerFunction")
+            assert workers
+            for worker in workers:
+                worker.kill()
+        voter_id, choice = f"voter-{number % 1000}", "ab"[number % 7 % 2]
+        redis.lpush("votes", json.dumps({"vote": choice, "voter_id": voter_id}))
+        expected[voter_id] = choice
+    lambda_.invoke(FunctionName="WorkerFunction", InvocationType="Event", Payload=b"{}")
+    wait_for(lambda: redis.llen("votes") + redis.llen("{votes}:processing") == 0, "the next run to take over")
+    assert dict(database.execute("SELECT id, vote FROM votes").fetchall()) == expected
+
+
+def test_dropped_table_is_made_again_with_the_next_vote(
+    fresh: Stack, http: httpx.Client, database: psycopg.Connection
+) -> None:
+    cast(http, "a")
+    wait_for(lambda: fresh.results()["total"] == 1, "the vote")
+    version = fresh.results()["version"]
+    database.execute("DROP TABLE votes")
+    cast(http, "b")
+    results = wait_for(lambda: (now := fresh.results())["version"] > version and now, "a newer version")
+    wait_for(lambda: fresh.results()["total"] == 1, "the next vote alone")
+    assert results["version"] > version
+    assert database.execute("SELECT vote FROM votes").fetchall() == [("b",)]
+
+
+def processes(stack: Stack, function: str) -> list[psutil.Process]:
+    """The execution environments of *function*."""
+    children = psutil.Process(stack.pid).children()
+    return [child for child in children if child.environ().get("AWS_LAMBDA_FUNCTION_NAME") == function]

@@ -182,13 +182,37 @@ def test_health_answers_in_time_while_postgres_is_frozen(
     wait_until_well(http)
 
 
-@pytest.mark.parametrize("name", ["redis", "postgres"])
-def test_store_that_is_killed_comes_back_by_itself(fresh: Stack, http: httpx.Client, name: str) -> None:
+def test_stores_that_are_killed_come_back_by_themselves(fresh: Stack, http: httpx.Client) -> None:
     cast(http, "a")
     wait_for(lambda: fresh.results()["total"] == 1, "the vote")
-    killed = psutil.Process(fresh.store_pid(name))
-    killed.kill()
-    wait_for(lambda: not killed.is_running(), "its end")
+    for name in ("redis", "postgres"):
+        psutil.Process(fresh.store_pid(name)).kill()
+    wait_for(lambda: http.get("/health").status_code == 503, "the health to tell")
     wait_until_well(http)
     cast(http, "b")
     wait_for(lambda: votes(fresh.results()) == {"a": 1, "b": 1}, "both votes")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "allow"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),  # as a failed-over primary: read-only
+    ],
+    ids=["out of memory", "read-only"],
+)
+def test_redis_that_takes_no_writes_refuses_votes_and_heals(
+    fresh: Stack, http: httpx.Client, redis: Redis, refuse: tuple[str, ...], allow: tuple[str, ...]
+) -> None:
+    cast(http, "a")
+    wait_for(lambda: fresh.results()["total"] == 1, "the vote")
+    redis.execute_command(*refuse)
+    try:
+        answer, took_s = timed(lambda: http.post("/api/votes", json={"vote": "b"}))
+        assert_not_recorded(answer)
+        assert took_s < VOTE_BOUND_S * PATIENCE
+        assert votes(fresh.results()) == {"a": 1, "b": 0}
+    finally:
+        redis.execute_command(*allow)
+    cast(http, "a")
+    wait_for(lambda: votes(fresh.results()) == {"a": 2, "b": 0}, "the next vote")
