@@ -9,9 +9,20 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from voting.clients import Clients
-from voting.fence import Superseded
+from voting.fence import HandedBack, Superseded
 from voting.vote import Vote
-from voting.vote_queue import DEAD, FENCE, PROCESSING, PUSH, VOTES, DeadLetter, NotAList, QueueUnavailable, VoteQueue
+from voting.vote_queue import (
+    CLAIMED,
+    DEAD,
+    FENCE,
+    PROCESSING,
+    PUSH,
+    VOTES,
+    DeadLetter,
+    NotAList,
+    QueueUnavailable,
+    VoteQueue,
+)
 
 ALL = {"most": 20_000, "most_bytes": 8_000_000}
 
@@ -173,3 +184,97 @@ def test_nobody_there_is_unavailable(settings) -> None:
     clients = Clients(type(settings)({**settings.env, "REDIS_URL": f"redis://127.0.0.1:{port}"}), redis_retries=0)
     with pytest.raises(QueueUnavailable):
         VoteQueue(clients.redis()).push(Vote("a", "x"))
+
+
+def test_the_age_of_a_batch_runs_from_its_first_claim_to_its_acknowledgement(queue: VoteQueue, redis: Redis) -> None:
+    assert queue.backlog().batch_age_s is None
+    fill(redis, b"1", b"2", b"3")
+    assert queue.backlog().batch_age_s is None
+    queue.claim(1, most=2, most_bytes=1000)
+    redis.incrby(CLAIMED, -60_000)
+    queue.claim(2, most=2, most_bytes=1000)  # by another run: the batch is as old as before
+    assert 60 <= queue.backlog().batch_age_s < 70
+    queue.claim(2, most=2, most_bytes=1000, acknowledge=2)
+    assert queue.backlog().batch_age_s < 10
+    queue.claim(2, most=2, most_bytes=1000, acknowledge=1)
+    assert queue.backlog().batch_age_s is None
+    assert redis.exists(CLAIMED) == 0
+
+
+def test_a_backlog_tells_what_is_where(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1", b"2", b"3")
+    queue.wait(0.05)
+    redis.rpush(DEAD, b"{}")
+    backlog = queue.backlog()
+    assert (backlog.kind, backlog.waiting, backlog.in_process, backlog.dead) == ("list", 2, 1, 1)
+    assert (backlog.length, backlog.handed_back_s) == (3, None)
+    redis.delete(VOTES)
+    redis.set(VOTES, "precious")
+    assert (queue.backlog().kind, queue.backlog().waiting) == ("string", 0)
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 3, 500])
+@pytest.mark.parametrize("held", [0, 1, 3, 500])
+def test_what_is_given_back_is_the_oldest_again_in_order(
+    queue: VoteQueue, redis: Redis, held: int, waiting: int
+) -> None:
+    messages = [b"%d" % i for i in range(held + waiting)]
+    for message in messages[:held]:
+        fill(redis, message)
+    queue.claim(1, **ALL)
+    for message in messages[held:]:
+        fill(redis, message)
+    assert queue.stop_claims() is True
+    assert queue.give_back(2) == held
+    assert redis.lrange(VOTES, 0, -1) == messages[::-1]
+    assert redis.exists(PROCESSING, CLAIMED) == 0
+    assert list(queue.messages()) == messages
+    assert queue.give_back(2) == 0
+
+
+def test_nothing_is_handed_out_while_it_is_handed_back(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1", b"2")
+    queue.stop_claims()
+    assert queue.stop_claims() is False
+    with pytest.raises(HandedBack):
+        queue.claim(1, **ALL)
+    assert redis.llen(VOTES) == 2
+    assert queue.backlog().handed_back_s is not None
+    assert queue.allow_claims() is True
+    assert queue.allow_claims() is False
+    assert queue.claim(1, **ALL) == [b"1", b"2"]
+
+
+def test_a_commit_before_the_hand_back_is_still_acknowledged(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1", b"junk", b"3")
+    queue.claim(1, most=2, most_bytes=1000)
+    queue.stop_claims()
+    with pytest.raises(HandedBack):
+        queue.claim(1, **ALL, acknowledge=2, dead=[DeadLetter("not_json", b"junk")])
+    assert redis.lrange(VOTES, 0, -1) == [b"3"]
+    assert redis.llen(DEAD) == 1
+
+
+def test_who_lost_a_batch_cannot_acknowledge_it(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1")
+    queue.claim(5, **ALL)
+    queue.stop_claims()
+    with pytest.raises(HandedBack):
+        queue.claim(4, **ALL)  # a superseded run: what is in process goes back all the same
+    queue.wait(0.05)  # and a zombie moves it once more
+    with pytest.raises(HandedBack):
+        queue.claim(5, **ALL, acknowledge=1)
+    assert redis.lrange(VOTES, 0, -1) == [b"1"]
+    queue.allow_claims()
+    with pytest.raises(Superseded):
+        queue.claim(5, **ALL, acknowledge=1)
+
+
+def test_a_wrong_type_is_not_given_anything_back(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, b"1")
+    queue.claim(1, **ALL)
+    redis.set(VOTES, "precious")
+    queue.stop_claims()
+    with pytest.raises(ResponseError):
+        queue.give_back(2)
+    assert (redis.get(VOTES), redis.lrange(PROCESSING, 0, -1)) == (b"precious", [b"1"])

@@ -9,11 +9,12 @@ import psycopg
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
-from voting.fence import Superseded
+from voting.dead_letter import DeadLetter
+from voting.fence import HandedBack, Superseded
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.tally import VoteTable
 from voting.vote import InvalidVote, Vote, parse
-from voting.vote_queue import DeadLetter, NotAList, VoteQueue
+from voting.vote_queue import NotAList, VoteQueue
 
 WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, or that another moved a vote for it
 STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
@@ -34,6 +35,7 @@ class Counted:
     parked: int = 0
     batches: int = 0
     superseded: bool = False
+    handed_back: bool = False
 
     def as_fields(self) -> dict[str, int | bool]:
         return asdict(self)
@@ -76,6 +78,10 @@ class Drain:
                 done = self._step(done)
         except Superseded:
             self.counted.superseded = True
+        except HandedBack:
+            logger.info("the draining is handed back to another worker; this run ends")
+            self.counted.handed_back = True
+            self._failures = 0
         finally:
             publish()
         if self._failures:
@@ -85,6 +91,7 @@ class Drain:
     def _step(self, done: _Batch) -> _Batch:
         """Acknowledge *done*, record the next batch, and return it, to be acknowledged in turn."""
         try:
+            self._gauge()
             token = self._token or self._begin()
             messages = self._queue.claim(
                 token,
@@ -168,9 +175,14 @@ class Drain:
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
         metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))
         metrics.add_metric("BatchTime", MetricUnit.Milliseconds, batch_ms)
+
+    def _gauge(self) -> None:
+        """Tell every few seconds how things stand: above all while no batch gets through."""
         if time.monotonic() - self._flushed_at > FLUSH_METRICS_EVERY_S:
+            backlog = self._queue.backlog()
             self._flushed_at = time.monotonic()
-            metrics.add_metric("QueueLength", MetricUnit.Count, self._queue.length())
+            metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
+            metrics.add_metric("BatchAge", MetricUnit.Seconds, backlog.batch_age_s or 0.0)
             publish()
 
 

@@ -3,3 +3,7 @@
 
 class Superseded(Exception):
     """A newer run holds a greater token. This one must stop and change nothing more."""
+
+
+class HandedBack(Exception):
+    """An operator gave the draining to another worker. Nothing is handed out until it is taken over again."""

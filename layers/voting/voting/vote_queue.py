@@ -3,28 +3,28 @@
 Everything here that touches the list carries the hash tag `{votes}`, so that a cluster keeps it in one slot.
 """
 
-import base64
-import hashlib
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from voting.fence import Superseded
+from voting.dead_letter import DeadLetter
+from voting.fence import HandedBack, Superseded
 from voting.vote import Vote
 
 VOTES = "votes"
 PROCESSING = "{votes}:processing"
 FENCE = "{votes}:fence"
 DEAD = "{votes}:dead"
+CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
+HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
 
 PUSH_WITHIN_S = 1.9  # of the 2 s after which a voter is told "not recorded"
 ATTEMPTS = 2
-LONGEST_DEAD_PAYLOAD = 64 * 1024
+PAGE = 200  # messages that are read at once where all are looked at
 
 # A push that was given up on must not land after a later, accepted one: past its deadline it is refused.
 #
@@ -37,21 +37,49 @@ if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return 0 end
 return redis.call('LPUSH', KEYS[1], ARGV[1])
 """
 
+# For the two scripts below: the batch in process goes back to the tail of `votes`, in order. The shorter of the lists
+# is moved, so that neither a long backlog nor a long batch is walked. Whoever held the batch is fenced off, lest it
+# acknowledges what it no longer holds.
+GIVE_BACK = """
+local function give_back()
+  local held = redis.call('LLEN', KEYS[2])
+  if held == 0 then return 0 end
+  local shorter = redis.call('LLEN', KEYS[1]) < held
+  redis.call('INCR', KEYS[3])
+  redis.call('DEL', KEYS[5])
+  if shorter then
+    while redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT') do end
+    redis.call('RENAME', KEYS[2], KEYS[1])
+  else
+    while redis.call('LMOVE', KEYS[2], KEYS[1], 'LEFT', 'RIGHT') do end
+  end
+  return held
+end
+"""
+
 # One round trip between two batches: acknowledge the last one, then hand out the next.
 #
-# KEYS[1] votes   KEYS[2] processing   KEYS[3] fence   KEYS[4] dead
+# KEYS[1] votes   KEYS[2] processing   KEYS[3] fence   KEYS[4] dead   KEYS[5] claimed   KEYS[6] handed back
 # ARGV[1] token   ARGV[2] votes to acknowledge   ARGV[3] most votes   ARGV[4] most bytes   ARGV[5..] dead letters
-# Returns {0} to a superseded run, {2} where `votes` is no list, else {1, oldest vote, next, ...}.
+# Returns {0} to a superseded run, {2} where `votes` is no list, {3} where it is handed back, else
+# {1, oldest vote, next, ...}.
 #
 # Dead letters are pushed before the trim. RENAME takes any backlog at once, and only when nothing is in process: one
 # generation at a time keeps the order, and a crash leaves the batch where the next run starts. The range is read in
-# steps, so that hostile megabytes are not all copied before the limit is noticed.
-CLAIM = """
+# steps, so that hostile megabytes are not all copied before the limit is noticed. A list that is handed back gets back
+# what a run moved while it waited, even a superseded run.
+CLAIM = (
+    GIVE_BACK
+    + """
+local handed_back = redis.call('EXISTS', KEYS[6]) == 1
 local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
+if handed_back and seen > tonumber(ARGV[1]) then give_back() return {3} end
 if seen > tonumber(ARGV[1]) then return {0} end
 if seen < tonumber(ARGV[1]) then redis.call('SET', KEYS[3], ARGV[1]) end
 for i = 5, #ARGV do redis.call('RPUSH', KEYS[4], ARGV[i]) end
 if tonumber(ARGV[2]) > 0 then redis.call('LTRIM', KEYS[2], 0, -1 - ARGV[2]) end
+if tonumber(ARGV[2]) > 0 then redis.call('DEL', KEYS[5]) end
+if handed_back then give_back() return {3} end
 local waiting = redis.call('LLEN', KEYS[2])
 if waiting == 0 then
   local kind = redis.call('TYPE', KEYS[1]).ok
@@ -60,6 +88,8 @@ if waiting == 0 then
   redis.call('RENAME', KEYS[1], KEYS[2])
   waiting = redis.call('LLEN', KEYS[2])
 end
+local now = redis.call('TIME')
+redis.call('SET', KEYS[5], now[1] * 1000 + math.floor(now[2] / 1000), 'NX')
 local most, bytes, largest, batch = math.min(waiting, ARGV[3]), 0, 1, {1}
 while #batch <= most do
   local taken = #batch - 1
@@ -74,6 +104,38 @@ while #batch <= most do
 end
 return batch
 """
+)
+
+# KEYS as for a claim
+# ARGV[1] token
+# Returns how many votes went back.
+HAND_BACK = (
+    GIVE_BACK
+    + """
+if redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('handed_back is not set') end
+local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
+if seen < tonumber(ARGV[1]) then redis.call('SET', KEYS[3], ARGV[1]) end
+return give_back()
+"""
+)
+
+# KEYS as for a claim
+# Returns the type of `votes`, the lengths of votes, processing and dead, and the ages in seconds of claimed and handed
+# back: empty where there is none.
+LOOK = """
+local now = redis.call('TIME')
+local kind = redis.call('TYPE', KEYS[1]).ok
+local function age(key)
+  local since = redis.call('GET', key)
+  return since and string.format('%.3f', math.max(0, now[1] + now[2] / 1000000 - since / 1000)) or ''
+end
+return {
+  kind, kind == 'list' and redis.call('LLEN', KEYS[1]) or 0, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[4]),
+  age(KEYS[5]), age(KEYS[6]),
+}
+"""
+
+KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK)
 
 
 class QueueUnavailable(Exception):
@@ -85,26 +147,19 @@ class NotAList(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that is no vote, and why."""
+class Backlog:
+    """What the list and its batch hold at one moment. Ages are by Redis' clock."""
 
-    reason: str
-    message: bytes
+    kind: str  # of the key `votes`: list, none, or what should not be there
+    waiting: int
+    in_process: int
+    batch_age_s: float | None  # since the batch was first handed out; None without one
+    dead: int
+    handed_back_s: float | None  # for how long; None where the draining is ours
 
-    def encode(self) -> bytes:
-        """JSON with `reason`, `at` (ms since the epoch) and `payload`, or `payload_base64` where it is not UTF-8.
-
-        Over 64 KB the payload is cut, and `length` (bytes) and `sha256` of the whole stand beside it.
-        """
-        letter: dict[str, object] = {"reason": self.reason, "at": time.time_ns() // 1_000_000}
-        kept = self.message[:LONGEST_DEAD_PAYLOAD]
-        if len(kept) < len(self.message):
-            letter |= {"length": len(self.message), "sha256": hashlib.sha256(self.message).hexdigest()}
-        try:
-            letter["payload"] = kept.decode()
-        except UnicodeDecodeError:
-            letter["payload_base64"] = base64.b64encode(kept).decode()
-        return json.dumps(letter).encode()
+    @property
+    def length(self) -> int:
+        return self.waiting + self.in_process
 
 
 class VoteQueue:
@@ -114,6 +169,8 @@ class VoteQueue:
         self._redis = redis
         self._push = redis.register_script(PUSH)
         self._claim = redis.register_script(CLAIM)
+        self._hand_back = redis.register_script(HAND_BACK)
+        self._look = redis.register_script(LOOK)
         self._answer_within_s: float = redis.get_connection_kwargs()["socket_timeout"]
         self._ahead_us: int | None = None  # how far Redis' clock is ahead of our monotonic one, at least
 
@@ -147,11 +204,12 @@ class VoteQueue:
 
         Raises:
             Superseded: a newer run has claimed; nothing was changed.
+            HandedBack: what was to be acknowledged is; nothing is in process any more.
             NotAList: what was to be acknowledged is; `votes` is untouched.
             redis.RedisError: Redis did not answer or refused.
         """
         answer: list[Any] = self._claim(
-            keys=[VOTES, PROCESSING, FENCE, DEAD],
+            keys=KEYS,
             args=[token, acknowledge, most, most_bytes, *(letter.encode() for letter in dead)],
         )
         status = answer.pop(0)
@@ -159,6 +217,8 @@ class VoteQueue:
             raise Superseded
         if status == 2:
             raise NotAList
+        if status == 3:
+            raise HandedBack
         return answer
 
     def wait(self, timeout_s: float) -> bool:
@@ -175,12 +235,55 @@ class VoteQueue:
         """The greatest token that a claim has shown; 0 before the first."""
         return int(self._redis.get(FENCE) or 0)
 
+    def stop_claims(self) -> bool:
+        """Hand nothing out from now on; return whether anything was until now."""
+        seconds, microseconds = self._redis.time()
+        return bool(self._redis.set(HANDED_BACK, seconds * 1000 + microseconds // 1000, nx=True))
+
+    def allow_claims(self) -> bool:
+        """Hand out votes again; return whether that was stopped."""
+        return bool(self._redis.delete(HANDED_BACK))
+
+    def give_back(self, token: int) -> int:
+        """Return the batch in process to the tail of `votes`, in order, and fence off every run up to *token*.
+
+        Returns how many votes went back. Claims must have been stopped.
+        """
+        return int(self._hand_back(keys=KEYS, args=[token]))
+
+    def backlog(self) -> Backlog:
+        """Look at everything at once."""
+        kind, waiting, in_process, dead, claimed_s, handed_back_s = self._look(keys=KEYS)
+        return Backlog(
+            kind=kind.decode(),
+            waiting=waiting,
+            in_process=in_process,
+            dead=dead,
+            batch_age_s=float(claimed_s) if in_process and claimed_s else None,
+            handed_back_s=float(handed_back_s) if handed_back_s else None,
+        )
+
     def length(self) -> int:
         """Votes that wait, the batch in process included."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.llen(VOTES)
             pipeline.llen(PROCESSING)
             return sum(pipeline.execute())
+
+    def messages(self) -> Iterator[bytes]:
+        """Everything that waits or is in process, oldest first: exact only while nobody drains."""
+        for key in (PROCESSING, VOTES):
+            for last in range(-1, -1 - self._redis.llen(key), -PAGE):
+                page: list[Any] = self._redis.lrange(key, last - PAGE + 1, last)
+                yield from reversed(page)
+
+    def ends(self, most: int) -> tuple[list[bytes], list[bytes]]:
+        """Up to *most* messages at the head and at the tail of `votes`, both from head to tail, of one moment."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.lrange(VOTES, 0, most - 1)
+            pipeline.lrange(VOTES, -most, -1)
+            head, tail = pipeline.execute()
+        return head, tail
 
     def _deadline(self, give_up: float) -> int:
         """Until when Redis may take the push now sent: as long as this attempt waits for the answer."""
