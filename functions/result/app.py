@@ -34,7 +34,7 @@ def settings() -> Settings:
 
 @cache
 def clients() -> Clients:
-    return Clients(settings())
+    return Clients(settings(), name="voting-result", read_only=True)
 
 
 @cache

@@ -21,7 +21,8 @@ FORBIDDEN = {"statusCode": 403}
 def environment() -> tuple[Clients, Poster]:
     """Build once per execution environment what its invocations share."""
     settings = Settings.from_env()
-    return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    clients = Clients(settings, name="voting-ws_connect", read_only=True)
+    return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -28,17 +28,37 @@ POSTGRES_REST_S = 1.0  # after a failed connect, so that a viewer does not wait 
 STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000  # a killed worker behind a proxy must not keep the fence's row
+READERS = 20  # sessions that all read-only environments of one function may hold at once
+READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of them
+
+# The first free of the slots, held as long as the session lives. The function's name sets its slots apart.
+TAKE_SLOT = """
+SELECT slot FROM generate_series(1, %s) AS slot
+WHERE pg_try_advisory_lock(hashtext(current_setting('application_name')), slot)
+LIMIT 1
+"""
 
 
 class Clients:
     """What a function talks to. A broken connection is forgotten and rebuilt, never repaired in place."""
 
-    def __init__(self, settings: Settings, *, redis_retries: int = 1, statement_timeout_ms: int = 0) -> None:
-        """Hand out clients for *settings*.
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        redis_retries: int = 1,
+        statement_timeout_ms: int = 0,
+        name: str = "voting",
+        read_only: bool = False,
+    ) -> None:
+        """Hand out clients for *settings*; the database knows their sessions by *name*.
 
         *redis_retries* is for commands that may safely run twice; zero where a lost reply must be known as such.
+        *read_only* sessions cannot write, and there are at most 20 of one name: viewers must not crowd out the worker.
         """
         self.settings = settings
+        self._name = name
+        self._read_only = read_only
         self._redis_retries = redis_retries
         self._statement_timeout_ms = statement_timeout_ms or STATEMENT_TIMEOUT_MS
         self._redis: Redis | None = None
@@ -67,6 +87,7 @@ class Clients:
 
         Raises:
             psycopg.OperationalError: the database did not answer; for a second after that it is not asked again.
+            psycopg.errors.TooManyConnections: one of these: it answers, and all slots of read-only sessions are taken.
         """
         import psycopg  # noqa: PLC0415 - vote never needs it, and the results only without a snapshot
 
@@ -152,7 +173,7 @@ class Clients:
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": 5_000,
-            "application_name": "voting",
+            "application_name": self._name,
         }
         conninfo = psycopg.conninfo.make_conninfo(self.settings.database_url, **(options | self._credentials()))
         connection = psycopg.connect(conninfo, autocommit=True)
@@ -162,7 +183,24 @@ class Clients:
             f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}",
             prepare=False,
         )
+        if self._read_only:
+            self._limit(connection)
         return connection
+
+    def _limit(self, connection: "psycopg.Connection") -> None:
+        """Take a slot, and give up the right to write."""
+        import psycopg  # noqa: PLC0415
+
+        try:
+            connection.execute(
+                f"SET default_transaction_read_only = on; SET idle_session_timeout = {READER_IDLE_TIMEOUT_MS}",
+                prepare=False,
+            )
+            if connection.execute(TAKE_SLOT, (READERS,)).fetchone() is None:
+                raise psycopg.errors.TooManyConnections(f"no slot: {READERS} sessions of {self._name} are open")
+        except psycopg.Error:
+            connection.close()
+            raise
 
     def _credentials(self) -> dict[str, str]:
         options: dict[str, str] = {}
