@@ -68,6 +68,7 @@ def subscribers(redis: Redis) -> list[str]:
         ("https://VOTE.example.org", 200),
         (None, 200),
         ("https://evil.example.org", 403),
+        ("http://[::1", 403),
         ("https://vote.example.org.evil.org", 403),
         ("http://vote.example.org", 403),
         ("null", 403),

@@ -32,7 +32,11 @@ def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[st
 
 def _same_loopback(origin: str, http_url: str) -> bool:
     """A page that a developer opened as localhost where the server says 127.0.0.1 is the same page."""
-    ours, theirs = urlsplit(http_url), urlsplit(origin)
+    ours = urlsplit(http_url)
+    try:
+        theirs = urlsplit(origin)
+    except ValueError:  # half a bracket, or characters that turn into others: no browser sends such an origin
+        return False
     same_port = ours.netloc.rpartition(":")[2] == theirs.netloc.rpartition(":")[2]
     hosts = {ours.netloc.rpartition(":")[0], theirs.netloc.rpartition(":")[0]}
     return hosts <= LOOPBACK and same_port and ours.scheme == theirs.scheme
