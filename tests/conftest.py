@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from awslambdaric.lambda_context import LambdaContext
@@ -25,6 +27,19 @@ from voting.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 Handler = Callable[[dict[str, Any], LambdaContext], Any]
+
+# Property tests try the same examples everywhere. TEST_EXAMPLES=20 tries twenty times as many, and others each time.
+MORE = int(os.environ.get("TEST_EXAMPLES", "1"))
+hypothesis.settings.register_profile(
+    "ours",
+    max_examples=100 * MORE,
+    derandomize=MORE == 1,
+    database=None,
+    deadline=None,  # a busy machine must not fail
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # for the same reason
+)
+hypothesis.settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,165 @@
+"""Any interleaving of pushes, claims, crashes and recoveries ends as if the votes had been counted one by one."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from redis import Redis
+
+from tests.property.messages import JUNK, votes
+from tests.property.sequential import Sequential, assert_kept
+from voting.clients import Clients
+from voting.drain import STOP_BEFORE_END_S, Drain, sort_out
+from voting.fence import HandedBack, Superseded
+from voting.tally import VoteTable
+from voting.vote_queue import DEAD, PROCESSING, VOTES, VoteQueue
+
+STEPS = 30
+COUNTED = "SELECT vote, count(*) FROM votes GROUP BY vote"
+
+
+@dataclass
+class Run:
+    """One run of the worker, between any two of its steps."""
+
+    token: int
+    messages: list[bytes] = field(default_factory=list)  # claimed last
+    done: int = 0  # of which so many are stored and wait to be acknowledged
+    dead: list[Any] = field(default_factory=list)
+
+
+class Interleaving(RuleBasedStateMachine):
+    """The steps of producers, of any number of runs, and of an operator, in any order, on stores that start empty."""
+
+    runs = Bundle("runs")
+
+    def __init__(self, redis: Redis, database: psycopg.Connection, clients: Clients) -> None:
+        super().__init__()
+        self.redis = redis
+        self.database = database
+        self.clients = clients
+        self.queue = VoteQueue(clients.redis())
+        self.table = VoteTable(database)
+        self.pushed: list[bytes] = []
+        self.newest = 0
+        self.handed_back = False
+        redis.flushall()
+        database.execute("TRUNCATE votes")
+
+    # ------------------------------------------------------------ producers
+
+    @rule(messages=st.lists(votes() | JUNK, min_size=1, max_size=8))
+    def push(self, messages: list[bytes]) -> None:
+        self.redis.lpush(VOTES, *messages)
+        self.pushed += messages
+
+    @rule(messages=st.lists(votes(), min_size=1, max_size=12))
+    def push_votes(self, messages: list[bytes]) -> None:
+        self.push(messages)
+
+    # ------------------------------------------------------------ runs, each of which may stop for good after any rule
+
+    @rule(target=runs)
+    def begin(self) -> Run:
+        return Run(self.take_fence())
+
+    @rule(run=runs, most=st.integers(1, 9), most_bytes=st.sampled_from([1, 100, 10**7]), lost=st.booleans())
+    def claim(self, run: Run, most: int, most_bytes: int, lost: bool) -> None:
+        """Acknowledge and claim; where the reply is *lost*, the run knows of nothing that it did."""
+        done, dead, run.done, run.dead, run.messages = run.done, run.dead, 0, [], []
+        try:
+            messages = self.queue.claim(run.token, most=most, most_bytes=most_bytes, acknowledge=done, dead=dead)
+        except Superseded:
+            assert run.token < self.queue.greatest_token()
+        except HandedBack:
+            assert self.handed_back
+            assert not self.redis.exists(PROCESSING)
+        else:
+            assert not self.handed_back
+            run.messages = [] if lost else messages
+
+    @rule(run=runs, lost=st.booleans())
+    def record(self, run: Run, lost: bool) -> None:
+        """Commit; where the reply is *lost*, the run drops its batch without knowing what became of it."""
+        parsed, dead = sort_out(run.messages)
+        try:
+            self.table.record(parsed, run.token)
+        except Superseded:
+            assert run.token < self.newest
+            lost = True
+        run.messages, run.done, run.dead = [], 0 if lost else len(run.messages), [] if lost else dead
+
+    @rule()
+    def wait(self) -> None:
+        """Any run, a superseded one too, moves the oldest vote that waits."""
+        if self.redis.llen(VOTES):
+            assert self.queue.wait(0.1)
+
+    @rule(run=consumes(runs))
+    def crash(self, run: Run) -> None:
+        """It never comes back."""
+
+    # ------------------------------------------------------------ the operator
+
+    @rule()
+    def hand_back(self) -> None:
+        """Stop the claims, fence every run off, return what was in process; doing it twice is harmless."""
+        self.handed_back = True
+        self.queue.stop_claims()
+        self.queue.give_back(self.take_fence())
+        assert not self.redis.exists(PROCESSING)
+
+    @rule()
+    def take_over(self) -> None:
+        self.handed_back = False
+        self.queue.allow_claims()
+
+    # ------------------------------------------------------------ what holds
+
+    @invariant()
+    def nothing_is_lost_or_moved(self) -> None:
+        """What is not acknowledged is the newest of what was pushed, in its order."""
+        queued = [*reversed(self.redis.lrange(PROCESSING, 0, -1)), *reversed(self.redis.lrange(VOTES, 0, -1))]
+        assert queued == self.pushed[len(self.pushed) - len(queued) :]
+
+    @invariant()
+    def the_tally_is_the_tables(self) -> None:
+        assert dict(self.database.execute(COUNTED).fetchall()) == dict(self.table.tally().counts)
+
+    def teardown(self) -> None:
+        """The real worker takes over and drains; then the stores are as the sequential model says."""
+        self.take_over()
+        Drain(self.clients, until_drained(self.redis), lambda: None).run()
+        expected = Sequential.of(self.pushed)
+        assert dict(self.database.execute("SELECT id, vote FROM votes").fetchall()) == expected.rows
+        assert dict(self.table.tally().counts) == expected.tally
+        letters = self.redis.lrange(DEAD, 0, -1)
+        assert len(letters) == len(expected.dead)
+        for letter, (reason, message) in zip(letters, expected.dead, strict=True):
+            assert_kept(letter, reason, message)
+
+    def take_fence(self) -> int:
+        token = self.table.take_fence(self.queue.greatest_token())
+        assert token > self.newest
+        self.newest = token
+        return token
+
+
+def until_drained(redis: Redis) -> Callable[[], float]:
+    """A clock whose time is up once nothing is queued or in process."""
+    return lambda: 0.0 if redis.llen(VOTES) + redis.llen(PROCESSING) == 0 else STOP_BEFORE_END_S + 1
+
+
+def test_any_interleaving_ends_as_the_sequential_model_does(
+    redis: Redis, database: psycopg.Connection, clients: Clients
+) -> None:
+    VoteTable(database).install()
+    most = math.ceil(examples.default.max_examples * 0.4)
+    run_state_machine_as_test(
+        lambda: Interleaving(redis, database, clients), settings=examples(max_examples=most, stateful_step_count=STEPS)
+    )
