@@ -36,8 +36,8 @@ fix: $(VENV)/.dev ## Format and mend what ruff can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: $(VENV)/.dev ## Pin the newest versions with hashes
-	@scripts/lock $(BIN)/uv
+lock: $(VENV)/.dev ## Pin what requirements name, with hashes (UPGRADE=1 takes the newest versions)
+	@scripts/lock $(BIN)/uv $(if $(UPGRADE),--upgrade)
 
 # A stamp per lock file, so that `make up` needs no test tools and a changed lock is noticed.
 $(VENV)/.run: requirements/run.txt

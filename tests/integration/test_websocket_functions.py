@@ -7,7 +7,7 @@ from redis import Redis
 
 from tests.conftest import event
 from tests.management_api import ManagementApi
-from voting.connections import BUCKETS, Subscribers
+from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.results import Tally
 from voting.settings import Settings
 from voting.snapshot import Snapshots
@@ -108,6 +108,17 @@ def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, a
     ws_connect(event("websocket-ping"), context)
     assert frames(api) == [{"type": "pong"}]
     assert subscribers(redis) == [CONNECTION]
+
+
+def test_a_healed_subscriber_is_owed_what_it_missed(ws_connect, context, redis: Redis) -> None:
+    registry = Subscribers(redis)
+    ws_connect(event("websocket-subscribe"), context)
+    registry.mark_delivered(range(BUCKETS), 5)
+    ws_connect(event("websocket-ping"), context)
+    assert len(registry.state()[1]) == BUCKETS
+    registry.remove([CONNECTION])
+    ws_connect(event("websocket-ping"), context)
+    assert bucket_of(CONNECTION) not in registry.state()[1]
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,13 @@ class Subscribers:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def add(self, connection_id: str) -> None:
-        """Register *connection_id*, or keep its registration alive."""
-        self._redis.zadd(_key(bucket_of(connection_id)), {connection_id: time.time() + EXPIRE_S})
+    def add(self, connection_id: str) -> bool:
+        """Register *connection_id*, or keep its registration alive; return whether it was unknown."""
+        return self._redis.zadd(_key(bucket_of(connection_id)), {connection_id: time.time() + EXPIRE_S}) == 1
+
+    def owe(self, connection_id: str) -> None:
+        """Have the newest results sent to *connection_id*, which may have missed some; its bucket gets them again."""
+        self._redis.hdel(DELIVERED, str(bucket_of(connection_id)))
 
     def remove(self, connection_ids: Iterable[str]) -> None:
         """Forget *connection_ids*, and no others."""

@@ -78,7 +78,9 @@ def _subscribe(connection_id: str, clients: Clients) -> bytes:
 
 
 def _ping(connection_id: str, clients: Clients) -> bytes:
-    Subscribers(clients.redis()).add(connection_id)  # also heals a registry that has lost it
+    subscribers = Subscribers(clients.redis())
+    if subscribers.add(connection_id):  # the registry had lost it, and broadcasts passed it by since
+        subscribers.owe(connection_id)
     return b'{"type":"pong"}'
 
 
