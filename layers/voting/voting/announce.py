@@ -42,6 +42,8 @@ class Announcer:
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
+        # Half a second of imports: now, while an older run still drains, and not beside our own first batches.
+        self._clients.lambda_()
         self._thread.start()
         return self
 
@@ -68,7 +70,6 @@ class Announcer:
     def _follow(self) -> None:
         pause_s = 0.0
         last = False
-        self._clients.lambda_()  # half a second of imports, now and not between the first vote and its broadcast
         while not last:
             self._moved.wait(pause_s)
             self._moved.clear()
