@@ -1,0 +1,130 @@
+"""One round: voters vote, faults strike, everything heals and drains, and the oracle judges."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.chaos.faults import FAULTS, Deck
+from tests.chaos.load import Load
+from tests.chaos.oracle import Found, Verdict, judge, look
+from tests.chaos.patience import Impatient, until
+from tests.chaos.scene import Scene, Unseen
+
+SMALL_RATE, BIG_RATE = 250.0, 2000.0  # votes a second, at most
+BIG = 10_000  # votes from which a round is a big one
+MOST_MAYBES = 0.05
+LEAST_COVERAGE = 0.8
+DRAINED_WITHIN_S = 60.0
+SHOWN_WITHIN_S = 20.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a round came to."""
+
+    number: int
+    seed: str
+    votes: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    effects: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return self.verdict.is_good
+
+    def line(self) -> str:
+        verdict = self.verdict
+        struck = " ".join(f"{name}x{count}" if count > 1 else name for name, count in sorted(self.faults.items()))
+        ghosts = f" ghosts {verdict.ghosts}" if verdict.ghosts else ""
+        text = (
+            f"round {self.number:3} seed {self.seed:12} votes {self.votes:5} accepted {verdict.accepted:5} "
+            f"applied {verdict.applied:5} parked {verdict.parked:3} lost {verdict.lost} misordered "
+            f"{verdict.misordered}{ghosts} maybes {verdict.maybes} ({verdict.open} open) {self.seconds:5.1f} s  {struck}"
+        )
+        return "\n    ".join([text, *(f"unseen: {name}" for name in self.unseen), *verdict.complaints])
+
+
+async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int) -> Report:
+    """Play one round on a system that is drained, and leave it drained."""
+    began = time.monotonic()
+    report = Report(number, seed)
+    scene.rng = random.Random(seed)
+    scene.notes = []
+    deadlocks = scene.stores.postgres.deadlocks
+    await scene.empty()
+    big = votes >= BIG
+    scene.load = Load(scene.stack.http, scene.stores.redis.url, seed, BIG_RATE if big else SMALL_RATE)
+    scene.load.start()
+    try:
+        struck_from, struck_until = await _strike(scene, deck, report, scene.rng.randint(2, 4) + 6 * big)
+        while scene.load.sent < votes:
+            await asyncio.sleep(0.02)
+    finally:
+        await scene.heal()
+        await scene.load.stop()
+    report.votes = scene.ledger.votes
+    found = await _settle(scene)
+    report.verdict = judge(scene.ledger, found)
+    complain = report.verdict.complaints.append
+    for note in scene.notes:
+        complain(note)
+    if report.verdict.maybes > MOST_MAYBES * report.votes:
+        complain(f"{report.verdict.maybes} of {report.votes} votes are maybes")
+    if (coverage := scene.load.coverage(struck_from, struck_until)) < LEAST_COVERAGE:
+        complain(f"votes were on their way in {coverage:.0%} of the faults' time only")
+    if scene.stores.postgres.deadlocks > deadlocks:
+        complain(f"{scene.stores.postgres.deadlocks - deadlocks} deadlocks")
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def _strike(scene: Scene, deck: Deck, report: Report, count: int) -> tuple[float, float]:
+    """Deal and strike *count* faults, one after another; return from when until when they lasted."""
+    await asyncio.sleep(scene.rng.uniform(0.1, 0.5))  # voters come first
+    began = time.monotonic()
+    for _ in range(count):
+        name = deck.deal()
+        try:
+            effect = await FAULTS[name](scene)
+        except (Unseen, Impatient) as error:
+            report.unseen.append(f"{name}: {error}")
+            deck.put_back(name)
+            await scene.heal()
+        else:
+            report.faults[name] += 1
+            report.effects.append(f"{name}: {effect}")
+        await asyncio.sleep(scene.rng.uniform(0.0, 0.4))  # between two faults
+    return began, time.monotonic()
+
+
+async def _settle(scene: Scene) -> Found:
+    """Set off a run of the worker, wait until everything is drained and shown, and look."""
+    complaints = []
+    await scene.stack.run_worker()
+    try:
+        await until(lambda: _is_drained(scene), "the queue to drain", DRAINED_WITHIN_S)
+        await until(lambda: _is_shown(scene), "every subscriber to show the final figures", SHOWN_WITHIN_S)
+    except Impatient as error:
+        complaints.append(str(error))
+    scene.notes += complaints
+    return await look(scene.stores.redis.url, scene.stores.postgres.url)
+
+
+async def _is_drained(scene: Scene) -> bool:
+    return await scene.queued() == 0
+
+
+async def _is_shown(scene: Scene) -> bool:
+    """Whether the subscribers and the API show what the table holds."""
+    counted = dict(await scene.sql("SELECT vote, count(*) FROM votes GROUP BY vote"))
+    ((version,),) = await scene.sql("SELECT version FROM vote_tally_version")
+    votes = {choice: counted.get(choice, 0) for choice in "ab"}
+    if not scene.audience.all_show(version, votes):
+        return False
+    results = await scene.stack.results()
+    return {option["id"]: option["votes"] for option in results["options"]} == votes
