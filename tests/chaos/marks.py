@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 FENCE = b"{votes}:fence"
+CLAIM_ARGUMENTS = 4  # token, votes to acknowledge, most votes, most bytes; then the dead letters
 PUSH = b"\r\n$1\r\n1\r\n$5\r\nvotes\r\n"  # a script with the list as its only key
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
@@ -56,8 +57,9 @@ class RedisReader:
             return None
         if FENCE in data:
             words = data.split(b"\r\n")[2::2]  # EVALSHA, its hash, how many keys, the keys, the arguments
-            token = 3 + int(words[2])
-            self._asked = Mark("claim", data, int(words[token]), int(words[token + 1]))
+            arguments = words[3 + int(words[2]) :]
+            if len(arguments) >= CLAIM_ARGUMENTS:  # not one of the other scripts that look at the fence
+                self._asked = Mark("claim", data, int(arguments[0]), int(arguments[1]))
         elif PUSH in data:
             self._asked = Mark("push", data)
         return self._asked

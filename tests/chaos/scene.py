@@ -75,6 +75,7 @@ class Scene:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Scene"]:
         """Start everything, and stop everything."""
+        asyncio.get_running_loop().set_exception_handler(self._note_failure)
         try:
             await self.stores.start()
             await self.redis.open(self.stores.redis.port)
@@ -98,6 +99,10 @@ class Scene:
             for proxy in self.proxies:
                 await proxy.close()
             await self.stores.close()
+
+    def _note_failure(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault of the suite itself, in a callback that nobody waits for, must not pass in silence."""
+        self.notes.append(f"the suite failed: {context['message']} {context.get('exception')!r}")
 
     async def empty(self) -> None:
         """Leave no vote and no dead letter behind. Everything must have been drained."""
