@@ -47,7 +47,8 @@ class Clients:
         settings: Settings,
         *,
         redis_retries: int = 1,
-        statement_timeout_ms: int = 0,
+        statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+        lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         name: str = "voting",
         read_only: bool = False,
     ) -> None:
@@ -60,7 +61,8 @@ class Clients:
         self._name = name
         self._read_only = read_only
         self._redis_retries = redis_retries
-        self._statement_timeout_ms = statement_timeout_ms or STATEMENT_TIMEOUT_MS
+        self._statement_timeout_ms = statement_timeout_ms
+        self._lock_timeout_ms = lock_timeout_ms
         self._redis: Redis | None = None
         self._postgres: psycopg.Connection | None = None
         self._postgres_rests_until = 0.0
@@ -179,7 +181,8 @@ class Clients:
         connection = psycopg.connect(conninfo, autocommit=True)
         # SET and not the startup packet's options, which a connection pooler refuses.
         connection.execute(
-            f"SET statement_timeout = {int(self._statement_timeout_ms)}; SET lock_timeout = {LOCK_TIMEOUT_MS}; "
+            f"SET statement_timeout = {int(self._statement_timeout_ms)}; "
+            f"SET lock_timeout = {int(self._lock_timeout_ms)}; "
             f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}",
             prepare=False,
         )

@@ -3,7 +3,9 @@
 schema.sql beside this file creates them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import LiteralString
 
@@ -46,6 +48,38 @@ OUTGROW = """
 UPDATE vote_tally_version
 SET version = greatest(version, %s + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
 """
+
+FENCE = "SELECT token FROM vote_worker_fence"
+
+# An operator's look, by which nobody may write meanwhile. The table is locked first: a TRUNCATE locks it before it
+# takes the lock of the tally's writers, and the other way round the two would deadlock.
+HOLD_WRITERS = "LOCK TABLE votes IN ACCESS SHARE MODE; SELECT version FROM vote_tally_version FOR UPDATE"
+GROUPED = "SELECT vote, count(*) FROM votes GROUP BY vote"
+KEPT = "SELECT vote, votes FROM vote_tally WHERE votes <> 0"
+REPAIR = """
+DELETE FROM vote_tally;
+INSERT INTO vote_tally SELECT vote, count(*) FROM votes GROUP BY vote;
+SELECT vote_tally_moved()
+"""
+TRIGGERS = """
+SELECT tgname FROM pg_trigger
+WHERE tgrelid = to_regclass('votes') AND tgname LIKE 'vote\\_tally\\_%' AND tgenabled IN ('O', 'A')
+"""
+NEEDED_TRIGGERS = frozenset(f"vote_tally_{when}" for when in ("before", "insert", "update", "delete", "truncate"))
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The tally as it is kept and as the rows are, of one moment."""
+
+    kept: Mapping[str, int]
+    counted: Mapping[str, int]
+    missing_triggers: frozenset[str]  # removed or disabled: the tally does not follow
+    repaired: bool
+
+    @property
+    def agrees(self) -> bool:
+        return self.kept == self.counted
 
 
 class VoteTable:
@@ -96,6 +130,38 @@ class VoteTable:
     def outgrow(self, version: int) -> None:
         """Make the version greater than *version*, which clients have seen of a database that this one replaced."""
         self._connection.execute(OUTGROW, (version,))
+
+    def fence(self) -> int:
+        """The token of the newest run; 0 before the first."""
+        return self._number(FENCE)
+
+    def count(self) -> Mapping[str, int]:
+        """How many rows hold which choice, counted one by one."""
+        return dict(self._connection.execute(GROUPED).fetchall())
+
+    def verify(self, *, repair: bool) -> Verification:
+        """Compare the tally with the rows while nobody writes; with *repair*, make it right before anybody does."""
+        with self._connection.transaction():
+            self._connection.execute(HOLD_WRITERS)
+            kept: dict[str, int] = dict(self._connection.execute(KEPT).fetchall())
+            counted = self.count()
+            triggers = {name for (name,) in self._connection.execute(TRIGGERS).fetchall()}
+            repaired = repair and kept != counted
+            if repaired:
+                self._connection.execute(REPAIR)
+        return Verification(kept, counted, NEEDED_TRIGGERS - triggers, repaired)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """No run of the worker commits anything while this lasts, which must be below the idle timeout of 5 s."""
+        with self._connection.transaction():
+            self._number(HOLD_FENCE)
+            yield
+
+    def choices(self, ids: Collection[str]) -> dict[str, str]:
+        """The rows of the voters *ids*, as far as there are any."""
+        query = "SELECT id, vote FROM votes WHERE id = ANY(%b::text[])"
+        return dict(self._connection.execute(query, (list(ids),)).fetchall())
 
     def _installed(self) -> bool:
         row = self._connection.execute(INSTALLED).fetchone()

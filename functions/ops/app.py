@@ -1,0 +1,29 @@
+"""Invoked directly by an operator, who cannot reach the stores from outside: looks after them, and hands them over."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from voting.clients import Clients
+from voting.observability import logger
+from voting.operations import operate
+from voting.settings import Settings
+
+PATIENCE_MS = 600_000  # counting the rows of a large table takes longer than any batch
+LOCK_PATIENCE_MS = 30_000  # longer than the longest batch
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    """Perform the event's operation; answer with what it found or did."""
+    clients = Clients(
+        Settings.from_env(),
+        redis_retries=0,
+        name="voting-ops",
+        statement_timeout_ms=PATIENCE_MS,
+        lock_timeout_ms=LOCK_PATIENCE_MS,
+    )
+    try:
+        return operate(clients, event)
+    finally:
+        clients.close()

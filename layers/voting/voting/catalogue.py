@@ -1,0 +1,125 @@
+"""What Postgres says about itself, about the table `votes` and about our rights: read only, and without a tally."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+SERVER = """
+SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS version_text,
+       current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
+       current_setting('default_transaction_read_only') = 'on' AS is_read_only,
+       current_setting('max_connections')::int AS most_sessions,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS sessions,
+       current_user AS role,
+       coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+       to_regclass('votes') IS NOT NULL AS has_table
+"""
+TABLE = """
+SELECT relkind = 'r' AS is_plain, greatest(reltuples, -1)::bigint AS estimated_rows, nspname AS schema,
+       relrowsecurity AS has_row_security, pg_has_role(relowner, 'USAGE') AS is_ours,
+       has_schema_privilege(relnamespace, 'CREATE') AS may_create,
+       has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
+           AND has_table_privilege(pg_class.oid, 'UPDATE') AS may_write,
+       has_table_privilege(pg_class.oid, 'TRIGGER') AS may_add_triggers,
+       ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal
+             AND tgname NOT LIKE 'vote\\_tally\\_%' ORDER BY tgname) AS other_triggers,
+       ARRAY(SELECT conname::text FROM pg_constraint WHERE conrelid = pg_class.oid AND contype IN ('c', 'f', 'x')
+             ORDER BY conname) AS other_constraints
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass('votes')
+"""
+COLUMNS = """
+SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS is_required,
+       atthasdef OR attidentity <> '' AS has_default
+FROM pg_attribute WHERE attrelid = to_regclass('votes') AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+# ON CONFLICT (id) takes a valid unique index on that column alone, on all rows, checked at once.
+INDEXES = """
+SELECT made.relname AS name, indisvalid AND indisready AS is_valid,
+       indisunique AND indimmediate AND indnkeyatts = 1 AND indpred IS NULL AND indisvalid
+           AND indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = indrelid AND attname = 'id')
+           AS makes_id_unique
+FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid
+WHERE indrelid = to_regclass('votes') ORDER BY made.relname
+"""
+SAMPLE = "SELECT DISTINCT vote FROM (SELECT vote FROM votes LIMIT 10000) AS some ORDER BY vote LIMIT 20"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: str
+    is_required: bool
+    has_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    name: str
+    is_valid: bool
+    makes_id_unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table `votes` as it is."""
+
+    is_plain: bool  # no view, no foreign or partitioned table
+    estimated_rows: int  # -1 where nobody has counted
+    schema: str
+    has_row_security: bool
+    is_ours: bool  # our role owns it, or belongs to who does
+    may_create: bool  # in the table's schema
+    may_write: bool
+    may_add_triggers: bool
+    other_triggers: list[str]
+    other_constraints: list[str]  # CHECK, foreign keys, exclusions
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server, and what our role may do there."""
+
+    version: int  # 150004
+    version_text: str
+    encoding: str
+    is_standby: bool
+    is_read_only: bool
+    most_sessions: int
+    sessions: int
+    role: str
+    may_create: bool  # in the schema where a new table would go
+    has_table: bool
+
+
+class Catalogue:
+    """Reads of the system's tables."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def server(self) -> Server:
+        (facts,) = self._rows(SERVER)
+        return Server(**facts)
+
+    def table(self) -> Table | None:
+        """The table, or None where there is none yet."""
+        found = self._rows(TABLE)
+        if not found:
+            return None
+        columns = tuple(Column(**row) for row in self._rows(COLUMNS))
+        indexes = tuple(Index(**row) for row in self._rows(INDEXES))
+        return Table(**found[0], columns=columns, indexes=indexes)
+
+    def choices(self) -> list[str]:
+        """Up to 20 choices that are in the first rows of the table."""
+        return [str(row["vote"]) for row in self._rows(SAMPLE)]
+
+    def _rows(self, query: LiteralString) -> list[Mapping[str, Any]]:
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            return list(cursor.execute(query).fetchall())

@@ -1,0 +1,42 @@
+"""Before the switch: what in the stores of a running container deployment would go wrong with us."""
+
+from collections.abc import Callable, Iterable
+
+import psycopg
+from redis.exceptions import RedisError
+
+from voting.catalogue import Catalogue
+from voting.clients import Clients
+from voting.finding import Finding, problem
+from voting.preflight_list import list_findings
+from voting.preflight_postgres import server_findings, table_findings
+from voting.preflight_redis import redis_findings
+from voting.vote_queue import VoteQueue
+
+LONGEST_WATCH_S = 60.0
+
+
+def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
+    """Look at both stores without changing anything; the list is watched for *watch_s*."""
+    return [
+        *_unless(RedisError, "Redis", lambda: redis_findings(clients.redis())),
+        *_unless(RedisError, "Redis", lambda: list_findings(VoteQueue(clients.redis()), watch_s)),
+        *_unless(psycopg.Error, "Postgres", lambda: _postgres(clients)),
+    ]
+
+
+def _postgres(clients: Clients) -> Iterable[Finding]:
+    catalogue = Catalogue(clients.postgres())
+    yield from server_findings(catalogue.server())
+    table = catalogue.table()
+    readable = table is not None and table.may_write
+    yield from table_findings(table, catalogue.choices() if readable else [])
+
+
+def _unless(failure: type[Exception], store: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    try:
+        return list(look())
+    except failure as error:
+        return [
+            problem(f"{store} cannot be inspected ({type(error).__name__})", "Check its address, user and network.")
+        ]

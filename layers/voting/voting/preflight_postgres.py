@@ -1,0 +1,136 @@
+"""What a preflight finds about the Postgres server and the table of votes."""
+
+from collections.abc import Iterator, Sequence
+
+from voting.catalogue import Server, Table
+from voting.finding import Finding, ok, problem, warning
+from voting.indexes import CONTRACT
+from voting.vote import CHOICES
+
+OLDEST = 150_000
+SPARE_SESSIONS = 45  # viewers' 2 x 20, the worker's 2 and its successor's, an operator's
+LARGE_ROWS = 1_000_000
+COLUMNS = {"id": "character varying(255)", "vote": "character varying(255)"}
+
+
+def server_findings(server: Server) -> Iterator[Finding]:
+    """The version, the encoding, whether it can be written to, and what our role may create."""
+    if server.version < OLDEST:
+        yield problem(f"Postgres is version {server.version_text}", "Upgrade it to 15 or newer.")
+    else:
+        yield ok(f"Postgres is version {server.version_text}")
+    if server.encoding != "UTF8":
+        todo = "Move it to a database in UTF8: ids that the encoding lacks would be parked."
+        yield problem(f"the database's encoding is {server.encoding}", todo)
+    else:
+        yield ok("the database's encoding is UTF8")
+    if server.is_standby or server.is_read_only:
+        yield problem("the database is read-only", "Take the address of the writer.")
+    spare = server.most_sessions - server.sessions
+    if spare < SPARE_SESSIONS:
+        todo = f"Raise max_connections, or end some: we open up to {SPARE_SESSIONS}."
+        yield warning(f"{spare} of {server.most_sessions} sessions are free", todo)
+    if not server.has_table and not server.may_create:
+        yield problem(f"the role {server.role} may not create tables", "GRANT CREATE ON SCHEMA to it.")
+
+
+def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Finding]:
+    """The table: its columns, constraints, indexes, size, and our rights on it."""
+    if table is None:
+        yield ok("there is no table `votes` yet: the worker makes it")
+        return
+    if not table.is_plain:
+        yield problem("`votes` is no plain table", "Triggers and ON CONFLICT need one.")
+        return
+    yield from _rights(table)
+    yield from _columns(table)
+    yield from _unique(table)
+    yield from _indexes(table)
+    yield from _size(table)
+    yield from _surprises(table)
+    if unknown := [choice for choice in choices if choice not in CHOICES]:
+        todo = "They stay in the table and are left out of every figure."
+        yield warning(f"rows hold choices other than a and b: {', '.join(map(repr, unknown))}", todo)
+
+
+def _rights(table: Table) -> Iterator[Finding]:
+    lacking = {
+        "SELECT, INSERT and UPDATE on votes": table.may_write,
+        "TRIGGER on votes": table.may_add_triggers,
+        f"CREATE on the schema {table.schema}": table.may_create,
+    }
+    for right, is_ours in lacking.items():
+        if not is_ours:
+            yield problem(f"our role lacks {right}", f"GRANT {right} to it.")
+    if all(lacking.values()):
+        yield ok("our role may write the table, and add the tally and its triggers")
+    if not table.is_ours:
+        todo = "Run `indexes` as the table's owner, should any be missing."
+        yield warning("our role does not own the table, and cannot build indexes", todo)
+
+
+def _columns(table: Table) -> Iterator[Finding]:
+    found = {column.name: column for column in table.columns}
+    for name, kind in COLUMNS.items():
+        if name not in found:
+            yield problem(f"the column {name} is missing", f"Add it as {kind} NOT NULL.")
+        elif found[name].type != kind:
+            todo = f"The contract says {kind}: a shorter or other type refuses votes, which are then parked."
+            yield problem(f"the column {name} is {found[name].type}", todo)
+        elif not found[name].is_required:
+            yield warning(
+                f"the column {name} takes NULL", "The contract says NOT NULL; rows with NULL count for nobody."
+            )
+    for column in table.columns:
+        if column.name in COLUMNS:
+            continue
+        if column.is_required and not column.has_default:
+            yield problem(
+                f"the column {column.name} is required and has no default", "Drop it: no vote could be stored."
+            )
+        else:
+            yield warning(
+                f"there is a further column {column.name}", "The contract has two; ours leaves it to its default."
+            )
+
+
+def _unique(table: Table) -> Iterator[Finding]:
+    if any(index.makes_id_unique for index in table.indexes):
+        yield ok("the column id is unique")
+    else:
+        todo = "Remove double ids, then run `indexes`: without it ON CONFLICT (id) fails and nothing is stored."
+        yield problem("no valid unique index covers the column id alone", todo)
+
+
+def _indexes(table: Table) -> Iterator[Finding]:
+    valid = {index.name for index in table.indexes if index.is_valid}
+    for index in table.indexes:
+        if not index.is_valid:
+            yield warning(f"the index {index.name} is invalid: its building broke off", "Run `indexes`.")
+    if missing := [name for name in CONTRACT if name not in valid]:
+        yield warning(f"the contract's indexes are missing: {', '.join(missing)}", "Run `indexes`; nobody has to wait.")
+    else:
+        yield ok("the contract's indexes are there")
+
+
+def _size(table: Table) -> Iterator[Finding]:
+    rows = table.estimated_rows
+    if rows < 0:
+        yield warning("the table has never been analyzed: its size is not known", "Run ANALYZE votes.")
+    elif rows > LARGE_ROWS:
+        todo = "The first run counts them while writers wait, seconds for each few millions: start at a quiet time."
+        yield warning(f"the table holds about {rows} rows", todo)
+    else:
+        yield ok(f"the table holds about {rows} rows")
+
+
+def _surprises(table: Table) -> Iterator[Finding]:
+    if table.has_row_security:
+        yield problem("row-level security is on", "Our role must see and change all rows: BYPASSRLS, or a policy.")
+    if table.other_triggers:
+        yield warning(
+            f"there are other triggers: {', '.join(table.other_triggers)}", "See that they bear large batches."
+        )
+    if table.other_constraints:
+        todo = "A vote that breaks one is parked as refused_by_database."
+        yield warning(f"there are other constraints: {', '.join(table.other_constraints)}", todo)
