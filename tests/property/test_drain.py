@@ -46,6 +46,7 @@ class Interleaving(RuleBasedStateMachine):
         self.queue = VoteQueue(clients.redis())
         self.table = VoteTable(database)
         self.pushed: list[bytes] = []
+        self.left = 0  # of them, not acknowledged
         self.newest = 0
         self.handed_back = False
         redis.flushall()
@@ -57,6 +58,7 @@ class Interleaving(RuleBasedStateMachine):
     def push(self, messages: list[bytes]) -> None:
         self.redis.lpush(VOTES, *messages)
         self.pushed += messages
+        self.left += len(messages)
 
     @rule(messages=st.lists(votes(), min_size=1, max_size=12))
     def push_votes(self, messages: list[bytes]) -> None:
@@ -69,8 +71,22 @@ class Interleaving(RuleBasedStateMachine):
         return Run(self.take_fence())
 
     @rule(run=runs, most=st.integers(1, 9), most_bytes=st.sampled_from([1, 100, 10**7]), lost=st.booleans())
-    def claim(self, run: Run, most: int, most_bytes: int, lost: bool) -> None:
-        """Acknowledge and claim; where the reply is *lost*, the run knows of nothing that it did."""
+    def go_on(self, run: Run, most: int, most_bytes: int, lost: bool) -> None:
+        """Its next step; where the reply is *lost*, it drops its batch without knowing what became of it."""
+        if run.messages:
+            self.record(run, lost=lost)
+        else:
+            self.claim(run, most, most_bytes, lost=lost)
+
+    @rule(run=runs, most=st.integers(2, 9), batches=st.integers(1, 3))
+    def get_through(self, run: Run, most: int, batches: int) -> None:
+        """Several steps without a fault, up to a batch that is stored and not acknowledged."""
+        for _ in range(batches):
+            self.claim(run, most, 10**7, lost=False)
+            self.record(run, lost=False)
+
+    def claim(self, run: Run, most: int, most_bytes: int, *, lost: bool) -> None:
+        """Acknowledge and claim."""
         done, dead, run.done, run.dead, run.messages = run.done, run.dead, 0, [], []
         try:
             messages = self.queue.claim(run.token, most=most, most_bytes=most_bytes, acknowledge=done, dead=dead)
@@ -78,20 +94,23 @@ class Interleaving(RuleBasedStateMachine):
             assert run.token < self.queue.greatest_token()
         except HandedBack:
             assert self.handed_back
-            assert not self.redis.exists(PROCESSING)
+            assert not done  # whoever hands back fences off, so nothing is acknowledged that was given back
         else:
             assert not self.handed_back
+            assert run.token == self.queue.greatest_token()
+            self.left -= done
             run.messages = [] if lost else messages
 
-    @rule(run=runs, lost=st.booleans())
-    def record(self, run: Run, lost: bool) -> None:
-        """Commit; where the reply is *lost*, the run drops its batch without knowing what became of it."""
+    def record(self, run: Run, *, lost: bool) -> None:
+        """Commit."""
         parsed, dead = sort_out(run.messages)
         try:
             self.table.record(parsed, run.token)
         except Superseded:
             assert run.token < self.newest
             lost = True
+        else:
+            assert run.token == self.newest
         run.messages, run.done, run.dead = [], 0 if lost else len(run.messages), [] if lost else dead
 
     @rule()
@@ -123,9 +142,9 @@ class Interleaving(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost_or_moved(self) -> None:
-        """What is not acknowledged is the newest of what was pushed, in its order."""
+        """What is not acknowledged is the newest of what was pushed, all of it, in its order."""
         queued = [*reversed(self.redis.lrange(PROCESSING, 0, -1)), *reversed(self.redis.lrange(VOTES, 0, -1))]
-        assert queued == self.pushed[len(self.pushed) - len(queued) :]
+        assert queued == self.pushed[len(self.pushed) - self.left :]
 
     @invariant()
     def the_tally_is_the_tables(self) -> None:

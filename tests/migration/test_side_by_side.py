@@ -1,0 +1,213 @@
+"""The container voting app and ours on the same stores: what may run together, and what a switch keeps."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from redis import Redis
+
+from tests.migration.electorate import Electorate
+from tests.migration.old_design import OldProducer, OldWorker, spelled
+from voting.clients import Clients
+from voting.handover import StillDrained, hand_back, take_over
+from voting.settings import Settings
+from voting.tally import VoteTable
+from voting.vote import Vote
+from voting.vote_queue import VOTES, VoteQueue
+
+Wait = Callable[[], None]
+
+
+def rows(database: psycopg.Connection) -> dict[str, str]:
+    return dict(database.execute("SELECT id, vote FROM votes").fetchall())
+
+
+def assert_tally_follows(database: psycopg.Connection) -> None:
+    assert dict(VoteTable(database).tally().counts) == Counter(rows(database).values())
+
+
+def assert_nothing_is_lost(electorate: Electorate, database: psycopg.Connection) -> None:
+    """Everybody who voted has a row."""
+    assert rows(database).keys() == electorate.last.keys()
+    assert_tally_follows(database)
+
+
+def assert_right(electorate: Electorate, database: psycopg.Connection, voters: set[str]) -> None:
+    assert voters
+    found = rows(database)
+    assert {voter: found[voter] for voter in voters} == {voter: electorate.last[voter] for voter in voters}
+
+
+@contextmanager
+def clients_of(settings: Settings) -> Iterator[Clients]:
+    """Clients as the function ops has them."""
+    clients = Clients(settings)
+    yield clients
+    clients.close()
+
+
+# ---------------------------------------------------------------- Together
+
+
+def test_both_producers_may_run_together_for_as_long_as_one_likes(
+    old_database_url: str, settings: Settings, our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    with our_worker(), Electorate(settings) as electorate:
+        electorate.go_on(1500)
+        electorate.stop()
+        drained()
+    assert rows(database) == electorate.last
+    assert_tally_follows(database)
+
+
+def test_both_producers_messages_lie_in_one_list_in_the_order_of_their_votes(redis: Redis, clients: Clients) -> None:
+    OldProducer(redis).push("x", "a")
+    VoteQueue(clients.redis()).push(Vote("b", "x"))
+    assert redis.lrange(VOTES, 0, -1) == [b'{"vote": "b", "voter_id": "x"}', b'{"voter_id": "x", "vote": "a"}']
+
+
+def test_the_tally_follows_the_old_worker_whose_role_may_write_votes_only(
+    old_worker: Callable[[], OldWorker], settings: Settings, drained: Wait, database: psycopg.Connection
+) -> None:
+    VoteTable(database).install()
+    with old_worker(), Electorate(settings) as electorate:
+        electorate.go_on()
+        electorate.stop()
+        drained()
+    assert rows(database).keys() == electorate.last.keys()
+    assert_tally_follows(database)
+
+
+# ---------------------------------------------------------------- What the old worker does to votes that wait together
+
+
+def test_the_old_worker_lets_the_older_of_two_waiting_choices_win_and_ours_does_not(
+    redis: Redis, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    for voter in ("old", "ours"):
+        OldProducer(redis).push(voter, "a")
+        OldProducer(redis).push(voter, "b")
+        with old_worker() if voter == "old" else our_worker():
+            drained()
+    assert rows(database) == {"old": "a", "ours": "b"}
+
+
+def test_a_producer_that_pushes_at_the_tail_turns_the_order_round(
+    redis: Redis, old_database_url: str, our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    """Why preflight looks which end the producers push to: such a one must be changed first."""
+    redis.rpush(VOTES, spelled("x", "a"), spelled("x", "b"))
+    with our_worker():
+        drained()
+    assert rows(database) == {"x": "a"}
+
+
+# ---------------------------------------------------------------- Over, and back, under load
+
+
+def test_taking_over_under_load_loses_no_vote(
+    settings: Settings, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    with Electorate(settings) as electorate:
+        with old_worker() as old:
+            electorate.go_on()
+        with our_worker() as runs:
+            electorate.go_on(100)
+            electorate.mark()
+            electorate.go_on(1000)
+            electorate.stop()
+            drained()
+    assert sum(old.popped.values()) + sum(run.stored for run in runs) == electorate.pushed
+    assert_nothing_is_lost(electorate, database)
+    assert_right(electorate, database, set(electorate.patient))
+    assert_right(electorate, database, electorate.voted_since_mark)
+
+
+def test_handing_back_under_load_loses_no_vote(
+    settings: Settings, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    with Electorate(settings, patient=0) as electorate, our_worker() as runs:
+        electorate.go_on(1000)
+        with clients_of(settings) as clients:
+            hand_back(clients)
+        assert runs[0].handed_back or runs[0].superseded
+        with old_worker() as old:
+            electorate.go_on()
+            electorate.stop()
+            drained()
+    assert min(sum(old.popped.values()), sum(run.stored for run in runs)) > 0
+    assert_nothing_is_lost(electorate, database)
+
+
+def test_handing_back_at_a_quiet_moment_keeps_every_choice(
+    settings: Settings, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    with clients_of(settings) as clients:
+        producer = OldProducer(clients.redis())
+        with our_worker():
+            producer.push("x", "a")
+            drained()
+            assert hand_back(clients).returned == 0
+            producer.push("x", "b")
+            with old_worker():
+                drained()
+    assert rows(database) == {"x": "b"}
+
+
+def test_over_and_back_and_over_again(
+    settings: Settings, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    with clients_of(settings) as clients, Electorate(settings, patient=0) as electorate, our_worker():
+        for _ in range(2):
+            electorate.go_on(300)
+            hand_back(clients)
+            with old_worker():
+                electorate.go_on(300)
+                with pytest.raises(StillDrained):
+                    take_over(clients)
+            take_over(clients)
+        electorate.go_on(300)
+        electorate.mark()
+        electorate.go_on(300)
+        electorate.stop()
+        drained()
+    assert_nothing_is_lost(electorate, database)
+    assert_right(electorate, database, electorate.voted_since_mark)
+
+
+# ---------------------------------------------------------------- Where it goes wrong on the way
+
+
+def test_a_batch_of_a_killed_run_is_handed_back_in_its_place(
+    old_worker: Callable[[], OldWorker], clients: Clients, redis: Redis, drained: Wait, database: psycopg.Connection
+) -> None:
+    old = OldProducer(redis)
+    VoteTable(database).install()
+    for voter in ("x", "y", "z"):
+        old.push(voter, "a")
+    queue = VoteQueue(clients.redis())
+    assert len(queue.claim(VoteTable(database).take_fence(), most=2, most_bytes=1000)) == 2  # and it is killed
+    old.push("w", "b")
+    assert hand_back(clients).waiting == 4
+    assert redis.lrange(VOTES, 0, -1) == [spelled("w", "b"), *(spelled(voter, "a") for voter in "zyx")]
+    with old_worker():
+        drained()
+    assert rows(database) == {"x": "a", "y": "a", "z": "a", "w": "b"}
+
+
+def test_the_vote_in_hand_of_a_killed_old_worker_stands_in_its_log(
+    redis: Redis, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
+) -> None:
+    """The one vote that the old design itself can lose, and how docs/migration.md brings it back."""
+    OldProducer(redis).push("x", "b")
+    killed = old_worker()
+    assert killed.take() == ("x", "b")
+    killed.stop()
+    assert redis.llen(VOTES) == 0
+    assert killed.log[-1] == "Processing vote for 'b' by 'x'"
+    redis.rpush(VOTES, spelled("x", "b"))
+    with our_worker():
+        drained()
+    assert rows(database) == {"x": "b"}
