@@ -1,12 +1,12 @@
 """The commands of `python -m votectl`."""
 
 import argparse
-import json
-import os
 import sys
-from pathlib import Path
 
 from votectl.demo import Demo
+from votectl.loadtest import add_loadtest
+from votectl.local_run import local_run
+from votectl.ops import add_ops
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     demo.add_argument("--votes", type=int, help="end after so many votes (default: go on until stopped)")
     demo.set_defaults(command=run_demo)
 
+    add_loadtest(commands)
+    add_ops(commands)
+
     options = parser.parse_args(arguments)
     if "rate" in options and not 0.1 <= options.rate <= 50:
         parser.error(f"--rate {options.rate} is not between 0.1 and 50: this is a trickle, no load test")
@@ -34,23 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Send votes until told to stop."""
-    url = options.url or local_url()
-    if url is None:
+    run = local_run()
+    url = options.url or (run and run.http)
+    if not url:
         print("Nothing runs here: start it with `make up`, or name a stack with --url.", file=sys.stderr)
         return 1
     print(f"sending about {options.rate:g} votes a second to {url}", flush=True)
     demo = Demo(url, voters=options.voters, seed=options.seed)
     demo.run(options.rate, options.votes)
     return 0
-
-
-def local_url() -> str | None:
-    """The HTTP API of the local run; LOCAL_RUN_JSON says where it describes itself."""
-    path = Path(os.environ.get("LOCAL_RUN_JSON", ".local/run.json"))
-    if not path.exists():
-        return None
-    url: str = json.loads(path.read_text())["http"]
-    return url
 
 
 if __name__ == "__main__":

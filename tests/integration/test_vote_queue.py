@@ -228,7 +228,8 @@ def test_what_is_given_back_is_the_oldest_again_in_order(
     assert queue.give_back(2) == held
     assert redis.lrange(VOTES, 0, -1) == messages[::-1]
     assert redis.exists(PROCESSING, CLAIMED) == 0
-    assert list(queue.messages()) == messages
+    assert list(queue.messages(in_process=False)) == messages
+    assert list(queue.messages(in_process=True)) == []
     assert queue.give_back(2) == 0
 
 

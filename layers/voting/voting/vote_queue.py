@@ -270,12 +270,12 @@ class VoteQueue:
             pipeline.llen(PROCESSING)
             return sum(pipeline.execute())
 
-    def messages(self) -> Iterator[bytes]:
-        """Everything that waits or is in process, oldest first: exact only while nobody drains."""
-        for key in (PROCESSING, VOTES):
-            for last in range(-1, -1 - self._redis.llen(key), -PAGE):
-                page: list[Any] = self._redis.lrange(key, last - PAGE + 1, last)
-                yield from reversed(page)
+    def messages(self, *, in_process: bool) -> Iterator[bytes]:
+        """The messages in process, or those that wait, oldest first: exact only while nobody drains."""
+        key = PROCESSING if in_process else VOTES
+        for last in range(-1, -1 - self._redis.llen(key), -PAGE):
+            page: list[Any] = self._redis.lrange(key, last - PAGE + 1, last)
+            yield from reversed(page)
 
     def ends(self, most: int) -> tuple[list[bytes], list[bytes]]:
         """Up to *most* messages at the head and at the tail of `votes`, both from head to tail, of one moment."""

@@ -1,0 +1,128 @@
+"""The answers of the function ops, as a person reads them."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from votectl.table import table
+
+Answer = dict[str, Any]
+PAYLOAD_WIDTH = 80
+
+
+def describe(operation: str, answer: Answer) -> str:
+    """*answer* in words and tables, its problems last."""
+    if not answer["ok"]:
+        return f"refused ({answer['error']['code']}): {answer['error']['message']}"
+    lines = list(REPORTS[operation](answer))
+    if operation != "preflight":  # there they stand among the findings
+        lines += [f"PROBLEM: {problem}" for problem in answer["problems"]]
+    return "\n".join(lines)
+
+
+def _status(answer: Answer) -> Iterator[str]:
+    rows: list[tuple[object, ...]] = []
+    if queue := answer.get("queue"):
+        handed_back = queue["handed_back_s"]
+        rows += [
+            ("waiting", queue["waiting"]),
+            ("in process", queue["in_process"]),
+            ("  age of the batch, s", queue["batch_age_s"]),
+            ("draining", "ours" if handed_back is None else f"handed back {handed_back:,.0f} s ago"),
+            ("dead letters", answer["dead"]["total"]),
+            *((f"  {reason}", count) for reason, count in sorted(answer["dead"]["by_reason"].items())),
+            ("subscribers", answer["subscribers"]),
+        ]
+        snapshot = answer["snapshot"] or {"version": None, "age_s": None}
+        rows += [
+            ("snapshot, version", snapshot["version"] and str(snapshot["version"])),
+            ("  age, s", snapshot["age_s"]),
+        ]
+    if tally := answer.get("tally"):
+        rows += [("tally, version", str(tally["version"]))]
+        rows += [(f"  {choice}", count) for choice, count in sorted(tally["counts"].items())]
+        if "rows" in tally:
+            rows += [("rows, counted", sum(tally["rows"].values()))]
+            rows += [(f"  {choice}", count) for choice, count in sorted(tally["rows"].items())]
+        rows += [("fence in Postgres", tally["fence"])]
+    if queue:
+        rows += [("fence in Redis", queue["fence"])]
+    if rows:
+        yield table(rows)
+
+
+def _letters(answer: Answer) -> Iterator[str]:
+    if not answer["letters"]:
+        yield "no dead letters"
+        return
+    rows: list[tuple[object, ...]] = [("parked at", "reason", "bytes", "payload")]
+    for letter in answer["letters"]:
+        payload = ascii(letter["payload"])[1:-1] if "payload" in letter else f"base64 {letter['payload_base64']}"
+        shown = payload if len(payload) <= PAYLOAD_WIDTH else f"{payload[:PAYLOAD_WIDTH]}…"
+        cut = " (cut)" if letter["cut"] else ""
+        rows.append((_time(letter["at"]), letter["reason"], letter["bytes"], shown + cut))
+    yield table(rows)
+
+
+def _requeue(answer: Answer) -> Iterator[str]:
+    yield f"{answer['requeued']:,} letters went back to the list"
+    reasons = {
+        "cut": "are cut and cannot be restored",
+        "still_no_vote": "are still no votes",
+        "voted_since": "stay: their voters have a row",
+        "queued_since": "stay: their voters have a vote in the list",
+    }
+    yield from (f"{count:,} {reasons[why]}" for why, count in answer["left"].items())
+
+
+def _drop(answer: Answer) -> Iterator[str]:
+    yield f"{answer['dropped']:,} letters were dropped"
+
+
+def _verify(answer: Answer) -> Iterator[str]:
+    choices = sorted({*answer["kept"], *answer["counted"]})
+    rows: list[tuple[object, ...]] = [("choice", "tally", "rows")]
+    rows += [(choice, answer["kept"].get(choice, 0), answer["counted"].get(choice, 0)) for choice in choices]
+    yield table(rows)
+    yield "the tally agrees" if answer["agrees"] else "the tally was repaired" if answer["repaired"] else "it differs"
+
+
+def _preflight(answer: Answer) -> Iterator[str]:
+    for finding in answer["findings"]:
+        mark = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM"}[finding["level"]]
+        yield f"{mark}  {finding['what']}"
+        if finding["todo"]:
+            yield f"         {finding['todo']}"
+    levels = [finding["level"] for finding in answer["findings"]]
+    yield f"{levels.count('problem')} problems, {levels.count('warning')} warnings"
+
+
+def _handback(answer: Answer) -> Iterator[str]:
+    yield "our worker drains no more" if answer["changed"] else "it was handed back already"
+    yield f"{answer['returned']:,} votes went back from the batch in process; {answer['waiting']:,} wait in the list"
+
+
+def _takeover(answer: Answer) -> Iterator[str]:
+    yield "our worker drains from its next run on" if answer["changed"] else "the draining was ours already"
+    yield f"{answer['waiting']:,} votes wait in the list"
+
+
+def _indexes(answer: Answer) -> Iterator[str]:
+    yield table(sorted(answer["indexes"].items()))
+
+
+def _time(at_ms: int | None) -> str:
+    return "-" if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+REPORTS: dict[str, Callable[[Answer], Iterator[str]]] = {
+    "status": _status,
+    "dead list": _letters,
+    "dead requeue": _requeue,
+    "dead drop": _drop,
+    "tally verify": _verify,
+    "preflight": _preflight,
+    "handback": _handback,
+    "takeover": _takeover,
+    "indexes": _indexes,
+}

@@ -1,0 +1,30 @@
+"""Text in columns, for a terminal."""
+
+from collections.abc import Iterable, Sequence
+
+
+def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
+    """*rows* with their columns aligned, numbers to the right; None is a dash."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(text) for text, _ in column) for column in zip(*cells, strict=True)]
+    lines = (
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width) for (text, right), width in zip(row, widths, strict=True)
+        )
+        for row in cells
+    )
+    return "\n".join(indent + line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> tuple[str, bool]:
+    match value:
+        case None:
+            return "-", False
+        case bool():
+            return ("yes" if value else "no"), False
+        case int():
+            return f"{value:,}", True
+        case float():
+            return f"{value:,.1f}", True
+        case _:
+            return str(value), False
