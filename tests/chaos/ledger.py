@@ -23,6 +23,7 @@ class Voter:
     id: str
     choices: list[str]  # still to be sent, next first
     by_form: bool = False
+    patient: bool = True  # votes again after a vote of which there is no good news
     waiting: bool = False  # for an answer
     cookies: dict[str, str] = field(default_factory=dict)
     cast: list[tuple[str, Outcome]] = field(default_factory=list)
@@ -33,17 +34,21 @@ class Voter:
         choices = [rng.choice("ab")]
         for _ in range(rng.choice((0, 0, 1, 2, 3, 5))):
             choices.append(OTHER[choices[-1]] if rng.random() < MIND_CHANGES else choices[-1])
-        return cls(f"{rng.getrandbits(64):016x}", choices, rng.random() < 0.2)
+        return cls(f"{rng.getrandbits(64):016x}", choices, by_form=rng.random() < 0.2, patient=rng.random() < 0.7)
 
     def __post_init__(self) -> None:
         # An unsigned id of the old app's shape, so that the seed decides it; the first answer signs it.
         self.cookies["voter_id"] = self.id
 
     def told(self, choice: str, outcome: Outcome, took_s: float, patience_s: float = 0.5) -> None:
-        """Keep what became of a vote. Who was not told "queued", or waited long, votes again and otherwise."""
+        """Keep what became of a vote. Who was not told "queued", or waited long, votes again, or goes for good."""
         self.cast.append((choice, outcome))
-        if (outcome is not Outcome.ACCEPTED or took_s > patience_s) and not self.choices:
-            self.choices.append(OTHER[choice])
+        if outcome is Outcome.ACCEPTED and took_s < patience_s:
+            return
+        if self.patient:
+            self.choices = self.choices or [OTHER[choice]]
+        elif outcome is not Outcome.ACCEPTED:
+            self.choices = []
 
 
 @dataclass(slots=True)

@@ -26,9 +26,10 @@ async def _kill(scene: Scene, store: Store, proxy: Proxy, number: signal.Signals
         await store.kill(number)
         await proxy.shut()
         await asyncio.sleep(scene.rng.uniform(0.1, 1.0))  # how long it is away
+        before = proxy.counts["connections"]
     finally:
         await scene.start_again(store, proxy)
-    await _reconnected(proxy)
+    await _reconnected(proxy, before)
     return f"{store.title} died of {number.name}, its port refused, and it came back"
 
 
@@ -64,13 +65,13 @@ async def delay(scene: Scene, which: str) -> str:
 async def cut(scene: Scene, which: str) -> str:
     """Every connection is reset, again and again."""
     proxy = _proxy(scene, which)
-    broken = 0
+    broken, before = 0, proxy.counts["connections"]
     for _ in range(scene.rng.randint(1, 6)):
         broken += proxy.cut()
         await asyncio.sleep(scene.rng.uniform(0.05, 0.3))  # between two resets
     if not broken:
         raise Unseen("there was no connection to cut")
-    await _reconnected(proxy)
+    await _reconnected(proxy, before)
     return f"{broken} connections were reset"
 
 
@@ -78,9 +79,10 @@ async def half_open(scene: Scene, which: str) -> str:
     """The clients see a reset; the store hears nothing and keeps its sessions, with whatever they hold."""
     proxy = _proxy(scene, which)
     await until(lambda: proxy.lines, "a connection", SEEN_WITHIN_S)
+    before = proxy.counts["connections"]
     lines = {line.store_port for line in proxy.half_open()}
     try:
-        await _reconnected(proxy)
+        await _reconnected(proxy, before)
         kept = lines & await _sessions(scene, which)
         if not kept:
             raise Unseen("the store kept no session")
@@ -106,9 +108,8 @@ async def deaf(scene: Scene, which: str) -> str:
     return seen
 
 
-async def _reconnected(proxy: Proxy) -> None:
+async def _reconnected(proxy: Proxy, before: int) -> None:
     """Wait for a client to come back: that its connection was gone is the effect that is to be seen."""
-    before = proxy.counts["connections"]
     await until(lambda: proxy.counts["connections"] > before, "a client to connect again", SEEN_WITHIN_S)
 
 
