@@ -9,12 +9,16 @@ from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.observability import logger
 from voting.posting import Poster
+from voting.sampling import Sampler
 from voting.settings import Settings
 from voting.signing import Credentials
 from voting.subscriber_api import answer, may_connect
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
+LONGEST_ORIGIN = 100  # in the logs: it is a stranger's text
+
+refusals = Sampler()
 
 
 @cache
@@ -41,9 +45,11 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
     """Refuse pages of other origins; nothing is registered before it subscribes."""
     settings = environment()[0].settings
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    if may_connect(headers.get("origin"), settings.http_url, settings.allowed_origins):
+    origin = headers.get("origin")
+    if may_connect(origin, settings.http_url, settings.allowed_origins):
         return DONE
-    logger.warning("refused a connection of another origin", origin=headers.get("origin"))
+    if count := refusals.admit("origin"):
+        logger.warning("refused a connection of another origin", origin=str(origin)[:LONGEST_ORIGIN], count=count)
     return FORBIDDEN
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from voting.observability import metrics
+from voting.sampling import Sampler
 
 EVENTS = Path(__file__).parents[2] / "events"
 UNCHANGED = object()
@@ -107,6 +108,7 @@ class HttpFunction:
 
     def forget(self) -> None:
         """Start as a new execution environment does, with whatever the settings are then."""
+        self.app.web._refusals = Sampler()
         if self.app.clients.cache_info().currsize:
             self.app.clients().close()
         for cached in vars(self.app).values():

@@ -12,6 +12,7 @@ from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
 from voting.observability import MetricUnit, logger, metrics, publish
+from voting.sampling import Sampler
 from voting.tally import VoteTable
 from voting.vote import InvalidVote, Vote, parse
 from voting.vote_queue import NotAList, VoteQueue
@@ -64,6 +65,7 @@ class Drain:
         self._failures = 0
         self._last_error: Exception | None = None
         self._flushed_at = time.monotonic()
+        self._junk = Sampler()
         self.counted = Counted()
 
     def run(self) -> Counted:
@@ -169,8 +171,8 @@ class Drain:
         counted.parked += len(dead)
         counted.batches += 1
         for reason in sorted({letter.reason for letter in dead}):
-            count = sum(letter.reason == reason for letter in dead)
-            logger.warning("parked what is no vote", reason=reason, count=count)
+            if count := self._junk.admit(reason, sum(letter.reason == reason for letter in dead)):
+                logger.warning("parked what is no vote", reason=reason, count=count)
         metrics.add_metric("VotesStored", MetricUnit.Count, stored)
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
         metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))

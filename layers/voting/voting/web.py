@@ -10,6 +10,7 @@ from voting.observability import MetricUnit, logger, metrics, publish
 from voting.refusal import Refusal
 from voting.request import Request
 from voting.routes import unrouted
+from voting.sampling import Sampler
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -32,6 +33,7 @@ class Web:
     """
 
     def __init__(self) -> None:
+        self._refusals = Sampler()
         self.routes = APIGatewayHttpResolver()
         self.routes.exception_handler(Exception)(self._fail)
         self.routes.exception_handler(Refusal)(self._refuse)
@@ -41,8 +43,9 @@ class Web:
         """Answer with *refusal* where a route raises *error*."""
 
         def refuse(cause: Exception) -> Response[str]:
-            logger.warning("unavailable", exc_info=cause, code=refusal.code)
-            metrics.add_metric("RequestsUnavailable", MetricUnit.Count, 1)
+            if count := self._refusals.admit(refusal.code):
+                logger.warning("unavailable", exc_info=cause, code=refusal.code, count=count)
+                metrics.add_metric("RequestsUnavailable", MetricUnit.Count, count)
             return answer.error(self.request, refusal)
 
         self.routes.exception_handler(error)(refuse)
@@ -65,9 +68,10 @@ class Web:
         return result
 
     def _refuse(self, refusal: Refusal) -> Response[str]:
-        logger.info("refused", extra={"status": refusal.status, "code": refusal.code})
-        metrics.add_dimension("code", refusal.code)  # this line's only metric, so no other gets the dimension
-        metrics.add_metric("RequestsRefused", MetricUnit.Count, 1)
+        if count := self._refusals.admit(refusal.code):
+            logger.info("refused", extra={"status": refusal.status, "code": refusal.code, "count": count})
+            metrics.add_dimension("code", refusal.code)  # this line's only metric, so no other gets the dimension
+            metrics.add_metric("RequestsRefused", MetricUnit.Count, count)
         return answer.error(self.request, refusal)
 
     def _fail(self, error: Exception) -> Response[str]:
