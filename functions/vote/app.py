@@ -15,7 +15,7 @@ from voting.page import Page
 from voting.refusal import Refusal
 from voting.settings import Settings
 from voting.vote import Vote
-from voting.vote_queue import QueueUnavailable, VoteQueue
+from voting.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 from voting.voter import Register, Voter
 from voting.voting_page import render_voting
 from voting.web import Web
@@ -27,6 +27,15 @@ web = Web()
 web.explain(
     QueueUnavailable,
     Refusal(503, "not_recorded", "Your vote was not recorded. Try again in a moment.", answer.SOON),
+)
+web.explain(
+    PushUnanswered,
+    Refusal(
+        503,
+        "not_confirmed",
+        "We cannot say whether your vote was recorded. Vote again in a moment: it counts once.",
+        answer.SOON,
+    ),
 )
 
 

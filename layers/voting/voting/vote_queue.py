@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
@@ -142,6 +142,10 @@ class QueueUnavailable(Exception):
     """Redis did not take the vote: it is away, loading, read-only or out of memory. Nothing was recorded."""
 
 
+class PushUnanswered(QueueUnavailable):
+    """Redis was sent the vote and did not answer: it may have been recorded, or not. Pushing again does no harm."""
+
+
 class NotAList(Exception):
     """The key `votes` holds something else; it is left alone until an operator has looked at it."""
 
@@ -178,20 +182,29 @@ class VoteQueue:
         """Queue *vote*; return once Redis has it.
 
         Raises:
-            QueueUnavailable: within 2 s, and the vote will not appear later on.
+            PushUnanswered: within 2 s; the vote may be there by now, and will not appear later on.
+            QueueUnavailable: within 2 s; the vote is not there, and will not appear later on.
         """
         give_up = time.monotonic() + PUSH_WITHIN_S
         failure: Exception | None = None
+        unanswered = False
         for _ in range(ATTEMPTS):
             if time.monotonic() >= give_up:
                 break
+            sent = False
             try:
-                if self._push(keys=[VOTES], args=[vote.encode(), self._deadline(give_up)]):
+                self._connect()
+                deadline = self._deadline(give_up)
+                sent = True
+                if self._push(keys=[VOTES], args=[vote.encode(), deadline]):
                     return
                 self._ahead_us = None  # our clock stood still (a frozen environment) or Redis' was set: compare anew
             except RedisError as error:
                 failure = error
+                unanswered |= sent and not isinstance(error, (ResponseError, BusyLoadingError))
                 self._redis.connection_pool.disconnect()  # dead, or a primary that has become a replica
+        if unanswered:
+            raise PushUnanswered("Redis did not answer") from failure
         raise QueueUnavailable("Redis did not take the vote") from failure
 
     def claim(
@@ -284,6 +297,11 @@ class VoteQueue:
             pipeline.lrange(VOTES, -most, -1)
             head, tail = pipeline.execute()
         return head, tail
+
+    def _connect(self) -> None:
+        """See to a live connection: where that fails, nothing of a command that follows can have been sent."""
+        pool = self._redis.connection_pool
+        pool.release(pool.get_connection())
 
     def _deadline(self, give_up: float) -> int:
         """Until when Redis may take the push now sent: as long as this attempt waits for the answer."""
