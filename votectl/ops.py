@@ -96,13 +96,13 @@ ARGUMENTS = ("count", "reason", "limit", "offset", "force", "repair", "watch_s")
 
 def run_ops(options: argparse.Namespace) -> int:
     """Perform one operation, print its answer, return the exit code."""
-    function = _function(options)
-    if function is None:
-        return 1
-    if options.operation == "dead drop" and not options.yes and not _confirmed(options):
-        print("Nothing was dropped.", file=sys.stderr)
-        return 1
     try:
+        function = _function(options)
+        if function is None:
+            return 1
+        if options.operation == "dead drop" and not options.yes and not _confirmed(options):
+            print("Nothing was dropped.", file=sys.stderr)
+            return 1
         answer = _perform(options, function)
     except (NotInvoked, ScheduleUnchanged) as error:
         print(f"It was not done: {error}", file=sys.stderr)

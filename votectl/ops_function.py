@@ -22,12 +22,15 @@ class OpsFunction:
     """One function, wherever it is."""
 
     def __init__(self, name: str, run: LocalRun | None) -> None:
-        """Invoke *name* on AWS with the shell's credentials, or on the local *run*."""
+        """Invoke *name* on AWS with the shell's credentials, or on the local *run*.
+
+        Raises:
+            NotInvoked: the shell names no region.
+        """
         # A repeated handover or requeueing would be confusing: one attempt.
         config = Config(read_timeout=PATIENCE_S, connect_timeout=10, retries={"total_max_attempts": 1})
-        if run is None:
-            self._client = boto3.client("lambda", config=config)
-        else:
+        self._name = name
+        if run is not None:
             self._client = boto3.client(
                 "lambda",
                 endpoint_url=run.invoke,
@@ -36,7 +39,11 @@ class OpsFunction:
                 aws_secret_access_key="local",  # noqa: S106 - nobody checks it there
                 config=config.merge(Config(proxies={})),
             )
-        self._name = name
+            return
+        try:
+            self._client = boto3.client("lambda", config=config)
+        except BotoCoreError as error:
+            raise NotInvoked(str(error)) from error
 
     def perform(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer of *operation*, be it a typed error.

@@ -45,7 +45,7 @@ SELECT made.relname AS name, indisvalid AND indisready AS is_valid,
 FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid
 WHERE indrelid = to_regclass('votes') ORDER BY made.relname
 """
-SAMPLE = "SELECT DISTINCT vote FROM (SELECT vote FROM votes LIMIT 10000) AS some ORDER BY vote LIMIT 20"
+SAMPLE = "SELECT DISTINCT vote FROM (SELECT vote FROM votes LIMIT 10000) AS first_rows ORDER BY vote LIMIT 20"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
     return [
         *_unless(RedisError, "Redis", lambda: redis_findings(clients.redis())),
         *_unless(RedisError, "Redis", lambda: list_findings(VoteQueue(clients.redis()), watch_s)),
-        *_unless(psycopg.Error, "Postgres", lambda: _postgres(clients)),
+        *_unless(psycopg.OperationalError, "Postgres", lambda: _postgres(clients)),
     ]
 
 
@@ -29,7 +29,7 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
     catalogue = Catalogue(clients.postgres())
     yield from server_findings(catalogue.server())
     table = catalogue.table()
-    readable = table is not None and table.may_write
+    readable = table is not None and table.may_write and any(column.name == "vote" for column in table.columns)
     yield from table_findings(table, catalogue.choices() if readable else [])
 
 

@@ -1,0 +1,219 @@
+"""What a preflight says of stores in all kinds of states; each is made for real."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from redis import Redis
+
+from voting.clients import Clients
+from voting.finding import Finding
+from voting.preflight import inspect
+from voting.preflight_list import message_findings
+from voting.settings import Settings
+from voting.tally import VoteTable
+from voting.vote import Vote
+from voting.vote_queue import VOTES
+
+OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
+BREAK = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass"
+PARTIAL = "CREATE UNIQUE INDEX some_votes ON votes (id) WHERE vote = 'a'"
+Look = Callable[..., list[Finding]]
+
+
+@pytest.fixture
+def look(clients: Clients, redis: Redis, database: psycopg.Connection) -> Look:
+    return lambda watch_s=0.1: inspect(clients, watch_s=watch_s)
+
+
+def worst(findings: list[Finding], *words: str) -> str:
+    """The level of the one finding that says all the *words*."""
+    (found,) = [finding for finding in findings if all(word in finding.what for word in words)]
+    assert bool(found.todo) is (found.level != "ok")
+    return found.level
+
+
+def problems(findings: list[Finding]) -> list[str]:
+    return [finding.what for finding in findings if finding.level == "problem"]
+
+
+def test_the_stores_of_the_old_app_have_no_problem(look: Look, redis, database) -> None:
+    database.execute(OLD_TABLE)
+    redis.lpush(VOTES, Vote("a", "x").encode(), b'{"voter_id":"y","vote":"b"}')
+    findings = look()
+    assert problems(findings) == []
+    assert worst(findings, "indexes are missing", "idx_votes_id, idx_votes_vote") == "warning"
+    assert worst(findings, "2 of 2 messages are votes", "1 spelled otherwise") == "ok"
+    assert worst(findings, "the column id is unique") == "ok"
+    assert worst(findings, "noeviction") == "ok"
+    assert worst(findings, "UTF8") == "ok"
+
+
+def test_our_own_stores_have_no_problem(look: Look, database) -> None:
+    VoteTable(database).install()
+    findings = look()
+    assert problems(findings) == []
+    assert worst(findings, "the contract's indexes are there") == "ok"
+
+
+def test_no_table_is_no_problem(look: Look) -> None:
+    assert worst(look(), "there is no table") == "ok"
+
+
+def test_nothing_is_changed(look: Look, redis, database) -> None:
+    redis.lpush(VOTES, b"1")
+    look()
+    assert redis.keys() == [b"votes"]
+    assert database.execute("SELECT to_regclass('votes'), to_regclass('vote_tally')").fetchone() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("statements", "words", "level"),
+    [
+        ("CREATE TABLE votes (id varchar(255) NOT NULL, vote varchar(255) NOT NULL)", ["no valid unique"], "problem"),
+        (
+            "CREATE TABLE votes (id varchar(255) NOT NULL, vote varchar(255) NOT NULL, UNIQUE (id, vote))",
+            ["no valid unique"],
+            "problem",
+        ),
+        (
+            "CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE DEFERRABLE, vote varchar(255) NOT NULL)",
+            ["no valid unique"],
+            "problem",
+        ),
+        (
+            f"{OLD_TABLE}; ALTER TABLE votes DROP CONSTRAINT votes_id_key; {PARTIAL}",
+            ["no valid unique"],
+            "problem",
+        ),
+        (
+            "CREATE TABLE votes (id varchar(20) NOT NULL UNIQUE, vote varchar(255) NOT NULL)",
+            ["column id is character varying(20)"],
+            "problem",
+        ),
+        ("CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE)", ["column vote is missing"], "problem"),
+        ("CREATE TABLE votes (id varchar(255) UNIQUE, vote varchar(255) NOT NULL)", ["id takes NULL"], "warning"),
+        (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz NOT NULL", ["column at is required"], "problem"),
+        (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz", ["further column at"], "warning"),
+        (f"{OLD_TABLE}; ALTER TABLE votes ENABLE ROW LEVEL SECURITY", ["row-level security"], "problem"),
+        (f"{OLD_TABLE}; ALTER TABLE votes ADD CONSTRAINT picky CHECK (id <> '')", ["other constraints"], "warning"),
+        (f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'Cats')", ["choices other than", "'Cats'"], "warning"),
+        (f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'a'); ANALYZE votes", ["about 1 rows"], "ok"),
+        (
+            f"{OLD_TABLE}; CREATE INDEX broken ON votes (vote); {BREAK}",
+            ["broken is invalid"],
+            "warning",
+        ),
+        ("CREATE VIEW votes AS SELECT ''::varchar(255) AS id, ''::varchar(255) AS vote", ["no plain table"], "problem"),
+    ],
+)
+def test_a_table_that_is_not_the_contracts_is_told(look: Look, database, statements, words, level) -> None:
+    database.execute(statements)
+    assert worst(look(), *words) == level
+
+
+@pytest.fixture
+def stranger(settings: Settings, redis: Redis, database: psycopg.Connection, database_url: str) -> Iterator[Clients]:
+    """Clients whose database role may do nothing that it was not granted."""
+    database.execute("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN PASSWORD 'strange'")
+    url = psycopg.conninfo.conninfo_to_dict(database_url)
+    stranger_url = f"postgresql://stranger:strange@{url['host']}:{url['port']}/{url['dbname']}"
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": stranger_url}))
+    yield clients
+    clients.close()
+    database.execute("DROP OWNED BY stranger CASCADE; DROP ROLE stranger")
+
+
+def test_rights_that_are_lacking_are_told(stranger: Clients, database) -> None:
+    assert any("may not create tables" in what for what in problems(inspect(stranger, watch_s=0.1)))
+    database.execute(f"{OLD_TABLE}; GRANT SELECT, INSERT, UPDATE ON votes TO stranger")
+    found = inspect(stranger, watch_s=0.1)
+    assert problems(found) == ["our role lacks TRIGGER on votes", "our role lacks CREATE on the schema public"]
+    assert worst(found, "does not own the table") == "warning"
+
+
+def test_what_it_grants_is_enough_to_install_and_count(stranger: Clients, database) -> None:
+    database.execute(f"{OLD_TABLE}; GRANT SELECT, INSERT, UPDATE, TRIGGER ON votes TO stranger")
+    database.execute("GRANT CREATE ON SCHEMA public TO stranger")
+    assert problems(inspect(stranger, watch_s=0.1)) == []
+    table = VoteTable(stranger.postgres())
+    table.install()
+    assert table.record([Vote("a", "x")], table.take_fence()) == 1
+    assert table.tally().counts == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words", "level"),
+    [
+        ("maxmemory-policy", "allkeys-lru", ["evicts keys (allkeys-lru)"], "problem"),
+        ("appendonly", "no", ["no append-only file"], "warning"),
+        ("appendfsync", "always", ["written through"], "ok"),
+    ],
+)
+def test_settings_of_redis_that_lose_votes_are_told(look: Look, redis, setting, value, words, level) -> None:
+    before = redis.config_get(setting)[setting]
+    redis.config_set(setting, value)
+    try:
+        assert worst(look(), *words) == level
+    finally:
+        redis.config_set(setting, before)
+
+
+def test_what_cannot_be_asked_is_said_to_be_so(settings: Settings, redis: Redis, redis_url: str, database) -> None:
+    redis.acl_setuser("limited", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-config"])
+    redis.config_set("appendonly", "no")
+    address = redis_url.rpartition("@")[2]
+    clients = Clients(Settings({**settings.env, "REDIS_URL": f"redis://limited:secret@{address}"}))
+    try:
+        found = inspect(clients, watch_s=0.1)
+        assert worst(found, "snapshots cannot be asked") == "warning"
+        redis.acl_setuser("limited", commands=["-info"])
+        assert worst(inspect(clients, watch_s=0.1), "INFO cannot be asked") == "warning"
+        redis.acl_setuser("limited", commands=["-eval"])
+    finally:
+        clients.close()
+        redis.config_set("appendonly", "yes")
+        redis.acl_deluser("limited")
+
+
+def test_stores_that_are_away_are_problems(settings: Settings) -> None:
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    clients = Clients(Settings({**settings.env, **nowhere}))
+    assert len(problems(inspect(clients, watch_s=0.1))) == 3
+
+
+def test_a_wrong_type_is_a_problem(look: Look, redis) -> None:
+    redis.set(VOTES, "precious")
+    assert worst(look(), "is a string") == "problem"
+
+
+@pytest.mark.parametrize(
+    ("push", "words", "level"), [("lpush", ["LPUSH"], "ok"), ("rpush", ["to the tail (RPUSH)"], "problem")]
+)
+def test_the_producers_end_is_told(look: Look, redis, push, words, level) -> None:
+    redis.lpush(VOTES, Vote("a", "first").encode())
+    stop = threading.Event()
+
+    def produce() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            getattr(redis, push)(VOTES, Vote("a", f"v{number}").encode())
+            stop.wait(0.01)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    try:
+        assert worst(look(1.0), *words) == level
+    finally:
+        stop.set()
+        producer.join()
+
+
+def test_messages_that_would_be_parked_are_told_by_reason() -> None:
+    long, junk, vote = Vote("a", "i" * 256).encode(), b"junk", Vote("a", "x").encode()
+    found = list(message_findings([vote, long, long, junk]))
+    assert worst(found, "1 of 4 messages are votes") == "ok"
+    assert worst(found, "2 of 4", "more than 255 characters") == "warning"
+    assert worst(found, "1 of 4 messages are no votes", "not_json") == "warning"
