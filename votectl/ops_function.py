@@ -49,14 +49,16 @@ class OpsFunction:
         """Return the answer of *operation*, be it a typed error.
 
         Raises:
-            NotInvoked: there is no such function, no right to invoke it, or it broke off.
+            NotInvoked: there is no such function, no right to invoke it, it broke off, or it is another function.
         """
         payload = json.dumps({"operation": operation, **arguments}).encode()
         try:
             answer = self._client.invoke(FunctionName=self._name, Payload=payload)
-            document: dict[str, Any] = json.loads(answer["Payload"].read())
+            document: Any = json.loads(answer["Payload"].read())
         except (BotoCoreError, ClientError) as error:
             raise NotInvoked(str(error)) from error
         if answer.get("FunctionError"):
             raise NotInvoked(f"{document.get('errorType')}: {document.get('errorMessage')}")
+        if not isinstance(document, dict) or "ok" not in document:
+            raise NotInvoked(f"{self._name} does not answer as the function ops does: is it another one?")
         return document

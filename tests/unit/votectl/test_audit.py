@@ -1,0 +1,92 @@
+from collections import Counter
+
+import pytest
+
+from votectl.api_audit import Movement, compare
+from votectl.audit import Accounts, Holdings, account
+from votectl.voter import Cast, Voter
+
+
+def voter(casts: str, id_: str = "x") -> Voter:
+    """A voter by a short hand: `a` and `b` were accepted, `a?` got no answer, `a!` was refused."""
+    found: list[Cast] = []
+    for mark in casts:
+        if mark in "ab":
+            found.append(Cast(mark, "accepted"))
+        else:
+            found[-1] = Cast(found[-1].choice, {"?": "maybe", "!": "refused"}[mark])
+    is_known = any(cast.outcome == "accepted" for cast in found)
+    return Voter({"voter_id": id_} if is_known else {}, found)
+
+
+def held(**changes) -> Holdings:
+    return Holdings(**({"rows": {}, "queued": {}, "in_process": {}, "parked": Counter()} | changes))
+
+
+def audited(casts: str, **changes) -> Accounts:
+    return account([voter(casts)], held(**changes))
+
+
+@pytest.mark.parametrize(
+    ("casts", "holdings"),
+    [
+        ("a", {"rows": {"x": "a"}}),
+        ("aab", {"rows": {"x": "b"}}),
+        ("ab!", {"rows": {"x": "a"}}),
+        ("ab?", {"rows": {"x": "a"}}),
+        ("ab?", {"rows": {"x": "b"}}),
+        ("b?a", {"rows": {"x": "a"}}),
+        ("ab", {"rows": {"x": "a"}, "queued": {"x": "b"}}),
+        ("ab", {"queued": {"x": "b"}, "in_process": {"x": "a"}}),
+        ("ab", {"in_process": {"x": "b"}}),
+        ("a", {"parked": Counter(x=1)}),
+        ("ab", {"rows": {"x": "a"}, "parked": Counter(x=1)}),
+    ],
+)
+def test_what_is_accounted_for_balances(casts: str, holdings: dict) -> None:
+    assert audited(casts, **holdings).balance
+
+
+@pytest.mark.parametrize(
+    ("casts", "holdings"),
+    [
+        ("a", {}),  # lost
+        ("ab", {"rows": {"x": "a"}}),  # out of order
+        ("ba?b", {"rows": {"x": "a"}}),
+        ("ab!", {"rows": {"x": "b"}}),
+        ("ab", {"rows": {"x": "b"}, "queued": {"x": "a"}}),
+        ("a", {"rows": {"x": "c"}}),
+    ],
+)
+def test_what_is_lost_or_out_of_order_does_not_balance(casts: str, holdings: dict) -> None:
+    assert not audited(casts, **holdings).balance
+
+
+def test_the_sum_has_its_parts() -> None:
+    voters = [voter("abab", "one"), voter("a", "two"), voter("b", "three"), voter("b", "four"), voter("a?")]
+    accounts = account(
+        voters,
+        held(rows={"one": "b"}, queued={"two": "a"}, in_process={"three": "b"}, parked=Counter(four=1, stranger=9)),
+    )
+    assert accounts == Accounts(
+        accepted=7,
+        rows=1,
+        superseded=3,
+        queued=1,
+        in_process=1,
+        parked=1,
+        rows_of_maybes=0,
+        right=3,
+        wrong=0,
+        unsure=0,
+    )
+    assert accounts.balance
+
+
+def test_totals_move_by_the_last_choices() -> None:
+    voters = [voter("ab"), voter("aa"), voter("ab?"), voter("a?b"), voter("a?"), voter("a!")]
+    before, after = Counter(a=10, b=20), Counter(a=12, b=22)
+    # b: two for sure and one perhaps; a: one for sure, and three perhaps
+    assert compare(before, after, voters) == [Movement("a", 1, 4, 2), Movement("b", 2, 3, 2)]
+    assert all(movement.is_right for movement in compare(before, after, voters))
+    assert not all(movement.is_right for movement in compare(before, Counter(a=12, b=24), voters))

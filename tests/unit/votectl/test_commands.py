@@ -1,0 +1,101 @@
+"""The command line as far as it needs no stack: usage, exit codes, words and tables."""
+
+import io
+
+import pytest
+
+from votectl.__main__ import main
+from votectl.progress import Progress
+from votectl.report import describe
+from votectl.table import table
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RUN_JSON", str(tmp_path / "run.json"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "fly",
+        "ops",
+        "ops fly",
+        "ops dead",
+        "ops dead drop --all",
+        "ops handback --schedule x",
+        "ops tally verify --limit 3",
+        "loadtest --votes 0",
+        "loadtest --revote-share 1.5",
+        "loadtest --concurrency none",
+        "demo --rate 1000",
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments.split())
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["ops status", "loadtest", "demo"])
+def test_nothing_running_is_said_and_is_exit_code_1(arguments: str, capsys) -> None:
+    assert main(arguments.split()) == 1
+    assert "make up" in capsys.readouterr().err
+
+
+OPERATIONS = ("status", "dead list", "dead requeue", "dead drop", "tally verify", "preflight", "takeover", "handback")
+
+
+@pytest.mark.parametrize(
+    "command", ["", "loadtest", "demo", "ops", "ops indexes", *(f"ops {name}" for name in OPERATIONS)]
+)
+def test_every_command_explains_itself(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    assert len(capsys.readouterr().out) > 100
+
+
+def test_columns_are_aligned_and_numbers_are_to_the_right() -> None:
+    assert (
+        table([("a", 1000, None), ("long", 5, True), ("x", 2.25, "y")])
+        == "a     1,000  -\nlong      5  yes\nx       2.2  y"
+    )
+
+
+def test_a_payload_cannot_play_with_the_terminal() -> None:
+    letter = {"at": 0, "reason": "not_json", "bytes": 5, "cut": False, "payload": "\x1b[2J\n"}
+    assert "\\x1b[2J\\n" in describe("dead list", {"ok": True, "problems": [], "letters": [letter]})
+
+
+def test_a_refusal_is_told_with_its_code() -> None:
+    answer = {"ok": False, "error": {"code": "busy", "message": "Try again."}}
+    assert describe("status", answer) == "refused (busy): Try again."
+
+
+def test_problems_stand_last() -> None:
+    assert describe("status", {"ok": True, "problems": ["all is lost"]}).endswith("PROBLEM: all is lost")
+
+
+def test_progress_is_a_line_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    progress = Progress(2, "votes", stream)
+    progress.step()
+    progress.step()
+    progress.end()
+    assert "100%  2 of 2 votes" in stream.getvalue()
+    assert "\r" not in stream.getvalue()
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    progress = Progress(2, "votes", stream)
+    progress.step()
+    progress.end()
+    assert stream.getvalue().startswith("\r[###############...............]  50%")
