@@ -90,12 +90,13 @@ class Electorate:
                 wait_for(lambda: self._over.is_set() or not producers.waiting(), "an empty list", every_s=0.002)
 
     def _be_patient(self) -> None:
-        choices = itertools.cycle("abb")
+        choices = itertools.cycle("ab")  # each other than the last, so that the table tells which one it holds
         with Producers(self._settings) as producers, psycopg.connect(self._settings.database_url) as database:
             database.autocommit = True
             while not self._over.is_set():
+                choice = next(choices)
                 for number in range(self._patient):
-                    voter, choice = f"patient-{number}", next(choices)
+                    voter = f"patient-{number}"
                     producers.push(voter, choice)
                     self._note(self.patient, voter, choice)
                 wait_for(lambda: self._over.is_set() or self._shown(database), "the votes of the patient")
