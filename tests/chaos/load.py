@@ -38,6 +38,8 @@ class Load:
         self._idle: list[Voter] = []
         self._busy_slots: set[int] = set()
         self._stopping = asyncio.Event()
+        self._goal = 0
+        self._reached = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.ledger = Ledger()
         self.sent = 0
@@ -47,6 +49,17 @@ class Load:
         self._idle = [self._new_voter() for _ in range(ACTIVE)]
         self._tasks = [asyncio.create_task(self._booth()) for _ in range(BOOTHS)]
         self._tasks.append(asyncio.create_task(self._litter()))
+
+    async def reach(self, votes: int) -> None:
+        """Return when so many votes were sent, or a booth has failed."""
+        self._goal = votes
+        while self.sent < votes:
+            self._reached.clear()
+            reached = asyncio.create_task(self._reached.wait())
+            done, _ = await asyncio.wait([reached, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            reached.cancel()
+            for task in done:
+                task.result()
 
     async def stop(self) -> None:
         """Let every request come to its end.
@@ -93,6 +106,8 @@ class Load:
         choice = voter.choices.pop(0)
         voter.waiting = True
         self.sent += 1
+        if self.sent >= self._goal:
+            self._reached.set()
         began = time.monotonic()
         try:
             status, head, body = await line.ask(_request(voter, choice))

@@ -269,7 +269,7 @@ class _ClientEnd(asyncio.Protocol):
         assert self._line is not None
         self._line.received(Way.TO_STORE, data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         assert self._line is not None
         self._line.lost_client()
 
@@ -281,7 +281,7 @@ class _StoreEnd(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._line.received(Way.TO_CLIENT, data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._line.lost_store()
 
 

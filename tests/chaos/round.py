@@ -40,17 +40,17 @@ class Report:
     def line(self) -> str:
         verdict = self.verdict
         struck = " ".join(f"{name}x{count}" if count > 1 else name for name, count in sorted(self.faults.items()))
-        ghosts = f" ghosts {verdict.ghosts}" if verdict.ghosts else ""
+        sums = [f"{name} {getattr(verdict, name)}" for name in ("accepted", "applied", "parked", "lost", "misordered")]
+        sums += [f"ghosts {verdict.ghosts}"] if verdict.ghosts else []
         text = (
-            f"round {self.number:3} seed {self.seed:12} votes {self.votes:5} accepted {verdict.accepted:5} "
-            f"applied {verdict.applied:5} parked {verdict.parked:3} lost {verdict.lost} misordered "
-            f"{verdict.misordered}{ghosts} maybes {verdict.maybes} ({verdict.open} open) {self.seconds:5.1f} s  {struck}"
+            f"round {self.number:3}  seed {self.seed}  votes {self.votes}  {' '.join(sums)} "
+            f"maybes {verdict.maybes} ({verdict.open} open)  {self.seconds:.1f} s  {struck}"
         )
         return "\n    ".join([text, *(f"unseen: {name}" for name in self.unseen), *verdict.complaints])
 
 
-async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int) -> Report:
-    """Play one round on a system that is drained, and leave it drained."""
+async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int, faults: int = 0) -> Report:
+    """Play one round on a system that is drained, and leave it drained. Without *faults*, the seed decides how many."""
     began = time.monotonic()
     report = Report(number, seed)
     scene.rng = random.Random(seed)
@@ -61,9 +61,8 @@ async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int) -> 
     scene.load = Load(scene.stack.http, scene.stores.redis.url, seed, BIG_RATE if big else SMALL_RATE)
     scene.load.start()
     try:
-        struck_from, struck_until = await _strike(scene, deck, report, scene.rng.randint(2, 4) + 6 * big)
-        while scene.load.sent < votes:
-            await asyncio.sleep(0.02)
+        struck_from, struck_until = await _strike(scene, deck, report, faults or scene.rng.randint(2, 4) + 6 * big)
+        await scene.load.reach(votes)
     finally:
         await scene.heal()
         await scene.load.stop()

@@ -46,7 +46,7 @@ class Stack:
         """
         environment = {name: value for name, value in os.environ.items() if name not in DECLARED}
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - it starts a program, and waits for nothing
                 [sys.executable, "-m", "local", *FREE_PORTS, "--no-reload", "--state-dir", str(self._state_dir)],
                 cwd=ROOT,
                 env=environment | settings,

@@ -16,7 +16,7 @@ TURN_ROW = "UPDATE votes SET vote = CASE vote WHEN 'a' THEN 'b' ELSE 'a' END WHE
 
 
 async def lock_rows(scene: Scene) -> str:
-    """Somebody locks rows in the order of their ids, as a batch with the same voters, the last id first, comes along."""
+    """Somebody locks rows in the order of their ids, as a batch comes along that has them the other way."""
     low, high = await _two_voters(scene)
     stop = await _batch_with(scene, high, low)
     return await _meet(scene, stop, [(LOCK_ROW, low), (LOCK_ROW, high)])
