@@ -8,7 +8,7 @@ export AWS_DEFAULT_REGION ?= eu-central-1
 export PYTHONPATH := layers/voting
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check fix lock browser
+.PHONY: help up down reset test check chaos chaos-mutants fix lock browser
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,6 +31,12 @@ check: $(VENV)/.dev ## Lint, types, template; edits nothing
 	@$(BIN)/mypy
 	@$(BIN)/sam validate --lint
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+chaos: $(VENV)/.dev ## Strike the running system with faults and audit what is left (ROUNDS=200 for all, SEED= repeats)
+	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos-mutants: $(VENV)/.dev ## Take out one safeguard at a time, and see the chaos suite miss it
+	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
 
 fix: $(VENV)/.dev ## Format and mend what ruff can
 	@$(BIN)/ruff check --fix .
