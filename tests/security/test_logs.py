@@ -1,4 +1,4 @@
-"""Nothing that the system prints holds a voter id, a cookie or a secret: driven as a whole, with faults, then searched."""
+"""Nothing that the system prints holds a voter id, a cookie or a secret: driven, with faults, then searched."""
 
 import json
 import secrets
@@ -48,7 +48,7 @@ class Traffic:
         return answer.status_code
 
     def forge(self) -> None:
-        """Cookies of nobody, refused requests, addresses that name an id."""
+        """Cookies of nobody, refused requests, a query that names an id."""
         id_, signature = secrets.token_hex(16), secrets.token_urlsafe(32)
         self.note("a forged cookie", id_, signature)
         cookies = {"Cookie": f"voter_id={id_}; voter_sig={signature}"}
@@ -56,7 +56,7 @@ class Traffic:
             self._http.post("/api/votes", content=content, headers=cookies | {"Content-Type": "application/json"})
         self._http.post("/", data={"vote": "a"}, headers=cookies | {"Origin": "https://evil.example"})
         self._http.delete("/api/votes", headers=cookies)
-        self._http.get(f"/{id_}?voter_id={id_}", headers=cookies)
+        self._http.get(f"/nowhere?voter_id={id_}", headers=cookies)
 
     def push_junk(self, redis: Redis) -> None:
         for message in JUNK:

@@ -36,9 +36,9 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
 @pytest.mark.parametrize("login", ["", "default:@", "default:wrong@", ":postgres@"])
 def test_redis_asks_for_its_password(stack: Stack, login: str) -> None:
     url = urlsplit(stack.redis)
-    with redis_client.Redis.from_url(f"redis://{login}127.0.0.1:{url.port}/0") as redis:
-        with pytest.raises(redis_client.AuthenticationError):
-            redis.ping()
+    stranger = redis_client.Redis.from_url(f"redis://{login}127.0.0.1:{url.port}/0")
+    with stranger as redis, pytest.raises(redis_client.AuthenticationError):
+        redis.ping()
 
 
 @pytest.mark.parametrize("login", ["postgres", "postgres:wrong", "postgres:postgres"])
@@ -64,9 +64,10 @@ def test_our_own_page_and_a_program_may_subscribe(stack: Stack) -> None:
 
 @pytest.mark.parametrize("frames", [[40 * 1024], [30 * 1024] * 5], ids=["a frame", "a message"])
 def test_a_frame_over_32_and_a_message_over_128_kb_close_the_socket(stack: Stack, frames: list[int]) -> None:
-    with connect(stack.websocket, proxy=None) as socket, pytest.raises(ConnectionClosedError) as closed:
+    with connect(stack.websocket, proxy=None) as socket:
         socket.send(["x" * size for size in frames] if len(frames) > 1 else "x" * frames[0])
-        socket.recv(timeout=20)
+        with pytest.raises(ConnectionClosedError) as closed:
+            socket.recv(timeout=20)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1009
 
