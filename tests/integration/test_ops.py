@@ -11,9 +11,11 @@ import pytest
 from redis import Redis
 
 from tests.conftest import event
+from voting import drain
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
-from voting.drain import STOP_BEFORE_END_S, Drain
+from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
+from voting.observability import metrics
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.traffic import Traffic, watch
@@ -490,3 +492,25 @@ def test_a_quiet_list_tells_nothing(redis, queue) -> None:
     traffic = watch(queue, 0.1)
     assert (traffic.head_pushes, traffic.tail_pushes, traffic.is_drained) == (0, 0, False)
     assert traffic.filled == traffic.looks > 0
+
+
+# ---------------------------------------------------------------- What the worker tells of a stuck batch
+
+
+def test_the_age_of_a_stuck_batch_is_published_while_the_database_is_away(
+    redis: Redis, queue: VoteQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(drain, "FLUSH_METRICS_EVERY_S", 0.0)
+    monkeypatch.setattr(metrics, "namespace", "Voting")
+    redis.lpush(VOTES, b"1", b"2")
+    queue.claim(1, most=10, most_bytes=100)
+    redis.incrby(CLAIMED, -300_000)
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}), redis_retries=0)
+    times = iter([STOP_BEFORE_END_S + 1] * 2)
+    with pytest.raises(RunFailed):
+        Drain(clients, lambda: next(times, 0.0), lambda: None).run()
+    clients.close()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "BatchAge" in line]
+    assert lines
+    assert lines[0]["BatchAge"][0] >= 300
+    assert lines[0]["QueueLength"] == [2.0]
