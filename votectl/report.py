@@ -99,7 +99,8 @@ def _preflight(answer: Answer) -> Iterator[str]:
 
 def _handback(answer: Answer) -> Iterator[str]:
     yield "our worker drains no more" if answer["changed"] else "it was handed back already"
-    yield f"{answer['returned']:,} votes went back from the batch in process; {answer['waiting']:,} wait in the list"
+    yield f"{answer['returned']:,} votes went back from the batch of a run that died or stood still"
+    yield f"{answer['waiting']:,} votes wait in the list"
 
 
 def _takeover(answer: Answer) -> Iterator[str]:

@@ -15,6 +15,7 @@ from voting import drain
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
+from voting.fence import HandedBack
 from voting.observability import metrics
 from voting.settings import Settings
 from voting.tally import VoteTable
@@ -354,6 +355,22 @@ def test_a_zombies_batch_cannot_be_committed_after_the_hand_back(ops, redis, tab
     token = table.take_fence()
     ops("handback")
     assert table.fence() > token
+
+
+def test_a_run_that_has_just_committed_acknowledges_before_anything_is_returned(ops, redis, queue, table) -> None:
+    """Else the other worker gets again what is stored, and may apply it after a newer choice."""
+    token = table.take_fence()
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    queue.claim(token, most=10, most_bytes=100)
+    answers: list[dict[str, Any]] = []
+    asking = threading.Thread(target=lambda: answers.append(ops("handback")))
+    table.record([Vote("a", "x")], token)
+    asking.start()
+    until(lambda: table.fence() > token)
+    with pytest.raises(HandedBack):
+        queue.claim(token, most=10, most_bytes=100, acknowledge=1)
+    asking.join()
+    assert (answers[0]["returned"], answers[0]["waiting"]) == (0, 0)
 
 
 def test_handing_back_waits_for_a_batch_that_is_being_committed(ops, redis, table, database, clients) -> None:

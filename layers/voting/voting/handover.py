@@ -13,7 +13,6 @@ from voting.vote_queue import NotAList, VoteQueue
 # Longer than a run that claimed nothing may still be waiting for a vote, which it then moves: 0.2 s, and up to 0.9 s
 # for the answers before and after.
 SETTLE_S = 2.5
-LOOK_AGAIN_S = 0.1
 WATCH_S = 2.0
 
 
@@ -26,7 +25,7 @@ class HandOver:
     """What was done."""
 
     changed: bool  # false where it was so already
-    returned: int  # votes that went back from the batch in process
+    returned: int  # votes that went back from the batch of a run that was not there to return them itself
     waiting: int  # votes in the list
 
 
@@ -41,11 +40,10 @@ def hand_back(clients: Clients) -> HandOver:
     queue = VoteQueue(clients.redis())
     changed = queue.stop_claims()
     token = _fence_off(clients, queue)
+    # A run that has just committed acknowledges meanwhile: what another worker were given again, it could apply after
+    # newer votes. What is left then belongs to a run that died or stands still.
+    time.sleep(SETTLE_S)
     returned = queue.give_back(token)
-    end = time.monotonic() + SETTLE_S
-    while time.monotonic() < end:
-        time.sleep(LOOK_AGAIN_S)
-        returned += queue.give_back(token)
     return HandOver(changed, returned, queue.backlog().waiting)
 
 
