@@ -1,5 +1,6 @@
 """The container voting app and ours on the same stores: what may run together, and what a switch keeps."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from redis import Redis
 
 from tests.migration.electorate import Electorate
 from tests.migration.old_design import OldProducer, OldWorker, spelled
+from tests.stack import wait_for
 from voting.clients import Clients
 from voting.handover import StillDrained, hand_back, take_over
 from voting.settings import Settings
@@ -105,6 +107,36 @@ def test_a_producer_that_pushes_at_the_tail_turns_the_order_round(
 
 
 # ---------------------------------------------------------------- Over, and back, under load
+
+
+def test_a_list_that_is_marked_before_the_first_deployment_stays_the_old_workers(
+    redis: Redis, settings: Settings, old_worker: Callable[[], OldWorker], our_worker, database: psycopg.Connection
+) -> None:
+    redis.set("{votes}:handed_back", f"{int(time.time())}000")
+    with our_worker() as runs, old_worker() as old, Electorate(settings) as electorate:
+        wait_for(lambda: len(runs) > 1, "two runs")
+        electorate.go_on()
+        electorate.stop()
+        wait_for(lambda: old.popped.total() == electorate.pushed, "the old worker to drain")
+    assert all(run.handed_back and not run.stored for run in runs)
+    assert_nothing_is_lost(electorate, database)
+    assert_right(electorate, database, set(electorate.patient))
+
+
+def test_what_we_added_to_the_database_can_be_removed_while_the_old_worker_drains(
+    settings: Settings, old_worker: Callable[[], OldWorker], drained: Wait, database: psycopg.Connection
+) -> None:
+    VoteTable(database).install()
+    with old_worker(), Electorate(settings) as electorate:
+        electorate.go_on()
+        with database.transaction():
+            database.execute("DROP FUNCTION vote_tally_lock, vote_tally_apply, vote_tally_moved CASCADE")
+            database.execute("DROP TABLE vote_tally, vote_tally_version, vote_worker_fence")
+        electorate.go_on()
+        electorate.stop()
+        drained()
+    assert rows(database).keys() == electorate.last.keys()
+    assert database.execute("SELECT 1 FROM pg_trigger WHERE tgrelid = 'votes'::regclass").fetchall() == []
 
 
 def test_taking_over_under_load_loses_no_vote(
