@@ -66,9 +66,14 @@ class Interleaving(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ runs, each of which may stop for good after any rule
 
-    @rule(target=runs)
-    def begin(self) -> Run:
-        return Run(self.take_fence())
+    @rule(target=runs, most=st.integers(2, 9), batches=st.integers(0, 3), takes_over=st.booleans())
+    def begin(self, most: int, batches: int, takes_over: bool) -> Run:
+        """A new run that gets through some *batches*; half of them are begun by an operator who takes over."""
+        if takes_over:
+            self.take_over()
+        run = Run(self.take_fence())
+        self.get_through(run, most, batches)
+        return run
 
     @rule(run=runs, most=st.integers(1, 9), most_bytes=st.sampled_from([1, 100, 10**7]), lost=st.booleans())
     def go_on(self, run: Run, most: int, most_bytes: int, lost: bool) -> None:
@@ -79,8 +84,11 @@ class Interleaving(RuleBasedStateMachine):
             self.claim(run, most, most_bytes, lost=lost)
 
     @rule(run=runs, most=st.integers(2, 9), batches=st.integers(1, 3))
+    def go_on_without_a_fault(self, run: Run, most: int, batches: int) -> None:
+        self.get_through(run, most, batches)
+
     def get_through(self, run: Run, most: int, batches: int) -> None:
-        """Several steps without a fault, up to a batch that is stored and not acknowledged."""
+        """Up to a batch that is stored and not acknowledged."""
         for _ in range(batches):
             self.claim(run, most, 10**7, lost=False)
             self.record(run, lost=False)
