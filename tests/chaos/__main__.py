@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ EVERY = 10  # rounds, of which the last is a big one
 
 def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped on the way out
     seed = parsed.seed if parsed.seed is not None else time.time_ns() // 1_000_000 % 1_000_000_000
     say(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:

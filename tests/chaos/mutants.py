@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.sums import write_between
 from tests.stack import ROOT
@@ -142,7 +143,7 @@ def _try(mutant: Mutant) -> str:
         return _complaints(json.loads(sums.read_text(encoding="utf-8")))
 
 
-def _complaints(sums: dict) -> str:
+def _complaints(sums: dict[str, Any]) -> str:
     counts = [f"{sums['totals'][name]} {name}" for name in ("lost", "misordered", "ghosts") if sums["totals"].get(name)]
     return "; ".join(counts + [re.sub(r"^round \d+: ", "", complaint) for complaint in sums["complaints"]])
 

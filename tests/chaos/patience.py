@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.stack import PATIENCE
 
@@ -16,8 +16,8 @@ class Impatient(Exception):
     """A condition did not come to hold within its deadline; the message says which."""
 
 
-async def until(look: Callable[[], T | Awaitable[T | None] | None], what: str, within_s: float) -> T:
-    """Return what *look* finds as soon as it is truthy.
+async def until(look: Callable[[], Any], what: str, within_s: float) -> Any:
+    """Return what *look* finds (it may be a coroutine function) as soon as it is truthy.
 
     Raises:
         Impatient: it was not within *within_s*, scaled by the factor.

@@ -61,7 +61,9 @@ async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int, fau
     scene.load = Load(scene.stack.http, scene.stores.redis.url, seed, BIG_RATE if big else SMALL_RATE)
     scene.load.start()
     try:
-        struck_from, struck_until = await _strike(scene, deck, report, faults or scene.rng.randint(2, 4) + 6 * big)
+        struck_from, struck_until = await _strike(
+            scene, deck, report, faults or scene.rng.randint(2, 4) + 6 * big, spread_over=votes if big else 0
+        )
         await scene.load.reach(votes)
     finally:
         await scene.heal()
@@ -82,11 +84,15 @@ async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int, fau
     return report
 
 
-async def _strike(scene: Scene, deck: Deck, report: Report, count: int) -> tuple[float, float]:
-    """Deal and strike *count* faults, one after another; return from when until when they lasted."""
+async def _strike(scene: Scene, deck: Deck, report: Report, count: int, *, spread_over: int) -> tuple[float, float]:
+    """Deal and strike *count* faults, one after another; return from when until when they lasted.
+
+    They are spread over so many votes, or follow each other at once.
+    """
     await asyncio.sleep(scene.rng.uniform(0.1, 0.5))  # voters come first
     began = time.monotonic()
-    for _ in range(count):
+    for number in range(count):
+        await scene.load.reach(spread_over * number // count)
         name = deck.deal()
         try:
             effect = await FAULTS[name](scene)

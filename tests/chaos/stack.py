@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped] # it ships no types
 
 from tests.chaos.patience import until
 from tests.stack import DECLARED, FREE_PORTS, ROOT
@@ -49,7 +49,7 @@ class Stack:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it starts a program, and waits for nothing
                 [sys.executable, "-m", "local", *FREE_PORTS, "--no-reload", "--state-dir", str(self._state_dir)],
                 cwd=ROOT,
-                env=environment | settings,
+                env={**environment, **settings},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -133,6 +133,6 @@ def ports_of(pid: int) -> set[int]:
 def alive(pid: int) -> bool:
     """Whether the process is there and more than a number that waits for its parent."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

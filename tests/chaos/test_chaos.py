@@ -34,7 +34,9 @@ class Dealt(Deck):
         self._left = list(reversed(names))
 
 
-def test_no_accepted_vote_is_lost_or_misordered_whatever_dies(tmp_path: Path, capsys) -> None:
+def test_no_accepted_vote_is_lost_or_misordered_whatever_dies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def rounds() -> Sums:
         sums = Sums(Counter())
         async with Scene(tmp_path).running() as scene:

@@ -1,6 +1,7 @@
 """The judge is judged: each thing that can go wrong, made by hand."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_votes_of_voters_with_the_right_row_are_applied_and_open_ones_are_counte
     ],
     ids=["tally", "queued", "rows of nobody", "no dead letter", "one too many", "another reason"],
 )
-def test_what_does_not_add_up_is_complained_of(change: dict) -> None:
+def test_what_does_not_add_up_is_complained_of(change: dict[str, Any]) -> None:
     ledger = Ledger([voter(("a", ACCEPTED))], junk={"junk": "not_json"})
     good = dataclasses.replace(found(v="a"), dead=[{"reason": "not_json", "payload": "junk"}])
     assert judge(ledger, good).is_good

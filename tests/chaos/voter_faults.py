@@ -38,14 +38,8 @@ async def late_push(scene: Scene) -> str:
             stop.line.keeps_store = True  # Redis' answer shall be seen, after the client has gone
             held.append(stop)
         for stop in held:
-            await until(lambda stop=stop: stop.line.client_gone, "a push to be given up", REVOTED_WITHIN_S)
-            await until(lambda stop=stop: _has_voted_again(scene, stop), "its voter to vote again", REVOTED_WITHIN_S)
-        # A clean connection cannot be told from a dead one's by the store, so each must answer for itself.
-        answers = [
-            scene.redis.expect(name, lambda line, _mark, stop=stop: line is stop.line)
-            for stop in held
-            for name in ("late", "pushed")
-        ]
+            await _outlive(scene, stop)
+        answers = [_answer(scene, stop, name) for stop in held for name in ("late", "pushed")]
     finally:
         for stop in held:
             stop.release()
@@ -57,6 +51,16 @@ async def late_push(scene: Scene) -> str:
     if late < len(ends):
         scene.notes.append(f"Redis took {len(ends) - late} pushes that came too late")
     return f"{len(ends)} pushes arrived after their voters had voted again"
+
+
+async def _outlive(scene: Scene, stop: Stop) -> None:
+    """Wait until the function has given up a push, and its voter has cast all their votes."""
+    await until(lambda: stop.line.client_gone, "a push to be given up", REVOTED_WITHIN_S)
+    await until(lambda: _has_voted_again(scene, stop), "its voter to vote again", REVOTED_WITHIN_S)
+
+
+def _answer(scene: Scene, stop: Stop, name: str) -> "asyncio.Future[Stop]":
+    return scene.redis.expect(name, lambda line, _mark: line is stop.line)
 
 
 def _has_voted_again(scene: Scene, stop: Stop) -> bool:

@@ -7,6 +7,8 @@ sees and should not be (a zombie that a store did not refuse) goes into the scen
 import asyncio
 import json
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 from tests.chaos.patience import Impatient, until, within
 from tests.chaos.proxy import Stop
@@ -144,7 +146,7 @@ async def schedule_twice(scene: Scene) -> str:
     return await _run_at_once(scene, [event, event], scene.rng.uniform(0.0, 0.5))
 
 
-async def _run_at_once(scene: Scene, events: list, apart_s: float) -> str:
+async def _run_at_once(scene: Scene, events: list[Mapping[str, Any] | None], apart_s: float) -> str:
     """Set off a run per event; each must come to claim, and all but the newest must be refused by a store."""
     await scene.worker_runs()
     than = await scene.token()

@@ -79,7 +79,7 @@ async def _batch_with(scene: Scene, *voters: Voter) -> Stop:
 
 async def _have_rows(scene: Scene, voters: list[Voter]) -> bool:
     rows = await scene.sql("SELECT count(*) FROM votes WHERE id = ANY(%s)", [voter.id for voter in voters])
-    return rows[0][0] == sum(any(told is Outcome.ACCEPTED for _, told in voter.cast) for voter in voters)
+    return bool(rows[0][0] == sum(any(told is Outcome.ACCEPTED for _, told in voter.cast) for voter in voters))
 
 
 async def _blocks(scene: Scene, pid: int) -> bool:
