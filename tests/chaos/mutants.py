@@ -145,7 +145,8 @@ def _try(mutant: Mutant) -> str:
 
 def _complaints(sums: dict[str, Any]) -> str:
     counts = [f"{sums['totals'][name]} {name}" for name in ("lost", "misordered", "ghosts") if sums["totals"].get(name)]
-    return "; ".join(counts + [re.sub(r"^round \d+: ", "", complaint) for complaint in sums["complaints"]])
+    complaints = [re.sub(r"^round \d+: ", "", complaint) for complaint in sums["complaints"]]
+    return "; ".join(dict.fromkeys(counts + complaints))
 
 
 def _parser() -> argparse.ArgumentParser:

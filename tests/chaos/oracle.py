@@ -105,6 +105,6 @@ def _judge_dead_letters(ledger: Ledger, dead: list[dict[str, str]], verdict: Ver
     expected = Counter(ledger.junk.items())
     may_lack = Counter({item: 1 for item in ledger.junk.items() if item[0] in ledger.junk_maybe})
     if missing := expected - letters - may_lack:
-        verdict.complaints.append(f"{missing.total()} dead letters are missing")
+        verdict.complaints.append(f"dead letters missing: {missing.total()}")
     if extra := letters - expected:
-        verdict.complaints.append(f"{extra.total()} dead letters too many: {list(extra)[:3]}")
+        verdict.complaints.append(f"dead letters too many: {extra.total()}")
