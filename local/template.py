@@ -15,6 +15,9 @@ _FUNCTION = "AWS::Serverless::Function"
 _LAYER = "AWS::Serverless::LayerVersion"
 _HTTP_API = "AWS::Serverless::HttpApi"
 _WEBSOCKET_API = "AWS::Serverless::WebSocketApi"
+_STORED_SECRET = "AWS::SecretsManager::Secret"  # noqa: S105 - the name of a type
+_DYNAMIC = re.compile(r"\{\{resolve:([^}]*)\}\}")
+_GENERATED_LENGTH = 32  # of a secret that Secrets Manager makes, where the template names none
 # Globals that are lists or mappings are merged with the function's own, the others replaced by them.
 _MERGED = ("Environment", "Layers", "Tags", "EventInvokeConfig", "LoggingConfig")
 
@@ -117,6 +120,7 @@ class _Reader:
         self._run = run
         self._globals: Mapping[str, Any] = (document.get("Globals") or {}).get("Function") or {}
         self._declared: Mapping[str, Any] = document.get("Parameters") or {}
+        self._metadata: Mapping[str, Any] = (document.get("Metadata") or {}).get("Local") or {}
         self._resolver = Resolver(document, self._parameters(), run.account)
         self._resources: dict[str, Mapping[str, Any]] = {
             name: resource for name, resource in document["Resources"].items() if self._resolver.exists(resource, name)
@@ -133,7 +137,8 @@ class _Reader:
         )
 
     def _parameters(self) -> dict[str, str]:
-        given = dict(self._run.parameters)
+        """Return what this run gives, before what the template's Metadata says of local runs."""
+        given = {**(self._metadata.get("Parameters") or {}), **self._run.parameters}
         for name, parameter in self._declared.items():
             is_secret = str(parameter.get("NoEcho", "")).lower() == "true" and "MinLength" in parameter
             if is_secret and "Default" not in parameter and name not in given:
@@ -152,6 +157,10 @@ class _Reader:
         own = {**self._globals, **self._properties(name)}
         for merged in _MERGED:
             own[merged] = _merge(self._globals.get(merged), self._properties(name).get(merged))
+        # Where AWS would send what failed: it has no local counterpart, and the log shows failures.
+        own["EventInvokeConfig"] = {
+            key: value for key, value in (own["EventInvokeConfig"] or {}).items() if key != "DestinationConfig"
+        }
 
         def get(key: str, default: Any = None) -> Any:
             value = self._resolver.resolve({key: own.get(key)}, f"{name}.{key}").get(key)
@@ -186,7 +195,20 @@ class _Reader:
             where = f"{function}.Environment.Variables.{name}"
             resolved = self._resolver.resolve({name: value}, where)
             if name in resolved:
-                yield name, self._localize(_text(resolved[name]))
+                yield name, self._reveal(self._localize(_text(resolved[name])), where)
+
+    def _reveal(self, value: str, where: str) -> str:
+        """Put made-up secrets in place of dynamic references to secrets that the template itself generates."""
+
+        def secret(reference: re.Match[str]) -> str:
+            service, _, name = reference[1].partition(":")
+            name = name.partition(":")[0]
+            if service != "secretsmanager" or name not in self._of(_STORED_SECRET):
+                raise TemplateError(f"{where}: {reference[0]} is no secret of this template and has no local value")
+            generated = self._properties(name).get("GenerateSecretString") or {}
+            return self._run.secret(name, int(generated.get("PasswordLength", _GENERATED_LENGTH)))
+
+        return _DYNAMIC.sub(secret, value)
 
     def _localize(self, value: str) -> str:
         """Replace the beginning of an address of the template's own APIs by where they are served here."""

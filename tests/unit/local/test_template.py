@@ -99,6 +99,14 @@ def test_intrinsic_functions_are_resolved(write, expression, value):
     assert environment_of(path, Run(account=Account(region="eu-west-9")))["X"] == value
 
 
+def test_where_failed_events_go_has_no_local_counterpart(write):
+    destination = "DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Queue.Arn}}"
+    function = load(write(f"      EventInvokeConfig: {{MaximumRetryAttempts: 0, {destination}}}\n"), Run()).functions[
+        "First"
+    ]
+    assert function.retries == 0
+
+
 def test_no_value_leaves_the_property_out(write):
     more = "      ReservedConcurrentExecutions: !If [IsLive, 3, !Ref AWS::NoValue]\n"
     more += "      Environment: {Variables: {X: !If [IsLive, 3, !Ref 'AWS::NoValue']}}\n"
@@ -143,6 +151,42 @@ def test_a_secret_parameter_is_made_up_with_its_least_length(write):
     assert environment_of(path, Run(parameters={"Key": "given"}))["X"] == "given"
 
 
+SECRET = """
+  Secret:
+    Type: AWS::SecretsManager::Secret
+    Properties: {GenerateSecretString: {PasswordLength: 40}}
+"""
+
+
+def test_a_secret_that_the_template_generates_is_made_up(write):
+    text = "redis://me:{{resolve:secretsmanager:${Secret}:SecretString:password}}@host"
+    path = write(f"      Environment: {{Variables: {{X: !Sub '{text}'}}}}\n{SECRET}")
+    assert (
+        environment_of(path, Run(secret=lambda name, length: name * length))["X"] == f"redis://me:{'Secret' * 40}@host"
+    )
+
+
+def test_what_the_template_says_of_local_runs_chooses_its_mode(write):
+    path = write(
+        "      Environment:\n        Variables:\n          A: !If [IsLive, live, test]\n"
+        "          B: !If [IsTest, !GetAtt Db.Host, !Ref Missing]\n"
+        "Metadata: {Local: {Parameters: {Stage: live, Missing: given}}}\n"
+    )
+    variables = environment_of(path)
+    assert (variables["A"], variables["B"]) == ("live", "given")
+    with pytest.raises(TemplateError, match=r"Db\.Host"):  # what this run is given wins
+        environment_of(path, Run(parameters={"Stage": "test"}))
+
+
+def test_no_setting_of_a_deployed_database_reaches_a_local_function():
+    template = load(ROOT / "template.yaml", Run(variables={"REDIS_URL": "redis://x", "DATABASE_URL": "postgresql://y"}))
+    assert template.functions["WorkerFunction"].environment["DATABASE_URL"] == "postgresql://y"
+    for function in template.functions.values():
+        assert not {name for name in function.environment if name.startswith("DATABASE_") and name != "DATABASE_URL"}
+        assert not [value for value in function.environment.values() if "resolve:" in value]
+        assert function.environment["AWS_USE_DUALSTACK_ENDPOINT"] == "false"  # it is refused beside a custom endpoint
+
+
 def test_routes_schedules_and_the_websocket_stage_are_read(write):
     template = load(
         write(
@@ -174,6 +218,10 @@ def test_a_resource_whose_condition_does_not_hold_is_not_there(write):
     [
         ("      Environment: {Variables: {X: !Ref Missing}}\n", ["First.Environment.Variables.X", "Missing"]),
         ("      Environment: {Variables: {X: !GetAtt Db.Host}}\n", ["First.Environment.Variables.X", "Db.Host"]),
+        (
+            "      Environment: {Variables: {X: '{{resolve:ssm:name}}'}}\n",
+            ["First.Environment.Variables.X", "{{resolve:ssm:name}}", "no local value"],
+        ),
         ("      Environment: {Variables: {X: !ImportValue y}}\n", ["Variables.X", "Fn::ImportValue", "not supported"]),
         ("      Events: {E: {Type: SQS}}\n", ["First.Events.E", "SQS", "not supported"]),
         (
