@@ -1,0 +1,118 @@
+"""`sam build`, then `sam package` with an upload to S3 as moto plays it.
+
+It proves that the build needs no container, and that what lands in the bucket is what the packaged template points to:
+each function's own code, and one layer with the package, its libraries and RDS's certificates. `sam deploy` against
+moto is not tried: moto knows neither SAM's transform nor API Gateway v2, and would report success all the same.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from samcli.yamlhelper import yaml_parse
+
+from tests.sam.expansion import REGION, TEMPLATE
+
+ROOT = TEMPLATE.parent
+SAM = Path(sys.executable).with_name("sam")
+BUCKET = "artifacts"
+TIMEOUT_S = 300
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    yield client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def packaged(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """The packaged template, its artifacts uploaded."""
+    folder = tmp_path_factory.mktemp("package")
+    sam("build", "--build-dir", str(folder / "build"), "--cache-dir", str(folder / "cache"))
+    output = folder / "packaged.yaml"
+    sam(
+        "package",
+        "--template-file",
+        str(folder / "build" / "template.yaml"),
+        "--s3-bucket",
+        BUCKET,
+        "--output-template-file",
+        str(output),
+        endpoint=s3.meta.endpoint_url,
+    )
+    document: Mapping[str, Any] = yaml_parse(output.read_text())
+    return document
+
+
+def sam(*arguments: str, endpoint: str = "") -> None:
+    environment = os.environ | ACCOUNT | {"SAM_CLI_TELEMETRY": "0", "ARCHITECTURE": "arm64"}
+    if endpoint:
+        environment["AWS_ENDPOINT_URL_S3"] = endpoint
+    done = subprocess.run(
+        [str(SAM), *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"sam {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+
+
+def names_in(s3: Any, uri: str) -> set[str]:
+    """The files in the uploaded zip."""
+    assert urlsplit(uri).netloc == BUCKET
+    body = s3.get_object(Bucket=BUCKET, Key=urlsplit(uri).path.removeprefix("/"))["Body"].read()
+    return set(zipfile.ZipFile(io.BytesIO(body)).namelist())
+
+
+def test_each_function_brings_its_own_code_and_no_libraries(s3: Any, packaged: Mapping[str, Any]) -> None:
+    functions = {
+        name: one["Properties"]["CodeUri"]
+        for name, one in packaged["Resources"].items()
+        if one["Type"] == "AWS::Serverless::Function"
+    }
+    assert len(functions) == len(set(functions.values())) == 6
+    for name, uri in functions.items():
+        files = names_in(s3, uri)
+        assert "app.py" in files, name
+        assert not [file for file in files if file.startswith(("voting/", "redis/", "boto3/"))], name
+
+
+def test_the_layer_brings_the_package_its_libraries_and_the_certificates(s3: Any, packaged: Mapping[str, Any]) -> None:
+    files = names_in(s3, packaged["Resources"]["VotingLayer"]["Properties"]["ContentUri"])
+    for wanted in ("voting/vote_queue.py", "voting/schema.sql", "redis/client.py", "psycopg/connection.py"):
+        assert f"python/{wanted}" in files
+    bundle = packaged["Parameters"]["DatabaseCaBundle"]["Default"]
+    assert bundle.removeprefix("/opt/") in files
+
+
+def test_packaging_changes_nothing_but_where_the_code_is(packaged: Mapping[str, Any]) -> None:
+    assert packaged["Rules"].keys() == {"NewStores", "ExistingStores", "Domains"}
+    written = yaml_parse(TEMPLATE.read_text())
+    assert packaged["Resources"].keys() == written["Resources"].keys()
+    assert packaged["Parameters"] == written["Parameters"]

@@ -1,0 +1,521 @@
+"""What `sam deploy` would hand to CloudFormation, looked at without an account.
+
+`sam validate --lint` (in `make check`) proves that the template is well-formed as it is written. The tests here apply
+SAM's transform on this machine, as that command does, and prove of the *result*, for every mode, that it is well-formed
+too, and that what reviewers look for by hand is so. None of it proves that AWS would create it: no account was used.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from cfnlint.api import ManualArgs, lint
+
+from local.account import Account
+from local.intrinsics import Resolver
+from tests.sam.expansion import (
+    DOMAINS,
+    EXISTING_STORES,
+    LOGGED,
+    NAT,
+    NEW_STORES,
+    REGION,
+    TEMPLATE,
+    Expansion,
+    declared,
+    expand,
+    expansion,
+    strings,
+)
+
+ROOT = TEMPLATE.parent
+MODES = {
+    "new-stores": NEW_STORES,
+    "new-stores-nat": NEW_STORES | NAT | DOMAINS,
+    "existing-stores": EXISTING_STORES,
+    "existing-stores-all": EXISTING_STORES | NAT | DOMAINS | LOGGED | {"ReserveConcurrency": "true"},
+    "existing-stores-url": {
+        **{name: value for name, value in EXISTING_STORES.items() if not name.startswith("Database")},
+        "DatabaseUrl": "postgresql://user:password@old.example.org/postgres",
+    },
+}
+
+
+@cache
+def expanded(mode: str) -> Expansion:
+    return expansion(MODES[mode])
+
+
+OPEN = {"0.0.0.0/0", "::/0"}
+SERVES_USERS = {"VoteFunction", "ResultFunction", "WsConnectFunction"}
+SERVICES = {
+    "VoteFunction": "vote",
+    "WorkerFunction": "worker",
+    "ResultFunction": "result",
+    "WsConnectFunction": "ws_connect",
+    "WsBroadcastFunction": "ws_broadcast",
+    "OpsFunction": "ops",
+}
+# EC2 and X-Ray know no narrower resource for these; a deny takes EC2's away from the code in the functions.
+UNBOUNDED = {
+    "ec2:CreateNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+}
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def stack(mode: str) -> Expansion:
+    return expanded(mode)
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def variables(stack: Expansion, function: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = stack.properties(function)["Environment"]["Variables"]
+    return found
+
+
+def test_the_expanded_template_is_as_clean_as_the_written_one() -> None:
+    found = {(match.rule.id, match.message) for match in lint(expand(), config=ManualArgs(regions=[REGION]))}
+    # The transform spends this one: CodeDeploy is handed its value, and nothing refers to it any more.
+    assert found == {("W2001", "Parameter Rollout not used.")}
+
+
+def test_no_rule_of_the_linter_is_switched_off() -> None:
+    assert "cfn-lint" not in TEMPLATE.read_text()
+
+
+# ---------------------------------------------------------------- who may call what
+
+
+def test_every_http_route_leads_to_a_function_that_admits_just_it(stack: Expansion) -> None:
+    wanted = set()
+    for path, methods in stack.properties("HttpApi")["Body"]["paths"].items():
+        for method, operation in methods.items():
+            uri = operation["x-amazon-apigateway-integration"]["uri"]
+            (function,) = re.findall(r"\$\{(\w+)\.?\w*\}/invocations", " ".join(strings(uri)))
+            route = "*" if path == "/$default" else method.upper() + path  # SAM admits all of the API for the rest
+            wanted.add((function, "${__ApiId__}/${__Stage__}/" + route))
+    prefix = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:"
+    granted = {
+        (permission["FunctionName"]["Ref"], permission["SourceArn"]["Fn::Sub"][0].removeprefix(prefix))
+        for permission in stack.of("AWS::Lambda::Permission").values()
+        if isinstance(permission["SourceArn"]["Fn::Sub"], list)
+    }
+    assert granted == wanted
+    assert len(wanted) == 11
+
+
+def test_every_websocket_route_leads_to_an_alias_that_admits_just_it(stack: Expansion) -> None:
+    keys = {route["RouteKey"] for route in stack.of("AWS::ApiGatewayV2::Route").values()}
+    assert keys == {"$connect", "$disconnect", "$default"}
+    prefix = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi.ApiId}/live/"
+    granted = {
+        (permission["FunctionName"]["Ref"], permission["SourceArn"]["Fn::Sub"])
+        for permission in stack.of("AWS::Lambda::Permission").values()
+        if isinstance(permission["SourceArn"]["Fn::Sub"], str)
+    }
+    assert granted == {("WsConnectFunctionAliaslive", prefix + key) for key in keys}
+    for integration in stack.of("AWS::ApiGatewayV2::Integration").values():
+        assert integration["IntegrationUri"]["Fn::Sub"][1] == {"FunctionArn": {"Ref": "WsConnectFunctionAliaslive"}}
+
+
+def test_every_permission_names_its_caller(stack: Expansion) -> None:
+    for permission in stack.of("AWS::Lambda::Permission").values():
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        assert permission["Action"] == "lambda:InvokeFunction"
+
+
+def test_nobody_opens_a_connection_from_outside(stack: Expansion) -> None:
+    rules = list(stack.of("AWS::EC2::SecurityGroupIngress").values())
+    for group in stack.of("AWS::EC2::SecurityGroup").values():
+        rules += group.get("SecurityGroupIngress", [])
+    assert not OPEN & set(strings(rules))
+    admitted = {(rule["FromPort"], rule["ToPort"], rule["SourceSecurityGroupId"]["Ref"]) for rule in rules}
+    has_stores = "Cache" in stack.resources
+    assert admitted == ({(port, port, "FunctionSecurityGroup") for port in (6379, 5432)} if has_stores else set())
+
+
+def test_functions_reach_the_stores_and_the_apis_of_aws_and_nothing_else(stack: Expansion) -> None:
+    (everywhere,) = stack.properties("FunctionSecurityGroup")["SecurityGroupEgress"]
+    assert (everywhere["FromPort"], everywhere["ToPort"], everywhere["IpProtocol"]) == (443, 443, "tcp")
+    further = stack.of("AWS::EC2::SecurityGroupEgress").values()
+    ways = {(rule["FromPort"], rule["ToPort"], rule["DestinationSecurityGroupId"]["Ref"]) for rule in further}
+    stores = {(6379, 6379, "CacheSecurityGroup"), (5432, 5432, "DatabaseSecurityGroup")}
+    assert ways == (stores if "Cache" in stack.resources else set())
+    for group in ("CacheSecurityGroup", "DatabaseSecurityGroup"):
+        if group in stack.resources:
+            assert not OPEN & set(strings(stack.properties(group)))
+
+
+# ---------------------------------------------------------------- what functions may do
+
+
+def statements(stack: Expansion) -> list[tuple[str, Mapping[str, Any]]]:
+    found = []
+    for name, policy in stack.of("AWS::IAM::ManagedPolicy").items():
+        found += [(name, statement) for statement in policy["PolicyDocument"]["Statement"]]
+    for name, role in stack.of("AWS::IAM::Role").items():
+        for policy in role.get("Policies", []):
+            found += [(name, statement) for statement in policy["PolicyDocument"]["Statement"]]
+    return found
+
+
+def test_no_policy_is_wider_than_its_service_allows(stack: Expansion) -> None:
+    for where, statement in statements(stack):
+        actions = set(as_list(statement["Action"]))
+        if statement["Effect"] == "Deny":
+            continue
+        assert not [action for action in actions if "*" in action], where
+        if statement["Resource"] == "*":
+            assert actions <= UNBOUNDED, where
+        elif "execute-api:ManageConnections" in actions:
+            assert statement["Resource"]["Fn::Sub"].endswith(":${LiveApi}/live/POST/*")
+        else:
+            assert not [text for text in strings(statement["Resource"]) if "*" in text], where
+
+
+def test_code_in_a_function_cannot_use_what_lambda_needs_of_ec2(stack: Expansion) -> None:
+    (denial,) = [statement for _, statement in statements(stack) if statement["Effect"] == "Deny"]
+    assert denial["Action"] == "ec2:*"
+    assert denial["Resource"] == "*"
+    assert "lambda:SourceFunctionArn" in denial["Condition"]["ArnLike"]
+
+
+def test_every_function_has_a_role_of_its_own_with_no_policy_of_aws(stack: Expansion) -> None:
+    roles = {name: function["Role"]["Fn::GetAtt"][0] for name, function in stack.of("AWS::Lambda::Function").items()}
+    assert roles.keys() == SERVICES.keys()
+    assert len(set(roles.values())) == len(roles)
+    for role in roles.values():
+        for policy in stack.properties(role)["ManagedPolicyArns"]:
+            assert policy["Ref"] in stack.resources
+
+
+def test_only_who_talks_to_the_database_reads_its_secret(stack: Expansion) -> None:
+    readers = {
+        name.removesuffix("Role")
+        for name, role in stack.of("AWS::IAM::Role").items()
+        if {"Ref": "DatabaseSecretPolicy"} in role.get("ManagedPolicyArns", [])
+    }
+    uses_secret = "DatabaseSecretPolicy" in stack.resources
+    assert readers == ({"Worker", "Result", "WsConnect", "Ops"} if uses_secret else set())
+
+
+def test_no_partition_is_taken_for_granted() -> None:
+    text = re.sub(r"Default: arn:aws:\S*none\S*|arn:aws:\w+:none:\S+", "", TEMPLATE.read_text())
+    assert "arn:aws:" not in text
+
+
+# ---------------------------------------------------------------- what functions are told
+
+
+def declared_settings() -> set[str]:
+    """The names of all variables that voting/settings.py reads."""
+    tree = ast.parse((ROOT / "layers/voting/voting/settings.py").read_text())
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {name for name in names if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)}
+
+
+DATABASE = {"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_SECRET_ARN", "DATABASE_SSLROOTCERT"}
+EVERYWHERE = {"REDIS_URL", "OPTION_A", "OPTION_B"}
+NEEDED = {
+    "VoteFunction": {"COOKIE_KEYS", "ACCEPT_LEGACY_IDS", "ALLOWED_ORIGINS", "MAX_BODY_BYTES"},
+    "WorkerFunction": {
+        "BATCH_VOTES",
+        "BATCH_BYTES",
+        "BROADCAST_FUNCTION",
+        "BROADCAST_INTERVAL_MS",
+        "BROADCAST_MESSAGES_PER_S",
+    },
+    "ResultFunction": {"WEBSOCKET_URL"},
+    "WsConnectFunction": {"ALLOWED_ORIGINS", "HTTP_URL", "WEBSOCKET_URL"},
+    "WsBroadcastFunction": {"WEBSOCKET_URL"},
+    "OpsFunction": set(),
+}
+
+
+def test_every_setting_is_given_to_somebody_or_comes_from_lambda() -> None:
+    told = set.union(*NEEDED.values()) | EVERYWHERE | DATABASE | {"DATABASE_URL"}
+    assert declared_settings() - told == {"AWS_REGION"}
+
+
+@pytest.mark.parametrize("function", NEEDED)
+def test_every_function_is_told_what_it_needs_and_no_more(stack: Expansion, mode: str, function: str) -> None:
+    database = {"DATABASE_URL"} if mode == "existing-stores-url" else DATABASE
+    wanted = NEEDED[function] | EVERYWHERE
+    if function not in {"VoteFunction", "WsBroadcastFunction"}:
+        wanted |= database
+    runtime = {name for name in variables(stack, function) if name.startswith(("POWERTOOLS_", "AWS_"))} | {"RELEASE"}
+    assert set(variables(stack, function)) - runtime == wanted
+    assert variables(stack, function)["POWERTOOLS_SERVICE_NAME"] == SERVICES[function]
+
+
+def test_secrets_are_referred_to_and_the_environment_is_encrypted(stack: Expansion) -> None:
+    for name, function in stack.of("AWS::Lambda::Function").items():
+        assert function["KmsKeyArn"] == {"Fn::GetAtt": ["Key", "Arn"]}
+        if "Cache" in stack.resources:
+            assert "{{resolve:secretsmanager:" in json.dumps(variables(stack, name)["REDIS_URL"])
+    assert "{{resolve:secretsmanager:" in json.dumps(variables(stack, "VoteFunction")["COOKIE_KEYS"])
+
+
+def versions(parameters: Mapping[str, str], **layer: str) -> set[str]:
+    found = set(expansion(parameters, **layer).of("AWS::Lambda::Version"))
+    assert len(found) == len(SERVES_USERS)
+    return found
+
+
+def test_a_new_release_makes_new_versions_of_what_serves_users() -> None:
+    assert not versions(NEW_STORES | {"Release": "1795346003"}) & versions(NEW_STORES | {"Release": "1795346004"})
+
+
+def test_a_changed_package_makes_new_versions_although_the_functions_code_is_the_same() -> None:
+    assert not versions(NEW_STORES) & versions(NEW_STORES, ContentUri="s3://bucket/another")
+
+
+def test_changed_parameters_alone_make_no_new_version_hence_make_deploy_names_a_release() -> None:
+    assert versions(NEW_STORES) == versions(NEW_STORES | {"OptionA": "Tea"})
+
+
+def test_metrics_of_two_stacks_do_not_mix(stack: Expansion) -> None:
+    ours = {"Fn::Sub": "Voting/${AWS::StackName}"}
+    for function in SERVICES:
+        assert variables(stack, function)["POWERTOOLS_METRICS_NAMESPACE"] == ours
+    for alarm in stack.of("AWS::CloudWatch::Alarm").values():
+        for metric in [alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))]:
+            assert metric.get("Namespace", "AWS/").startswith("AWS/") if metric.get("Namespace") != ours else True
+
+
+@pytest.mark.parametrize("egress", ["ipv6", "nat"])
+def test_the_network_and_the_functions_agree_on_the_way_out(egress: str) -> None:
+    stack = expansion(NEW_STORES | {"Egress": egress})
+    over_ipv6 = egress == "ipv6"
+    assert bool(stack.of("AWS::EC2::EgressOnlyInternetGateway")) is over_ipv6
+    assert bool(stack.of("AWS::EC2::NatGateway")) is not over_ipv6
+    assert bool(stack.of("AWS::EC2::InternetGateway")) is not over_ipv6
+    for name, function in stack.of("AWS::Lambda::Function").items():
+        assert function["VpcConfig"]["Ipv6AllowedForDualStack"] is over_ipv6
+        assert variables(stack, name)["AWS_USE_DUALSTACK_ENDPOINT"] == str(over_ipv6).lower()
+    assert stack.properties("LiveApi")["IpAddressType"] == "dualstack"
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_the_stores_are_encrypted_backed_up_and_kept_as_snapshots() -> None:
+    stack = expanded("new-stores")
+    for store in ("Cache", "Database"):
+        assert stack.resources[store]["DeletionPolicy"] == "Snapshot"
+        assert stack.resources[store]["UpdateReplacePolicy"] == "Snapshot"
+    cache, database = stack.properties("Cache"), stack.properties("Database")
+    assert cache["AtRestEncryptionEnabled"] is cache["TransitEncryptionEnabled"] is True
+    assert cache["TransitEncryptionMode"] == "required"
+    assert cache["SnapshotRetentionLimit"] == {"Ref": "BackupDays"}
+    assert stack.properties("CacheParameters")["Properties"] == {"maxmemory-policy": "noeviction"}
+    assert database["StorageEncrypted"] is True
+    assert database["PubliclyAccessible"] is False
+    assert database["ManageMasterUserPassword"] is True
+    assert database["BackupRetentionPeriod"] == {"Ref": "BackupDays"}
+    assert database["DeletionProtection"] == {"Ref": "ProtectDatabase"}
+    assert stack.properties("DatabaseParameters")["Parameters"] == {"rds.force_ssl": "1"}
+    assert stack.resources["CookieSecret"]["DeletionPolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("mode", [name for name in MODES if name.startswith("existing")], indirect=True)
+def test_with_existing_stores_none_are_made_and_no_network(stack: Expansion) -> None:
+    kinds = {one["Type"] for one in stack.resources.values()}
+    assert not [kind for kind in kinds if kind.startswith(("AWS::RDS::", "AWS::ElastiCache::"))]
+    assert [kind for kind in kinds if kind.startswith("AWS::EC2::")] == ["AWS::EC2::SecurityGroup"]
+
+
+def test_queue_topic_and_secrets_are_encrypted_and_logs_expire(stack: Expansion) -> None:
+    assert stack.properties("Failures")["SqsManagedSseEnabled"] is True
+    # CloudWatch may not publish under the key alias/aws/sns, and says nothing when it cannot.
+    assert stack.properties("AlarmTopic")["KmsMasterKeyId"] == {"Fn::GetAtt": ["Key", "Arn"]}
+    for group in stack.of("AWS::Logs::LogGroup").values():
+        assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_every_function_logs_into_a_group_of_the_stack(stack: Expansion) -> None:
+    groups = {function["LoggingConfig"]["LogGroup"]["Ref"] for function in stack.of("AWS::Lambda::Function").values()}
+    assert len(groups) == len(SERVICES)
+    assert groups <= set(stack.of("AWS::Logs::LogGroup"))
+
+
+# ---------------------------------------------------------------- how it fails, and who is told
+
+
+def test_every_alarm_tells_somebody_when_it_goes_off_and_when_it_is_over(stack: Expansion) -> None:
+    alarms = stack.of("AWS::CloudWatch::Alarm")
+    assert len(alarms) >= 13
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopic"}]
+        assert alarm["TreatMissingData"] in {"notBreaching", "breaching"}
+        assert alarm["AlarmDescription"]
+
+
+def test_a_worker_that_is_not_started_is_noticed_by_its_silence(stack: Expansion) -> None:
+    assert stack.properties("WorkerSilent")["TreatMissingData"] == "breaching"
+
+
+def test_every_metric_that_is_watched_is_one_that_the_package_publishes(stack: Expansion) -> None:
+    source = "\n".join(path.read_text() for path in ROOT.glob("layers/voting/voting/*.py"))
+    source += "\n".join(path.read_text() for path in ROOT.glob("functions/*/app.py"))
+    published = set(re.findall(r'add_metric\("(\w+)"', source)) | set(
+        re.findall(r'single_metric\(name="(\w+)"', source)
+    )
+    watched = set()
+    for alarm in stack.of("AWS::CloudWatch::Alarm").values():
+        for metric in [alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))]:
+            if metric.get("Namespace") == {"Fn::Sub": "Voting/${AWS::StackName}"}:
+                watched.add(metric["MetricName"])
+    assert watched
+    assert watched <= published
+    shown = set(re.findall(r'"(Votes\w+|Posts\w+|Requests\w+|Queue\w+|Batch\w+|Subscribers)"', dashboard(stack)))
+    assert shown <= published | {"RequestsUnavailable", "RequestsFailed"}
+
+
+def dashboard(stack: Expansion) -> str:
+    text: str = stack.properties("Dashboard")["DashboardBody"]["Fn::Sub"][0]
+    return text
+
+
+def test_the_dashboard_is_json_in_both_modes(stack: Expansion) -> None:
+    body, inserted = stack.properties("Dashboard")["DashboardBody"]["Fn::Sub"]
+    stores = inserted["Stores"]
+    document = json.loads(body.replace("${Stores}", stores["Fn::Sub"] if isinstance(stores, dict) else stores))
+    titles = [widget["properties"].get("title") for widget in document["widgets"]]
+    assert titles[1:7] == ["Requests", "Votes taken", "Queue", "Votes counted", "Broadcasts", "Subscribers"]
+    assert ("Redis" in titles) is ("Cache" in stack.resources)
+
+
+def test_functions_that_serve_users_change_over_gradually_and_back_on_an_alarm(stack: Expansion) -> None:
+    groups = stack.of("AWS::CodeDeploy::DeploymentGroup")
+    assert groups.keys() == {f"{name}DeploymentGroup" for name in SERVES_USERS}
+    for group in groups.values():
+        (alarm,) = group["AlarmConfiguration"]["Alarms"]
+        assert alarm["Name"]["Ref"] in stack.of("AWS::CloudWatch::Alarm")
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+
+
+def test_what_the_worker_and_the_broadcasts_fail_at_is_kept_and_never_repeated(stack: Expansion) -> None:
+    configs = {config["FunctionName"]["Ref"]: config for config in stack.of("AWS::Lambda::EventInvokeConfig").values()}
+    for function in ("WorkerFunction", "WsBroadcastFunction"):
+        assert configs[function]["MaximumRetryAttempts"] == 0
+        assert configs[function]["MaximumEventAgeInSeconds"] == 60
+        assert configs[function]["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["Failures", "Arn"]}
+        role = stack.properties(function)["Role"]["Fn::GetAtt"][0]
+        assert ("sqs:SendMessage", {"Fn::GetAtt": ["Failures", "Arn"]}) in [
+            (statement["Action"], statement["Resource"]) for where, statement in statements(stack) if where == role
+        ]
+
+
+def test_concurrency_is_reserved_on_request_only() -> None:
+    def reserved(mode: str) -> set[str]:
+        functions = expanded(mode).of("AWS::Lambda::Function")
+        return {name for name, function in functions.items() if "ReservedConcurrentExecutions" in function}
+
+    assert reserved("new-stores") == set()
+    assert reserved("existing-stores-all") == {"WorkerFunction", "WsBroadcastFunction"}
+
+
+def test_cors_is_off_until_an_origin_is_named() -> None:
+    def cors(parameters: Mapping[str, str]) -> Any:
+        return expansion(parameters).properties("HttpApi")["Body"].get("x-amazon-apigateway-cors")
+
+    assert cors(NEW_STORES) is None
+    named = cors(NEW_STORES | {"AllowedOrigins": "https://a.example,https://b.example"})
+    assert named["allowOrigins"] == {"Fn::Split": [",", "https://a.example,https://b.example"]}
+    assert named["allowCredentials"] is True
+
+
+def test_every_route_is_throttled_and_both_apis_can_log(stack: Expansion, mode: str) -> None:
+    stages = stack.of("AWS::ApiGatewayV2::Stage")
+    assert len(stages) == 2
+    for stage in stages.values():
+        assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= stage["DefaultRouteSettings"].keys()
+    logged = {stage["ApiId"]["Ref"] for stage in stages.values() if "AccessLogSettings" in stage}
+    assert logged == ({"HttpApi", "LiveApi"} if mode == "existing-stores-all" else {"HttpApi"})
+
+
+def test_access_logs_name_nobody(stack: Expansion) -> None:
+    for stage in stack.of("AWS::ApiGatewayV2::Stage").values():
+        log = stage.get("AccessLogSettings", {}).get("Format", "{}")
+        assert json.loads(log) is not None
+        assert not re.findall(r"identity|sourceIp|userAgent|cookie|authorizer", log)
+
+
+# ---------------------------------------------------------------- the modes
+
+
+def refused(parameters: Mapping[str, str]) -> list[str]:
+    """What the template's Rules have against *parameters*."""
+    document = declared()
+    resolver = Resolver(document, parameters, Account())
+
+    def holds(rule: Mapping[str, Any]) -> bool:
+        ((name, parts),) = rule.items()
+        deciders: dict[str, Callable[[], bool]] = {
+            "Fn::Not": lambda: not holds(parts[0]),
+            "Fn::And": lambda: all(map(holds, parts)),
+            "Fn::Or": lambda: any(map(holds, parts)),
+            "Fn::EachMemberIn": lambda: set(resolver.resolve(parts[0], "")) <= set(parts[1]),
+        }
+        return deciders[name]() if name in deciders else bool(resolver.resolve(rule, ""))
+
+    return [
+        assertion["AssertDescription"]
+        for rule in document["Rules"].values()
+        if holds(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not holds(assertion["Assert"])
+    ]
+
+
+def test_the_rules_let_every_mode_pass(mode: str) -> None:
+    assert refused(MODES[mode]) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "word"),
+    [
+        ({"VpcId": "vpc-0123456789abcdef0"}, "VpcId"),
+        ({"SubnetIds": "subnet-0123456789abcdef0"}, "SubnetIds"),
+        ({"DatabaseHost": "old.example.org"}, "DatabaseHost"),
+        ({"DatabaseUrl": "postgresql://x"}, "DatabaseUrl"),
+        ({"RedisUrl": "redis://x"}, "VpcId"),
+        ({name: value for name, value in EXISTING_STORES.items() if name != "SubnetIds"}, "SubnetIds"),
+        ({name: value for name, value in EXISTING_STORES.items() if name != "DatabaseSecretArn"}, "DatabaseSecretArn"),
+        (EXISTING_STORES | {"DatabaseUrl": "postgresql://x"}, "once"),
+        ({"DomainName": "vote.example.org"}, "CertificateArn"),
+        (DOMAINS | {"LiveDomainName": "vote.example.org"}, "differ"),
+    ],
+)
+def test_the_rules_refuse_half_a_mode(parameters: Mapping[str, str], word: str) -> None:
+    assert any(word in reason for reason in refused(parameters))
+
+
+def test_with_domains_pages_and_subscribers_are_sent_to_them() -> None:
+    stack = expanded("new-stores-nat")
+    assert variables(stack, "ResultFunction")["WEBSOCKET_URL"] == {"Fn::Sub": "wss://${LiveDomainName}"}
+    assert variables(stack, "WsConnectFunction")["HTTP_URL"] == {"Fn::Sub": "https://${DomainName}"}
+    assert {mapping["Stage"]["Ref"] for mapping in stack.of("AWS::ApiGatewayV2::ApiMapping").values()} == set(
+        stack.of("AWS::ApiGatewayV2::Stage")
+    )
