@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 STATE_DIR ?= .local
+SAM_BUILD ?= .aws-sam/local
 BIN := $(VENV)/bin
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= eu-central-1
 export PYTHONPATH := layers/voting
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check chaos chaos-mutants fix lock browser
+.PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants fix lock browser
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,11 +33,21 @@ check: $(VENV)/.dev ## Lint, types, template; edits nothing
 	@$(BIN)/sam validate --lint
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
+sam-invoke: $(VENV)/.dev ## Run FUNCTION=VoteFunction on EVENT=http-post-json in a container, on the stores of a running `make up`
+	@$(if $(and $(FUNCTION),$(EVENT)),,echo "make sam-invoke FUNCTION=VoteFunction EVENT=http-post-json (a name in events/, or a file)" >&2; exit 2)
+	@$(BIN)/python scripts/sam_local.py --run $(STATE_DIR)/run.json --build $(SAM_BUILD) invoke $(FUNCTION) --event $(EVENT) $(ARGS)
+
 chaos: $(VENV)/.dev ## Strike the running system with faults and audit what is left (ROUNDS=200 for all, SEED= repeats)
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 chaos-mutants: $(VENV)/.dev ## Take out one safeguard at a time, and see the chaos suite miss it
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
+
+checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .checkov.yaml gives a reason for each check left out
+	@$(VENV)/checkov/bin/checkov --config-file .checkov.yaml
+
+deploy: $(VENV)/.dev ## Build, and deploy the environment ENV of samconfig.toml (dev, prod) as a new release
+	@$(BIN)/python scripts/deploy.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
 
 fix: $(VENV)/.dev ## Format and mend what ruff can
 	@$(BIN)/ruff check --fix .
@@ -53,6 +64,11 @@ $(VENV)/.run: requirements/run.txt
 $(VENV)/.dev: requirements/dev.txt
 	@scripts/venv "$(PYTHON)" $(VENV) $<
 	@touch $(VENV)/.run $@
+
+$(VENV)/.checkov: requirements/checkov.txt
+	@mkdir -p $(VENV)
+	@scripts/venv "$(PYTHON)" $(VENV)/checkov $<
+	@touch $@
 
 browser: $(VENV)/.dev
 	@scripts/browser $(BIN)/python

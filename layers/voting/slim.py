@@ -1,7 +1,7 @@
 """slim.py FOLDER: take out of the layer what Lambda never imports. It stays under 10 MB as a zip.
 
-Whole parts only, each with a reason: the closer the cut, the sooner an upgrade bleeds. A test holds that nothing is gone
-that a function loads; a part that an upgrade has moved stops the build.
+Whole parts only, each with a reason: the closer the cut, the sooner an upgrade bleeds. A test holds that nothing is
+gone that a function loads; a part that an upgrade has moved stops the build.
 """
 
 import shutil
@@ -31,15 +31,27 @@ UNUSED = {
         "aws_lambda_powertools/utilities/streaming",
         "aws_lambda_powertools/utilities/validation",
     ),
-    "boto3's resources: only its clients are used": ("boto3/data", "boto3/dynamodb", "boto3/ec2"),
-    "what Redis' modules add, and failover between whole deployments": (
+    "boto3's resources and their helpers: only clients are used": (
+        "boto3/data",
+        "boto3/dynamodb",
+        "boto3/ec2",
+        "boto3/s3",
+    ),
+    "what Redis' modules add, failover between whole deployments, and its health over HTTP": (
         "redis/commands/bf",
         "redis/commands/json",
         "redis/commands/search",
         "redis/commands/timeseries",
         "redis/commands/vectorset",
+        "redis/asyncio/http",
         "redis/asyncio/multidb",
+        "redis/http",
         "redis/multidb",
+    ),
+    "another database, and the way to libpq without the compiled one": (
+        "psycopg/crdb",
+        "psycopg/pq/_pq_ctypes.py",
+        "psycopg/pq/pq_ctypes.py",
     ),
     "a copy of the time zones: only UTC is used": ("dateutil/zoneinfo",),
     "for Python in a browser": ("urllib3/contrib/emscripten",),

@@ -1,112 +1,57 @@
-"""Functions in containers: the real SAM CLI, its Runtime Interface Emulator, the built layer, real stores."""
+"""Functions in containers: the real SAM CLI, its Runtime Interface Emulator, the built layer, real stores.
 
-import contextlib
+`sam local invoke` makes a container for each event, which takes seconds. So each function gets one event that way, and
+all events go to containers that `sam local start-lambda` keeps warm.
+"""
+
 import gc
 import json
 import os
+import signal
 import socket
-import socketserver
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import docker
+import boto3
 import pytest
+from botocore.config import Config
 
+from scripts.sam_local import Engine, Unable, architecture
+from tests.conftest import ROOT, event
 from tests.management_api import ManagementApi
+from tests.stack import PATIENCE, wait_for
 
-ROOT = Path(__file__).parents[2]
 SAM = Path(sys.executable).with_name("sam")
-TIMEOUT_S = 180
-IP_FREEBIND = 15  # Linux: the bridge may get its address only with its first container
-COOKIE_KEYS = "only-for-the-containers-of-the-tests-0123456789"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A container engine, and how its containers reach this machine."""
-
-    gateway: str
-    host: str
-
-    def seen_from_inside(self, url: str, port: int) -> str:
-        """*url* with the host and *port* that a container uses."""
-        parts = urlsplit(url)
-        user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        return parts._replace(netloc=f"{user}{self.host}:{port}").geturl()
+TIMEOUT_S = 180 * PATIENCE
+Invoke = Callable[[str, str], Any]
 
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     try:
-        client = docker.from_env()
-    except docker.errors.DockerException as error:
-        with warnings.catch_warnings():  # docker-py leaves the socket of its failed request to the collector
-            warnings.simplefilter("ignore", ResourceWarning)
-            error.__cause__ = error.__context__ = None
-            gc.collect()
-        reason = f"no container engine answers (start Docker, or name another engine in DOCKER_HOST): {error}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    networks = {network.name: network for network in client.networks.list()}
-    gateway = networks["bridge"].attrs["IPAM"]["Config"][0]["Gateway"]
-    is_podman = any(part["Name"] == "Podman Engine" for part in client.version().get("Components", []))
-    client.close()
-    return Engine(gateway, "host.containers.internal" if is_podman else gateway)
-
-
-class Bridge:
-    """Lets containers reach ports of 127.0.0.1, by listening on the engine's bridge address and nowhere else."""
-
-    def __init__(self, gateway: str) -> None:
-        self._gateway = gateway
-        self._servers: list[socketserver.ThreadingTCPServer] = []
-
-    def open(self, port: int) -> int:
-        """Forward to *port* of 127.0.0.1; return the port to use on the bridge."""
-
-        class Forward(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                with socket.create_connection(("127.0.0.1", port)) as there:
-                    back = threading.Thread(target=_copy, args=(there, self.request))
-                    back.start()
-                    _copy(self.request, there)
-                    back.join()
-
-        server = socketserver.ThreadingTCPServer((self._gateway, 0), Forward, bind_and_activate=False)
-        self._servers.append(server)
-        server.socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        server.server_bind()
-        server.server_activate()
-        threading.Thread(target=server.serve_forever).start()
-        return server.server_address[1]
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # either side may be gone
-        while data := source.recv(65536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+        return Engine.find()
+    except Unable as error:
+        reason = str(error)
+    with warnings.catch_warnings():  # docker-py leaves the socket of its failed request to the collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
-def bridge(engine: Engine) -> Iterator[Bridge]:
-    bridge = Bridge(engine.gateway)
-    yield bridge
-    bridge.close()
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`sam build` for this machine, into a folder of its own."""
+    folder = tmp_path_factory.mktemp("build")
+    target = architecture()
+    sam("build", "--build-dir", str(folder), "--parameter-overrides", f"Architecture={target}", ARCHITECTURE=target)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -117,71 +62,102 @@ def management_api() -> Iterator[ManagementApi]:
 
 
 @pytest.fixture(scope="session")
-def build(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sam build`, into a folder of its own."""
-    folder = tmp_path_factory.mktemp("build")
-    sam("build", "--build-dir", str(folder), "--parameter-overrides", "Architecture=x86_64")
-    return folder
+def run_file(
+    redis_url: str, database_url: str, management_api: ManagementApi, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What `make up` would tell of the stores of this test run, and of a WebSocket API that a test looks into."""
+    file = tmp_path_factory.mktemp("state") / "run.json"
+    run = {
+        "http": "https://a1b2c3d4.execute-api.eu-central-1.amazonaws.com",
+        "websocket": f"ws://127.0.0.1:{management_api.port}/live",
+        "redis": redis_url,
+        "postgres": database_url,
+        "pid": os.getpid(),
+    }
+    file.write_text(json.dumps(run))
+    return file
 
 
 @pytest.fixture(scope="session")
-def invoke(
-    engine: Engine,
-    bridge: Bridge,
-    build: Path,
-    redis_url: str,
-    database_url: str,
-    management_api: ManagementApi,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, str], Any]:
-    """`sam local invoke FUNCTION -e events/EVENT.json`; the parsed answer."""
-    inside = {
-        name: engine.seen_from_inside(url, bridge.open(int(urlsplit(url).port or 0)))
-        for name, url in {
-            "RedisUrl": redis_url,
-            "DatabaseUrl": database_url,
-            "WEBSOCKET_URL": f"ws://127.0.0.1:{management_api.port}/live",
-        }.items()
-    }
-    # What the template reckons from the two APIs is not there on a laptop.
-    variables = {
-        "WEBSOCKET_URL": inside.pop("WEBSOCKET_URL"),
-        "HTTP_URL": "https://a1b2c3d4.execute-api.eu-central-1.amazonaws.com",
-    }
-    env_file = tmp_path_factory.mktemp("env") / "env.json"
-    env_file.write_text(json.dumps({"Parameters": variables}))
-    parameters = inside | {"Architecture": "x86_64", "CookieKeys": COOKIE_KEYS}
+def sam_local(engine: Engine, build: Path, run_file: Path) -> Callable[..., list[str]]:
+    """The command line of `sam local`, wired as `make sam-invoke` does it."""
+    script = str(ROOT / "scripts" / "sam_local.py")
+    return lambda *words: [sys.executable, script, "--run", str(run_file), "--build", str(build), *words]
 
-    def run(function: str, event: str) -> Any:
-        output = sam(
-            "local",
-            "invoke",
-            function,
-            "--template",
-            str(build / "template.yaml"),
-            "--event",
-            str(ROOT / "events" / f"{event}.json"),
-            "--env-vars",
-            str(env_file),
-            "--skip-pull-image",
-            "--parameter-overrides",
-            *(f"{name}={value}" for name, value in parameters.items()),
+
+@pytest.fixture(scope="session")
+def invoke(sam_local: Callable[..., list[str]]) -> Invoke:
+    """`sam local invoke FUNCTION --event EVENT`: a container of its own; the parsed answer."""
+
+    def invoke(function: str, name: str) -> Any:
+        return json.loads(run(sam_local("invoke", function, "--event", name)).strip().splitlines()[-1])
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def warm(sam_local: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Invoke]:
+    """Invoke with an event of events/ through boto3 and `sam local start-lambda`; the parsed answer."""
+    log = tmp_path_factory.mktemp("start-lambda") / "log"
+    with serving(sam_local("start-lambda", "--warm-containers", "LAZY"), log) as url:
+        client = boto3.client(
+            "lambda",
+            endpoint_url=url,
+            region_name="eu-central-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(read_timeout=TIMEOUT_S, retries={"max_attempts": 0}),
         )
-        return json.loads(output.strip().splitlines()[-1])
 
-    return run
+        def invoke(function: str, name: str) -> Any:
+            answer = client.invoke(FunctionName=function, Payload=json.dumps(event(name)))
+            payload = answer["Payload"].read()
+            assert "FunctionError" not in answer, f"{payload!r}\n{log.read_text()}"
+            return json.loads(payload)
+
+        yield invoke
+        client.close()
 
 
-def sam(*arguments: str) -> str:
+@contextmanager
+def serving(command: list[str], log: Path) -> Iterator[str]:
+    """Run a server of `sam local` on a free port until the end; it must end by itself when asked to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: process.poll() is not None or _listens(port), f"{command}", 60)
+        assert process.poll() is None, log.read_text()
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(TIMEOUT_S)
+
+
+def _listens(port: int) -> bool:
+    """No request: the HTTP API would start a container for it."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def sam(*arguments: str, **env: str) -> str:
     """Run the SAM CLI in the repository; its standard output."""
+    return run([str(SAM), *arguments], SAM_CLI_TELEMETRY="0", AWS_DEFAULT_REGION="eu-central-1", **env)
+
+
+def run(command: list[str], **env: str) -> str:
+    """Run a program that must succeed, in the repository; its standard output."""
     done = subprocess.run(
-        [str(SAM), *arguments],
+        command,
         cwd=ROOT,
-        env=os.environ | {"ARCHITECTURE": "x86_64", "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-central-1"},
+        env=os.environ | env,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
-    assert done.returncode == 0, f"sam {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -1,0 +1,268 @@
+"""`sam local` on the stores of a running `make up`: `make sam-invoke` calls it, and so may you.
+
+    python scripts/sam_local.py invoke VoteFunction --event http-post-json
+    python scripts/sam_local.py start-api --port 3010
+
+Whatever follows the command goes to `sam local`. The stores listen on 127.0.0.1, which means another machine inside a
+container. So for the life of the command their ports, and the WebSocket API's, are open on the engine's bridge address
+too, and nowhere else. They ask for their passwords there as well; those reach the functions by a file that only its
+owner can read.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import secrets
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import docker  # type: ignore[import-untyped] # ships no types
+from docker.errors import DockerException  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parents[1]
+SAM = Path(sys.executable).with_name("sam")
+RUNTIME = "python:3.13"
+# Only a stack on existing stores declares the variables that are given below; these addresses are not used.
+EXISTING_STORES = ("RedisUrl=redis://local", "DatabaseUrl=postgresql://local", "Egress=nat")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+IP_FREEBIND = 15  # Linux: the bridge may get its address only with its first container
+MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}  # what Lambda calls them
+
+
+class Unable(Exception):
+    """The command cannot be run; the message says what to do."""
+
+
+# ---------------------------------------------------------------- The engine, and the way back to this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A container engine: how its containers reach this machine, and which images it has."""
+
+    gateway: str  # an address of this machine that containers reach; 127.0.0.1 where the engine forwards to it
+    host: str  # what a container calls that address
+    images: frozenset[str]
+
+    @classmethod
+    def find(cls) -> "Engine":
+        """Ask the engine that DOCKER_HOST names, or else the usual Docker.
+
+        Raises:
+            Unable: none answers.
+        """
+        try:
+            client = docker.from_env()
+            with contextlib.closing(client):
+                is_podman = any(part["Name"] == "Podman Engine" for part in client.version().get("Components", []))
+                images = frozenset(tag for image in client.images.list() for tag in image.tags)
+                if sys.platform != "linux":  # in a virtual machine, whose bridge this one has no address of
+                    return cls("127.0.0.1", "host.docker.internal", images)
+                (bridge,) = (network for network in client.networks.list() if network.name == "bridge")
+                gateway = bridge.attrs["IPAM"]["Config"][0]["Gateway"]
+        except DockerException as error:
+            raise Unable(
+                f"no container engine answers: start Docker or Podman, or name another one in DOCKER_HOST ({error})"
+            ) from None
+        return cls(gateway, "host.containers.internal" if is_podman else gateway, images)
+
+
+class Bridge:
+    """Ports of 127.0.0.1 that containers reach, on the engine's bridge address and nowhere else."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._servers: list[socketserver.ThreadingTCPServer] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def seen_from_inside(self, url: str) -> str:
+        """*url* as a container uses it; a store elsewhere keeps its own."""
+        parts = urlsplit(url)
+        if parts.hostname not in LOOPBACK or parts.port is None:
+            return url
+        user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+        return parts._replace(netloc=f"{user}{self._engine.host}:{self._open(parts.port)}").geturl()
+
+    def _open(self, port: int) -> int:
+        """Forward to *port* of 127.0.0.1; return the port to use."""
+        if self._engine.gateway in LOOPBACK:
+            return port
+
+        class Forward(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as there:
+                    back = threading.Thread(target=_copy, args=(there, self.request))
+                    back.start()
+                    _copy(self.request, there)
+                    back.join()
+
+        server = socketserver.ThreadingTCPServer((self._engine.gateway, 0), Forward, bind_and_activate=False)
+        server.daemon_threads = True  # a container that was killed may have left its connection half open
+        self._servers.append(server)
+        server.socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        server.server_bind()
+        server.server_activate()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return int(server.server_address[1])
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # either side may be gone
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+# ---------------------------------------------------------------- What the functions are given
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The addresses of the running system.
+
+    Raises:
+        Unable: nothing runs.
+    """
+    try:
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        os.kill(run["pid"], 0)
+    except (FileNotFoundError, ProcessLookupError):
+        raise Unable(f"nothing runs here ({path}): start it with `make up` in another terminal") from None
+    return run
+
+
+@contextmanager
+def variables(run: Mapping[str, Any], bridge: Bridge) -> Iterator[Path]:
+    """A file for `--env-vars`; of these, `sam local` sets those that the template declares for a function."""
+    values = {
+        "REDIS_URL": bridge.seen_from_inside(run["redis"]),
+        "DATABASE_URL": bridge.seen_from_inside(run["postgres"]),
+        "WEBSOCKET_URL": bridge.seen_from_inside(run["websocket"]),
+        "HTTP_URL": run["http"],
+        "COOKIE_KEYS": secrets.token_hex(32),
+    }
+    with tempfile.TemporaryDirectory(prefix="sam-local-") as folder:  # mode 0700
+        file = Path(folder) / "variables.json"
+        file.write_text(json.dumps({"Parameters": values}), encoding="utf-8")
+        yield file
+
+
+# ---------------------------------------------------------------- The build
+
+
+def architecture() -> str:
+    """Lambda's name for this machine's instruction set: containers of another one run slowly or not at all."""
+    return MACHINES[platform.machine().lower()]
+
+
+def is_current(build: Path, target: str) -> bool:
+    """Whether *build* holds a layer for *target* that is newer than its sources; functions are read in place."""
+    template = build / "template.yaml"
+    if not (template.exists() and any(build.glob(f"VotingLayer/python/psycopg_binary/*{_machine(target)}*.so"))):
+        return False
+    sources = (path for path in (ROOT / "layers").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    newest = max(path.stat().st_mtime for path in (ROOT / "template.yaml", *sources))
+    return newest < template.stat().st_mtime
+
+
+def _machine(target: str) -> str:
+    return "aarch64" if target == "arm64" else target
+
+
+def build_for(target: str, build: Path) -> None:
+    """Build into *build*, which is not where `sam deploy` looks: that one wants the stack's architecture.
+
+    Raises:
+        Unable: it failed, and has said why.
+    """
+    overrides = ("--parameter-overrides", f"Architecture={target}")
+    done = subprocess.run(
+        [str(SAM), "build", "--build-dir", str(build), *overrides],
+        cwd=ROOT,
+        env=os.environ | {"ARCHITECTURE": target, "SAM_CLI_TELEMETRY": "0"},
+        stdout=sys.stderr,
+        check=False,
+    )
+    if done.returncode:
+        raise Unable("the build failed")
+
+
+# ---------------------------------------------------------------- The command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `sam local`; return its exit code, or 1 where it could not be started."""
+    parser = argparse.ArgumentParser(description="Run `sam local` on the stores of a running `make up`.")
+    parser.add_argument("--run", type=Path, default=Path(".local/run.json"), help="of `make up` (%(default)s)")
+    parser.add_argument("--build", type=Path, default=Path(".aws-sam/local"), help="folder to build in (%(default)s)")
+    parser.add_argument("command", choices=("invoke", "start-lambda", "start-api"))
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        return run_sam(options.command, rest, options.run, options.build.absolute())
+    except Unable as error:
+        sys.stderr.write(f"sam_local: {error}\n")
+        return 1
+
+
+def run_sam(command: str, rest: Sequence[str], run_file: Path, build: Path) -> int:
+    """Build if need be, open the bridge, run `sam local` until it ends."""
+    engine = Engine.find()
+    run = read_run(run_file)
+    target = architecture()
+    if not is_current(build, target):
+        build_for(target, build)
+    with ExitStack() as stack:
+        bridge = stack.enter_context(Bridge(engine))
+        file = stack.enter_context(variables(run, bridge))
+        image = f"public.ecr.aws/lambda/{RUNTIME}-{target}"
+        options = ["--template", str(build / "template.yaml"), "--env-vars", str(file)]
+        options += ["--skip-pull-image"] if image in engine.images else []
+        options += ["--parameter-overrides", f"Architecture={target}", *EXISTING_STORES]
+        return _run([str(SAM), "local", command, *_with_event_files(rest), *options], file.parent)
+
+
+def _with_event_files(rest: Sequence[str]) -> list[str]:
+    """*rest* with the name of one of our events in place of its file, where a file of that name is not there."""
+    files = {path.stem: str(path) for path in (ROOT / "events").glob("*.json")}
+    return [
+        files.get(word, word) if before in {"-e", "--event"} and not Path(word).exists() else word
+        for before, word in zip(["", *rest], rest, strict=False)
+    ]
+
+
+def _run(arguments: Sequence[str], scratch: Path) -> int:
+    """Run a program to its end; whoever ends us ends it."""
+    # Killed while it builds an image, SAM leaves a lock among the temporary files, and waits for it the next time.
+    scratch_env = {"TMPDIR": str(scratch)}
+    # Never the shell's own credentials: what a function does must not reach an account.
+    kept = {name: value for name, value in os.environ.items() if name not in {"AWS_PROFILE", "AWS_SESSION_TOKEN"}}
+    mine = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "SAM_CLI_TELEMETRY": "0"}
+    kept.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
+    child = subprocess.Popen(arguments, cwd=ROOT, env=kept | mine | scratch_env)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the program too, which tidies up and ends
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
