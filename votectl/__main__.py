@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from votectl.cost import add_cost
 from votectl.demo import Demo
 from votectl.loadtest import add_loadtest
 from votectl.local_run import local_run
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     add_loadtest(commands)
     add_ops(commands)
+    add_cost(commands)
 
     options = parser.parse_args(arguments)
     if "rate" in options and not 0.1 <= options.rate <= 50:
