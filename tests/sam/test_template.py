@@ -8,8 +8,12 @@ too, and that what reviewers look for by hand is so. None of it proves that AWS 
 import ast
 import json
 import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -519,3 +523,42 @@ def test_with_domains_pages_and_subscribers_are_sent_to_them() -> None:
     assert {mapping["Stage"]["Ref"] for mapping in stack.of("AWS::ApiGatewayV2::ApiMapping").values()} == set(
         stack.of("AWS::ApiGatewayV2::Stage")
     )
+
+
+# ---------------------------------------------------------------- samconfig.toml
+
+SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_every_environment_gives_parameters_that_the_template_takes(environment: str) -> None:
+    given = dict(pair.split("=", 1) for pair in SAMCONFIG[environment]["deploy"]["parameters"]["parameter_overrides"])
+    parameters = declared()["Parameters"]
+    assert given.keys() <= parameters.keys()
+    for name, value in given.items():
+        assert value in map(str, parameters[name].get("AllowedValues", [value]))
+        assert not parameters[name].get("NoEcho"), "a secret has no place in a file"
+    assert refused(given) == []
+    assert given["Release"] == ""  # one that is repeated publishes nothing
+
+
+def test_a_deployment_builds_for_its_architecture_and_names_a_release_of_its_own(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    program = tmp_path / "sam"  # stands in for the SAM CLI, which would look for an account
+    program.write_text(f'#!/bin/sh\necho "$ARCHITECTURE $@" >> {calls}\n')
+    program.chmod(0o755)
+    subprocess.run([sys.executable, str(ROOT / "scripts/deploy.py"), str(program), "prod", "--no-execute"], check=True)
+    build, deploy = calls.read_text().splitlines()
+    assert build.startswith("arm64 build --parameter-overrides Architecture=arm64 ")
+    assert "deploy --config-env prod --no-execute --parameter-overrides " in deploy
+    (release,) = re.findall(r"Release=(\S*)", deploy)
+    assert re.fullmatch(declared()["Parameters"]["Release"]["AllowedPattern"], release)
+    assert len(release) == 10  # SAM puts no more into the name of a version
+
+
+def test_an_environment_that_is_not_there_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/deploy.py"), "sam", "test"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "[test.deploy.parameters]" in done.stderr
