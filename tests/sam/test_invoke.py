@@ -1,4 +1,7 @@
-"""Each function in a container of its own, by `sam local invoke`: the answer and what it did to the stores."""
+"""Each function in a container of its own, by `sam local invoke`: the answer and what it did to the stores.
+
+The function vote has its turn in test_sam_local.py.
+"""
 
 import json
 from typing import Any
@@ -13,15 +16,8 @@ from voting.connections import Subscribers
 from voting.results import Tally
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
-from voting.vote import Vote, parse
+from voting.vote import Vote
 from voting.vote_queue import VOTES
-
-
-def test_a_vote_is_queued(invoke, redis: Redis) -> None:
-    answer = invoke("VoteFunction", "http-post-json")
-    assert answer["statusCode"] == 202
-    (message,) = redis.lrange(VOTES, 0, -1)
-    assert f"voter_id={parse(message).voter_id};" in " ".join(answer["cookies"])
 
 
 def test_the_worker_drains_until_a_newer_run_takes_over(invoke, redis: Redis, database: psycopg.Connection) -> None:
