@@ -116,6 +116,9 @@ async def _settle(scene: Scene) -> Found:
         await until(lambda: _is_shown(scene), "every subscriber to show the final figures", SHOWN_WITHIN_S)
     except Impatient as error:
         complaints.append(str(error))
+    verified = await scene.stack.operate("tally verify")
+    if not (verified["ok"] and verified["agrees"]):
+        complaints.append(f"tally verify: {verified}")
     scene.notes += complaints
     return await look(scene.stores.redis.url, scene.stores.postgres.url)
 

@@ -88,6 +88,13 @@ class Stack:
         )
         assert answer.status_code == 202, answer.text
 
+    async def operate(self, operation: str) -> dict[str, Any]:
+        """What the function ops answers, as to an operator."""
+        answer = await self._client.post(
+            f"{self._lambda}/2015-03-31/functions/OpsFunction/invocations", json={"operation": operation}
+        )
+        return dict(answer.raise_for_status().json())
+
     async def results(self) -> dict[str, Any]:
         answer = await self._client.get(f"{self.http}/api/results")
         return dict(answer.raise_for_status().json())
