@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -54,7 +55,9 @@ class LambdaService:
 
     async def replace(self, name: str, function: Function | None = None) -> None:
         """Let changed code (or a changed declaration) take over."""
-        await self._pool(name).replace(function)
+        pool = self._pool(name)
+        _forget_bytecode(pool.function)
+        await pool.replace(function)
 
     async def reap(self) -> None:
         """Stop the environments that nobody has needed for some minutes."""
@@ -122,3 +125,10 @@ async def _deliver(pool: Pool, request_id: str, payload: bytes) -> None:
 
 def _give_up(function: Function, request_id: str, reason: str) -> None:
     _log.error("%s: event %s dropped: %s", function.name, request_id, reason)
+
+
+def _forget_bytecode(function: Function) -> None:
+    """Python takes bytecode for current by the second and the length: a second edit could go unseen."""
+    for folder in (function.code, *function.layers):
+        for cache in folder.rglob("__pycache__"):
+            shutil.rmtree(cache, ignore_errors=True)  # another environment may be writing it anew
