@@ -26,6 +26,7 @@ class Stream:
         self._waiting: dict[str, float] = {}  # voter id: when its POST was answered
         self._answered = 0
         self._began = 0.0
+        self.answered_within_s = 0.0  # all so far, since the first vote: a starved machine may not keep the pace
         self.latencies_s: list[float] = []
         self.slowest_s = 0.0
         self.slowest_at_s = 0.0  # since the first vote
@@ -49,6 +50,7 @@ class Stream:
         assert answer.status_code == 202, answer.text
         self._waiting[answer.cookies["voter_id"]] = time.monotonic()
         self._answered += 1
+        self.answered_within_s = time.monotonic() - self._began
 
     async def _watch(self, database: psycopg.AsyncConnection) -> None:
         while self._answered < self._votes or self._waiting:
@@ -77,7 +79,7 @@ def test_steady_votes_reach_the_table_over_the_ticks(
     latencies_s = sorted(stream.latencies_s)
     runs = run_number(database) - first_run + 1
     say(
-        f"{len(latencies_s)} votes at {RATE}/s, from the answer to the table: p50 {at(latencies_s, 0.5):.0f} ms, "
+        f"{len(latencies_s)} votes at {len(latencies_s) / stream.answered_within_s:.1f}/s, from the answer to the table: p50 {at(latencies_s, 0.5):.0f} ms, "
         f"p99 {at(latencies_s, 0.99):.0f} ms, slowest {stream.slowest_s * 1000:.0f} ms, "
         f"{stream.slowest_at_s:.0f} s after the first vote; {runs} runs of the worker took part"
     )
