@@ -79,7 +79,8 @@ def test_steady_votes_reach_the_table_over_the_ticks(
     latencies_s = sorted(stream.latencies_s)
     runs = run_number(database) - first_run + 1
     say(
-        f"{len(latencies_s)} votes at {len(latencies_s) / stream.answered_within_s:.1f}/s, from the answer to the table: p50 {at(latencies_s, 0.5):.0f} ms, "
+        f"{len(latencies_s)} votes at {len(latencies_s) / stream.answered_within_s:.1f}/s, "
+        f"from the answer to the table: p50 {at(latencies_s, 0.5):.0f} ms, "
         f"p99 {at(latencies_s, 0.99):.0f} ms, slowest {stream.slowest_s * 1000:.0f} ms, "
         f"{stream.slowest_at_s:.0f} s after the first vote; {runs} runs of the worker took part"
     )
