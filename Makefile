@@ -9,7 +9,7 @@ export AWS_DEFAULT_REGION ?= eu-central-1
 export PYTHONPATH := layers/voting
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants fix lock browser
+.PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants bench fix lock browser wrk
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ chaos: $(VENV)/.dev ## Strike the running system with faults and audit what is l
 chaos-mutants: $(VENV)/.dev ## Take out one safeguard at a time, and see the chaos suite miss it
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
 
+bench: $(if $(filter smoke,$(ONLY)),$(VENV)/.dev,$(VENV)/.bench wrk) ## Measure (ONLY="drain results" some of it, ONLY=smoke a little of all); a full run renews docs/benchmarks.md
+	@$(BIN)/python -m bench $(if $(filter smoke,$(ONLY)),--smoke,$(if $(ONLY),--only $(ONLY))) $(ARGS)
+
 checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .checkov.yaml gives a reason for each check left out
 	@$(VENV)/checkov/bin/checkov --config-file .checkov.yaml
 
@@ -69,6 +72,14 @@ $(VENV)/.checkov: requirements/checkov.txt
 	@mkdir -p $(VENV)
 	@scripts/venv "$(PYTHON)" $(VENV)/checkov $<
 	@touch $@
+
+# Beside what .dev installs: these packages are constrained to its versions.
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
+	@scripts/venv "$(PYTHON)" $(VENV) $<
+	@touch $@
+
+wrk:
+	@scripts/wrk
 
 browser: $(VENV)/.dev
 	@scripts/browser $(BIN)/python

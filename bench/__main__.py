@@ -1,0 +1,107 @@
+"""`python -m bench`: measures, prints, records, and renders the page from the last full run."""
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import machine, page, programme, record, stores
+from bench.measurement import Report, Scale
+from bench.plot import draw
+from bench.record import Run
+from bench.table import render_report
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "bench" / "results.json"
+DOCS = ROOT / "docs"
+
+
+def main() -> int:
+    """Return 1 where a benchmark broke off, whatever it would have found."""
+    arguments = _arguments()
+    if arguments.list:
+        for name in programme.names():
+            print(f"{name:12} {programme.load(name).question}")
+        return 0
+    if arguments.render:
+        return _render()
+    names = arguments.only or programme.names()
+    started = time.monotonic()
+    here = machine.Machine.here()
+    with stores.running() as started_stores:
+        versions = machine.versions(started_stores)
+    _head(here, versions)
+    reports, failures = _measure(names, Scale(smoke=arguments.smoke))
+    took_s = time.monotonic() - started
+    print(f"\n{len(reports)} measured, {len(failures)} broke off, in {took_s:.0f} s", flush=True)
+    if not arguments.smoke:
+        run = Run(
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            commit=machine.commit(),
+            command="make bench" + (f' ONLY="{" ".join(arguments.only)}"' if arguments.only else ""),
+            machine=here,
+            versions=versions,
+            is_full=not arguments.only,
+            took_s=round(took_s, 1),
+            reports=reports,
+            failures=failures,
+        )
+        record.append(RUNS, run)
+        if run.is_full:
+            _render()
+    return 1 if failures else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=programme.names(), help="measure these alone")
+    parser.add_argument("--smoke", action="store_true", help="see that all of it works, within a minute; keep nothing")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks")
+    parser.add_argument("--render", action="store_true", help="write the page and its pictures anew, measuring nothing")
+    return parser.parse_args()
+
+
+def _measure(names: Sequence[str], scale: Scale) -> tuple[dict[str, Report], dict[str, str]]:
+    reports: dict[str, Report] = {}
+    failures: dict[str, str] = {}
+    for name in names:
+        started = time.monotonic()
+        try:
+            benchmark = programme.load(name)
+            print(f"\n# {name}: {benchmark.question}", flush=True)
+            reports[name] = benchmark.measure(scale)
+        except Exception as error:  # noqa: BLE001 - shown in full, and told by the exit status; the others go on
+            sys.stdout.flush()
+            traceback.print_exc()
+            failures[name] = traceback.format_exception_only(error)[-1].strip()
+        else:
+            print(render_report(reports[name]))
+        print(f"({name}: {time.monotonic() - started:.0f} s)", flush=True)
+    return reports, failures
+
+
+def _head(here: machine.Machine, versions: Mapping[str, str]) -> None:
+    for name, value in here.document().items():
+        print(f"{name:10} {value}")
+    print("versions  ", ", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
+
+
+def _render() -> int:
+    run = record.last_full(RUNS)
+    if run is None:
+        print("no full run is recorded yet: make bench", file=sys.stderr)
+        return 1
+    questions = {name: programme.load(name).question for name in programme.names()}
+    for name, report in run.reports.items():
+        if name in questions:
+            draw(name, questions[name], report, DOCS / "images" / f"bench-{name}.svg")
+    (DOCS / "benchmarks.md").write_text(page.render(run, questions, DOCS), encoding="utf-8")
+    print("docs/benchmarks.md is written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
