@@ -7,6 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from voting.clients import Clients
 from voting.observability import logger
 from voting.operations import operate
+from voting.roles import Role
 from voting.settings import Settings
 
 PATIENCE_MS = 600_000  # counting the rows of a large table takes longer than any batch
@@ -20,6 +21,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         Settings.from_env(),
         redis_retries=0,
         name="voting-ops",
+        role=Role.OPERATOR,
         statement_timeout_ms=PATIENCE_MS,
         lock_timeout_ms=LOCK_PATIENCE_MS,
     )

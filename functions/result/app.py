@@ -4,8 +4,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.event_handler.api_gateway import Response
-
 from voting import answer
 from voting.clients import Clients
 from voting.health import check_health
@@ -13,7 +11,10 @@ from voting.live_results import ResultsUnavailable, read_results
 from voting.observability import logger
 from voting.page import Page
 from voting.refusal import Refusal
+from voting.request import Request
+from voting.response import Response
 from voting.results_page import render_results
+from voting.roles import Role
 from voting.settings import Settings
 from voting.web import Web
 
@@ -34,7 +35,7 @@ def settings() -> Settings:
 
 @cache
 def clients() -> Clients:
-    return Clients(settings(), name="voting-result", read_only=True)
+    return Clients(settings(), name="voting-result", role=Role.READER)
 
 
 @cache
@@ -42,25 +43,25 @@ def results_page() -> Page:
     return Page(Path(__file__).parent, "results")
 
 
-@web.routes.get("/results")
-def show() -> Response[str]:
+@web.get("/results")
+def show(request: Request) -> Response:
     websocket_url = settings().websocket_url
     html = render_results(results_page(), read_results(clients(), settings().labels), websocket_url)
-    return answer.cacheable(answer.html(results_page(), html, websocket_url), web.request)
+    return answer.cacheable(answer.html(results_page(), html, websocket_url), request)
 
 
-@web.routes.get("/api/results")
-def figures() -> Response[str]:
+@web.get("/api/results")
+def figures(request: Request) -> Response:
     results = read_results(clients(), settings().labels)
-    return answer.cacheable(answer.document(200, results.document()), web.request)
+    return answer.cacheable(answer.document(200, results.document()), request)
 
 
-@web.routes.get("/health")
-def health() -> Response[str]:
+@web.get("/health")
+def health(_request: Request) -> Response:
     state = check_health(clients())
     return answer.document(200 if state.is_well else 503, state.document(), None if state.is_well else answer.SOON)
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    return web.answer(event, context)
+def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
+    return web.answer(event)

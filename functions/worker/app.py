@@ -8,6 +8,7 @@ from voting.announce import Announcer
 from voting.clients import Clients
 from voting.drain import Drain
 from voting.observability import logger
+from voting.roles import Role
 from voting.settings import Settings
 
 
@@ -15,9 +16,10 @@ from voting.settings import Settings
 def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Run until superseded, or until the time is nearly up; answer with what was counted."""
     settings = Settings.from_env()
-    clients = Clients(settings, redis_retries=0)  # a claim whose answer was lost must not be sent again as it was
+    # A claim whose answer was lost must not be sent again as it was.
+    clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
     try:
-        with Announcer(Clients(settings)) as announcer:
+        with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
             drain = Drain(clients, lambda: context.get_remaining_time_in_millis() / 1000, announcer.moved)
             counted = drain.run()
     finally:

@@ -9,6 +9,7 @@ from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.observability import logger
 from voting.posting import Poster
+from voting.roles import Role
 from voting.sampling import Sampler
 from voting.settings import Settings
 from voting.signing import Credentials
@@ -25,7 +26,7 @@ refusals = Sampler()
 def environment() -> tuple[Clients, Poster]:
     """Build once per execution environment what its invocations share."""
     settings = Settings.from_env()
-    clients = Clients(settings, name="voting-ws_connect", read_only=True)
+    clients = Clients(settings, name="voting-ws_connect", role=Role.READER)
     return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 

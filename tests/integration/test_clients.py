@@ -10,6 +10,7 @@ from voting.clients import READERS, Clients
 from voting.health import Health, check_health
 from voting.live_results import read_results
 from voting.results import Tally
+from voting.roles import Role
 from voting.settings import Settings
 from voting.snapshot import SNAPSHOT, Snapshots
 from voting.tally import VoteTable
@@ -24,7 +25,7 @@ def reader(settings: Settings, database: psycopg.Connection) -> Iterator[Callabl
     with ExitStack() as closing:
 
         def reader(name: str = "voting-result") -> Clients:
-            clients = Clients(settings, name=name, read_only=True)
+            clients = Clients(settings, name=name, role=Role.READER)
             closing.callback(clients.close)
             return clients
 

@@ -17,6 +17,7 @@ from voting.dead_letter import DeadLetter
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.fence import HandedBack
 from voting.observability import metrics
+from voting.roles import grant
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.traffic import Traffic, watch
@@ -41,6 +42,7 @@ def ops(handler, context, redis: Redis, database: psycopg.Connection) -> Callabl
 def table(database: psycopg.Connection) -> VoteTable:
     table = VoteTable(database)
     table.install()
+    grant(database)
     return table
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers" / "voting" / "voting"
-STORES = ("vote_queue", "tally", "snapshot", "connections", "dead_letters", "catalogue", "indexes")
+STORES = ("vote_queue", "tally", "snapshot", "connections", "dead_letters", "catalogue", "indexes", "roles")
 PARTS = {"dead_letters": {"voting.vote_queue"}}  # of a store that stands in two modules
 
 
@@ -52,8 +52,9 @@ def test_votectl_imports_voting_only(path: Path) -> None:
     assert {name.split(".")[0] for name in ours(imported(path))} <= {"voting", "votectl"}
 
 
-def test_clients_know_settings_only() -> None:
-    assert {name for name in ours(imported(PACKAGE / "clients.py")) if name.count(".") == 1} == {"voting.settings"}
+def test_clients_know_settings_and_roles_only() -> None:
+    modules = {name for name in ours(imported(PACKAGE / "clients.py")) if name.count(".") == 1}
+    assert modules == {"voting.roles", "voting.settings"}
 
 
 @pytest.mark.parametrize("store", STORES)

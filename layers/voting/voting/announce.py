@@ -77,7 +77,8 @@ class Announcer:
             try:
                 version = self._write_snapshot()
                 pause_s = self._set_off_broadcasts(version)
-            except psycopg.errors.UndefinedTable:  # the drain is about to install the tally
+            except psycopg.errors.UndefinedTable:  # the drain is about to install the tally, and the role for a session
+                self._clients.forget_postgres()
                 pause_s = POLL_S
             except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
                 # Nothing is lost: the next round reads and compares everything anew.

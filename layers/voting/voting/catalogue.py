@@ -15,6 +15,8 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS sessions,
        current_user AS role,
        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+       (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = session_user)
+           OR to_regrole('voting_worker') IS NOT NULL AS may_limit,
        to_regclass('votes') IS NOT NULL AS has_table
 """
 TABLE = """
@@ -94,6 +96,7 @@ class Server:
     sessions: int
     role: str
     may_create: bool  # in the schema where a new table would go
+    may_limit: bool  # its sessions to the roles of voting.roles, which it makes or which are there
     has_table: bool
 
 

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from voting.roles import Role, take
 from voting.settings import Settings
 
 if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 ms or more
@@ -28,7 +29,7 @@ POSTGRES_REST_S = 1.0  # after a failed connect, so that a viewer does not wait 
 STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000  # a killed worker behind a proxy must not keep the fence's row
-READERS = 20  # sessions that all read-only environments of one function may hold at once
+READERS = 20  # sessions that all reading environments of one function may hold at once
 READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of them
 
 # The first free of the slots, held as long as the session lives. The function's name sets its slots apart.
@@ -50,16 +51,18 @@ class Clients:
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         name: str = "voting",
-        read_only: bool = False,
+        role: Role | None = None,
     ) -> None:
         """Hand out clients for *settings*; the database knows their sessions by *name*.
 
         *redis_retries* is for commands that may safely run twice; zero where a lost reply must be known as such.
-        *read_only* sessions cannot write, and there are at most 20 of one name: viewers must not crowd out the worker.
+        Its sessions have the rights of *role* only, as soon as the worker has granted them; without one, all that the
+        login has. Those of a reader cannot write, and there are at most 20 of one name: viewers must not crowd out the
+        worker.
         """
         self.settings = settings
         self._name = name
-        self._read_only = read_only
+        self._role = role
         self._redis_retries = redis_retries
         self._statement_timeout_ms = statement_timeout_ms
         self._lock_timeout_ms = lock_timeout_ms
@@ -186,24 +189,26 @@ class Clients:
             f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}",
             prepare=False,
         )
-        if self._read_only:
-            self._limit(connection)
+        try:
+            if self._role is Role.READER:
+                self._limit(connection)
+            if self._role is not None:
+                take(connection, self._role)
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     def _limit(self, connection: "psycopg.Connection") -> None:
         """Take a slot, and give up the right to write."""
         import psycopg  # noqa: PLC0415
 
-        try:
-            connection.execute(
-                f"SET default_transaction_read_only = on; SET idle_session_timeout = {READER_IDLE_TIMEOUT_MS}",
-                prepare=False,
-            )
-            if connection.execute(TAKE_SLOT, (READERS,)).fetchone() is None:
-                raise psycopg.errors.TooManyConnections(f"no slot: {READERS} sessions of {self._name} are open")
-        except psycopg.Error:
-            connection.close()
-            raise
+        connection.execute(
+            f"SET default_transaction_read_only = on; SET idle_session_timeout = {READER_IDLE_TIMEOUT_MS}",
+            prepare=False,
+        )
+        if connection.execute(TAKE_SLOT, (READERS,)).fetchone() is None:
+            raise psycopg.errors.TooManyConnections(f"no slot: {READERS} sessions of {self._name} are open")
 
     def _credentials(self) -> dict[str, str]:
         options: dict[str, str] = {}

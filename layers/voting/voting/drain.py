@@ -12,6 +12,7 @@ from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
 from voting.observability import MetricUnit, logger, metrics, publish
+from voting.roles import grant
 from voting.sampling import Sampler
 from voting.tally import VoteTable
 from voting.vote import InvalidVote, Vote, parse
@@ -125,9 +126,21 @@ class Drain:
         if table.install():
             logger.info("installed the tally")
             self._changed()
+        table = self._limited(table)
         self._token = table.take_fence(self._queue.greatest_token())
         logger.info("began a run", token=self._token)
         return self._token
+
+    def _limited(self, table: VoteTable) -> VoteTable:
+        """*table*, or one whose session has no more rights than a run needs: on the first run there is no role yet."""
+        try:
+            if not grant(self._clients.postgres()):
+                return table
+        except psycopg.errors.InsufficientPrivilege as error:
+            logger.warning("the sessions keep all rights of the login", detail=str(error))
+            return table
+        self._clients.forget_postgres()
+        return VoteTable(self._clients.postgres())
 
     def _record(self, messages: list[bytes], token: int) -> _Batch:
         votes, dead = sort_out(messages)
@@ -159,8 +172,8 @@ class Drain:
         self._failures += 1
         self._clients.forget_postgres()
         self._clients.redis().connection_pool.disconnect()
-        if isinstance(error, psycopg.errors.UndefinedTable):
-            self._token = None  # begin anew, with an installation
+        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+            self._token = None  # begin anew, with an installation and the rights on it
         time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
         return _Batch()
 

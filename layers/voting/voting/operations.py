@@ -16,6 +16,7 @@ from voting.indexes import Indexes
 from voting.observability import logger
 from voting.preflight import LONGEST_WATCH_S, inspect
 from voting.requeueing import requeue
+from voting.roles import leave
 from voting.settings import InvalidSetting
 from voting.status import read_status
 from voting.tally import VoteTable
@@ -179,7 +180,9 @@ def _handover(done: HandOver) -> Document:
 
 
 def _indexes(clients: Clients, _: Arguments) -> Document:
-    return {"indexes": Indexes(clients.postgres()).build()}
+    connection = clients.postgres()
+    leave(connection)  # an index is its table's owner's
+    return {"indexes": Indexes(connection).build()}
 
 
 def _indexes_progress(clients: Clients, _: Arguments) -> Document:

@@ -11,6 +11,7 @@ from voting.finding import Finding, problem
 from voting.preflight_list import list_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
+from voting.roles import leave
 from voting.vote_queue import VoteQueue
 
 LONGEST_WATCH_S = 60.0
@@ -26,7 +27,9 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
 
 
 def _postgres(clients: Clients) -> Iterable[Finding]:
-    catalogue = Catalogue(clients.postgres())
+    connection = clients.postgres()
+    leave(connection)  # what counts is what the login may do
+    catalogue = Catalogue(connection)
     yield from server_findings(catalogue.server())
     table = catalogue.table()
     readable = table is not None and table.may_write and any(column.name == "vote" for column in table.columns)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from voting.catalogue import Server, Table
 from voting.finding import Finding, ok, problem, warning
 from voting.indexes import CONTRACT
+from voting.roles import Role
 from voting.vote import CHOICES
 
 OLDEST = 150_000
@@ -32,6 +33,9 @@ def server_findings(server: Server) -> Iterator[Finding]:
         yield warning(f"{spare} of {server.most_sessions} sessions are free", todo)
     if not server.has_table and not server.may_create:
         yield problem(f"the role {server.role} may not create tables", "GRANT CREATE ON SCHEMA to it.")
+    if not server.may_limit:
+        todo = f"It works; to limit them, CREATE ROLE {', '.join(Role)} and GRANT these to it."
+        yield warning(f"the sessions of our functions keep all rights of the role {server.role}", todo)
 
 
 def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Finding]:

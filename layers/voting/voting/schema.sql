@@ -1,6 +1,9 @@
 -- The table of the contract, the tally that triggers keep beside it, and the fence of the worker's runs.
 -- Run in one transaction, by the first run that finds anything of it missing; everything here may run again.
 
+-- Only the login may create anything, whatever role its session has taken.
+SET LOCAL ROLE NONE;
+
 -- Two first runs at once: the second waits, then finds everything there.
 SELECT pg_advisory_xact_lock(hashtext('voting schema'));
 
