@@ -85,7 +85,8 @@ async def _have_rows(scene: Scene, voters: list[Voter]) -> bool:
 async def _blocks(scene: Scene, pid: int) -> bool:
     return bool(
         await scene.sql(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'voting-worker' AND %s = ANY(pg_blocking_pids(pid))",
+            "SELECT 1 FROM pg_stat_activity "
+            "WHERE application_name = 'voting-worker' AND %s = ANY(pg_blocking_pids(pid))",
             pid,
         )
     )
