@@ -4,8 +4,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.event_handler.api_gateway import Response
-
 from voting import answer
 from voting.ballot import Ballot, read_ballot
 from voting.clients import Clients
@@ -13,6 +11,8 @@ from voting.observability import MetricUnit, logger, metrics
 from voting.origin import require_own_site
 from voting.page import Page
 from voting.refusal import Refusal
+from voting.request import Request
+from voting.response import Response
 from voting.settings import Settings
 from voting.vote import Vote
 from voting.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
@@ -64,39 +64,41 @@ def voting_page() -> Page:
     return Page(Path(__file__).parent, "vote")
 
 
-@web.routes.get("/")
-def show() -> Response[str]:
-    voter = register().recognize(web.request)
-    html = render_voting(voting_page(), settings().labels, voter.choice, register().token())
+@web.get("/")
+def show(request: Request) -> Response:
+    voter = register().recognize(request)
+    choice = register().choice(request, voter)
+    html = render_voting(voting_page(), settings().labels, choice, register().token())
     shown = answer.html(voting_page(), html)
-    return shown if voter.is_settled else _remembering(shown, voter)
+    return shown if voter.is_settled else _remembering(request, shown, voter, choice)
 
 
-@web.routes.post("/")
-def cast_by_form() -> Response[str]:
-    voter, ballot = _cast()
-    return _remembering(answer.empty(303, {"Location": "/"}), voter, ballot.choice)
+@web.post("/")
+def cast_by_form(request: Request) -> Response:
+    voter, ballot = _cast(request)
+    return _remembering(request, answer.empty(303, {"Location": "/"}), voter, ballot.choice)
 
 
-@web.routes.post("/api/votes")
-def cast_by_json() -> Response[str]:
-    voter, ballot = _cast()
-    return _remembering(answer.document(202, {"vote": ballot.choice, "status": "queued"}), voter, ballot.choice)
+@web.post("/api/votes")
+def cast_by_json(request: Request) -> Response:
+    voter, ballot = _cast(request)
+    queued = answer.document(202, {"vote": ballot.choice, "status": "queued"})
+    return _remembering(request, queued, voter, ballot.choice)
 
 
-def _cast() -> tuple[Voter, Ballot]:
-    require_own_site(web.request, settings().allowed_origins)
-    ballot = read_ballot(web.request, settings().labels, settings().max_body_bytes)
-    voter = register().admit(web.request, ballot.token)
+def _cast(request: Request) -> tuple[Voter, Ballot]:
+    require_own_site(request, settings().allowed_origins)
+    ballot = read_ballot(request, settings().labels, settings().max_body_bytes)
+    voter = register().admit(request, ballot.token)
     queue().push(Vote(ballot.choice, voter.id))
     metrics.add_metric("VotesQueued", MetricUnit.Count, 1)
     return voter, ballot
 
 
-def _remembering(response: Response[str], voter: Voter, choice: str | None = None) -> Response[str]:
-    return answer.with_cookies(response, web.request, register().cookies(voter, choice))
+def _remembering(request: Request, response: Response, voter: Voter, choice: str | None) -> Response:
+    return answer.with_cookies(response, request, register().cookies(voter, choice))
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    return web.answer(event, context)
+def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
+    return web.answer(event)

@@ -3,15 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
-
-from aws_lambda_powertools.event_handler.api_gateway import Response
-from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 
 from voting.page import Page, error_page
 from voting.refusal import Refusal
 from voting.request import Request
+from voting.response import Response
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
@@ -19,74 +18,57 @@ YEAR_S = 365 * 24 * 3600
 NEVER_STORED = "no-store"
 SHARED_FOR_A_SECOND = "public, max-age=1"
 SOON = {"Retry-After": "2"}
+KEPT = f"Path=/; Max-Age={YEAR_S}; HttpOnly; SameSite=Lax"
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # labels in any script stay readable
 
 
-def document(status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response[str]:
+def document(status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
     """JSON for a program."""
-    return Response(status, JSON, _json(body), headers)
+    return Response(status, encode(body), {"Content-Type": JSON, **(headers or {})})
 
 
-def html(page: Page, rendered: str, *connect: str, status: int = 200) -> Response[str]:
+def html(page: Page, rendered: str, *connect: str, status: int = 200) -> Response:
     """A *rendered* page with the policy that lets it run, and lets it talk to *connect* (URLs) beside ourselves."""
     origins = ("{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in connect)
-    return Response(status, HTML, rendered, {"Content-Security-Policy": page.policy(*origins)})
+    return Response(status, rendered, {"Content-Type": HTML, "Content-Security-Policy": page.policy(*origins)})
 
 
-def empty(status: int, headers: Mapping[str, str] | None = None) -> Response[str]:
+def empty(status: int, headers: Mapping[str, str] | None = None) -> Response:
     """An answer that is all in its status and headers."""
-    return Response(status, body="", headers=headers)
+    return Response(status, headers=headers or {})
 
 
-def error(request: Request, refusal: Refusal) -> Response[str]:
+def error(request: Request, refusal: Refusal) -> Response:
     """Say why not: on a page to a person, in JSON to a program, with the request's id for whoever looks it up."""
     if not request.wants_page:
         details = {"code": refusal.code, "message": refusal.message, "request_id": request.request_id}
         return document(refusal.status, {"error": details}, refusal.headers)
-    answer = html(
-        error_page(),
-        error_page().render(
-            title=HTTPStatus(refusal.status).phrase,
-            status=refusal.status,
-            message=refusal.message,
-            request_id=request.request_id,
-        ),
+    rendered = error_page().render(
+        title=HTTPStatus(refusal.status).phrase,
         status=refusal.status,
+        message=refusal.message,
+        request_id=request.request_id,
     )
-    answer.headers.update(refusal.headers)
-    return answer
+    return html(error_page(), rendered, status=refusal.status).with_headers(refusal.headers)
 
 
-def with_cookies(answer: Response[str], request: Request, cookies: Mapping[str, str]) -> Response[str]:
+def with_cookies(answer: Response, request: Request, cookies: Mapping[str, str]) -> Response:
     """Set *cookies* for a year, out of reach of scripts and of other sites."""
-    answer.cookies = [
-        Cookie(
-            name,
-            value,
-            path="/",
-            max_age=YEAR_S,
-            http_only=True,
-            secure=request.is_https,
-            same_site=SameSite.LAX_MODE,
-        )
-        for name, value in cookies.items()
-    ]
-    return answer
+    attributes = f"{KEPT}; Secure" if request.is_https else KEPT
+    return replace(answer, cookies=tuple(f"{name}={value}; {attributes}" for name, value in cookies.items()))
 
 
-def cacheable(answer: Response[str], request: Request) -> Response[str]:
+def cacheable(answer: Response, request: Request) -> Response:
     """Let caches keep *answer* for a second and ask by its ETag; 304 where the client has this representation."""
-    tag = f'"{hashlib.sha256((answer.body or "").encode()).hexdigest()[:32]}"'
-    answer.headers |= {"ETag": tag, "Cache-Control": SHARED_FOR_A_SECOND}
+    tag = f'"{hashlib.sha256(answer.body.encode()).hexdigest()[:32]}"'
+    answer = answer.with_headers({"ETag": tag, "Cache-Control": SHARED_FOR_A_SECOND})
     if not _matches(request.headers.get("if-none-match", ""), tag):
         return answer
-    return empty(304, {name: str(value) for name, value in answer.headers.items() if name != "Content-Type"})
+    return empty(304, {name: value for name, value in answer.headers.items() if name != "Content-Type"})
 
 
 def _matches(condition: str, tag: str) -> bool:
     """Weak comparison, as RFC 9110 section 13.1.2 has it. Our tags hold no comma, so splitting is safe."""
     asked = {candidate.strip().removeprefix("W/") for candidate in condition.split(",")}
     return tag in asked or "*" in asked
-
-
-def _json(body: Mapping[str, object]) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # labels in any script stay readable

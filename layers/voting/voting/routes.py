@@ -3,11 +3,10 @@
 HTTP API matches paths and methods exactly; all the rest reaches the function vote by the route `$default`.
 """
 
-from aws_lambda_powertools.event_handler.api_gateway import Response
-
 from voting import answer
 from voting.refusal import Refusal
 from voting.request import Request
+from voting.response import Response
 
 ROUTES = {
     "/": ("GET", "HEAD", "POST"),
@@ -18,7 +17,7 @@ ROUTES = {
 }
 
 
-def unrouted(request: Request) -> Response[str]:
+def unrouted(request: Request) -> Response:
     """OPTIONS, a spelling of a known path with slashes too many, a method or a path that does not exist.
 
     Raises:

@@ -22,7 +22,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        return cls(env)
+        return cls(dict(env))  # os.environ encodes and decodes at each look, and every request takes several
 
     @property
     def redis_url(self) -> str:

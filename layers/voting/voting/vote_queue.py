@@ -11,6 +11,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
+from voting.channel import Channel
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
 from voting.vote import Vote
@@ -171,7 +172,7 @@ class VoteQueue:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._push = redis.register_script(PUSH)
+        self._push = Channel(redis, PUSH)
         self._claim = redis.register_script(CLAIM)
         self._hand_back = redis.register_script(HAND_BACK)
         self._look = redis.register_script(LOOK)
@@ -193,10 +194,10 @@ class VoteQueue:
                 break
             sent = False
             try:
-                self._connect()
+                self._push.open()
                 deadline = self._deadline(give_up)
                 sent = True
-                if self._push(keys=[VOTES], args=[vote.encode(), deadline]):
+                if self._push.call(VOTES, vote.encode(), deadline):
                     return
                 self._ahead_us = None  # our clock stood still (a frozen environment) or Redis' was set: compare anew
             except RedisError as error:
@@ -297,11 +298,6 @@ class VoteQueue:
             pipeline.lrange(VOTES, -most, -1)
             head, tail = pipeline.execute()
         return head, tail
-
-    def _connect(self) -> None:
-        """See to a live connection: where that fails, nothing of a command that follows can have been sent."""
-        pool = self._redis.connection_pool
-        pool.release(pool.get_connection())
 
     def _deadline(self, give_up: float) -> int:
         """Until when Redis may take the push now sent: as long as this attempt waits for the answer."""

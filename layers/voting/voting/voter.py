@@ -48,11 +48,11 @@ def _equal(ours: str, theirs: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """One browser. `choice` is what it was last told that we received: for display only, never for counting."""
+    """One browser."""
 
     id: str
-    choice: str | None
-    is_settled: bool  # whether the browser's cookies are as we would set them now
+    signature: str  # of the id, by the key that signs now
+    is_settled: bool  # whether the browser has that signature already
 
 
 class Register:
@@ -66,15 +66,17 @@ class Register:
     def recognize(self, request: Request) -> Voter:
         """The voter whose cookies the request carries, or a new one where none of them can be believed."""
         ids = [value for value in request.cookie_values(ID)[:MOST_COPIES] if _is_id(value)]
+        signatures = request.cookie_values(SIGNATURE)[:MOST_COPIES]
         for voter_id in ids:
-            for signature in request.cookie_values(SIGNATURE)[:MOST_COPIES]:
+            newest = self._keys.sign(FOR_ID, voter_id)
+            for signature in signatures:
+                if _equal(newest, signature):
+                    return Voter(voter_id, newest, is_settled=True)
                 if self._keys.verify(FOR_ID, voter_id, signature):
-                    newest = _equal(self._keys.sign(FOR_ID, voter_id), signature)
-                    return Voter(voter_id, self._choice(request, voter_id), newest)
-        if self._accept_legacy:
-            for voter_id in filter(LEGACY.fullmatch, ids):
-                return Voter(voter_id, self._choice(request, voter_id), is_settled=False)
-        return Voter(secrets.token_hex(16), None, is_settled=False)
+                    return Voter(voter_id, newest, is_settled=False)
+        legacy = filter(LEGACY.fullmatch, ids) if self._accept_legacy else iter(())
+        voter_id = next(legacy, None) or secrets.token_hex(16)
+        return Voter(voter_id, self._keys.sign(FOR_ID, voter_id), is_settled=False)
 
     def admit(self, request: Request, token: str | None) -> Voter:
         """The voter of a POST, who may be new: a program need not fetch the page first.
@@ -92,10 +94,17 @@ class Register:
             )
         return self.recognize(request)
 
-    def cookies(self, voter: Voter, choice: str | None = None) -> dict[str, str]:
-        """The cookies that let *voter* be recognized again, with *choice* where one was received."""
-        choice = choice or voter.choice
-        cookies = {ID: voter.id, SIGNATURE: self._keys.sign(FOR_ID, voter.id)}
+    def choice(self, request: Request, voter: Voter) -> str | None:
+        """What *voter* was last told that we received: for display only, never for counting."""
+        for value in request.cookie_values(CHOICE)[:MOST_COPIES]:
+            choice, _, signature = value.partition(".")
+            if choice in self._choices and self._keys.verify(FOR_CHOICE, f"{voter.id} {choice}", signature):
+                return choice
+        return None
+
+    def cookies(self, voter: Voter, choice: str | None) -> dict[str, str]:
+        """The cookies that let *voter* be recognized again, with *choice* where there is one."""
+        cookies = {ID: voter.id, SIGNATURE: voter.signature}
         if choice is not None:
             cookies[CHOICE] = f"{choice}.{self._keys.sign(FOR_CHOICE, f'{voter.id} {choice}')}"
         return cookies
@@ -108,13 +117,6 @@ class Register:
     def _made_here(self, token: str) -> bool:
         nonce, _, signature = token.partition(".")
         return self._keys.verify(FOR_FORM, nonce, signature)
-
-    def _choice(self, request: Request, voter_id: str) -> str | None:
-        for value in request.cookie_values(CHOICE)[:MOST_COPIES]:
-            choice, _, signature = value.partition(".")
-            if choice in self._choices and self._keys.verify(FOR_CHOICE, f"{voter_id} {choice}", signature):
-                return choice
-        return None
 
 
 def _is_id(value: str) -> bool:
