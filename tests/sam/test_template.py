@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cfnlint.api import ManualArgs, lint
 
 from local.account import Account
@@ -101,6 +102,28 @@ def test_the_expanded_template_is_as_clean_as_the_written_one() -> None:
     found = {(match.rule.id, match.message) for match in lint(expand(), config=ManualArgs(regions=[REGION]))}
     # The transform spends this one: CodeDeploy is handed its value, and nothing refers to it any more.
     assert found == {("W2001", "Parameter Rollout not used.")}
+
+
+def break_a_reference(resources: dict[str, Any]) -> None:
+    resources["AlarmTopic"]["Properties"]["KmsMasterKeyId"] = {"Fn::GetAtt": ["Keys", "Arn"]}
+
+
+def misspell_a_property(resources: dict[str, Any]) -> None:
+    resources["Cache"]["Properties"]["TransitEncryptionEnable"] = True
+
+
+def run_in_a_circle(resources: dict[str, Any]) -> None:
+    """What docs/decisions/0013-canary-alarms.md tells of: a canary that is called back by an alarm on its API."""
+    resources["VoteErrors"]["Properties"]["AlarmDescription"] = {"Ref": "HttpApi"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"), [(break_a_reference, "E1010"), (misspell_a_property, "E3002"), (run_in_a_circle, "E3004")]
+)
+def test_the_linter_sees_what_only_the_expanded_template_shows(spoil: Callable[[Any], None], rule: str) -> None:
+    document = yaml.safe_load(expand())
+    spoil(document["Resources"])
+    assert rule in {match.rule.id for match in lint(json.dumps(document), config=ManualArgs(regions=[REGION]))}
 
 
 def test_no_rule_of_the_linter_is_switched_off() -> None:
@@ -307,6 +330,17 @@ def test_metrics_of_two_stacks_do_not_mix(stack: Expansion) -> None:
             assert metric.get("Namespace", "AWS/").startswith("AWS/") if metric.get("Namespace") != ours else True
 
 
+NAMES = {"LayerName", "Name", "LogGroupName", "UserId", "UserGroupId", "QueueName", "TopicName", "RoleName", "AlarmName"}
+NAMES |= {"FunctionName", "DashboardName", "DBInstanceIdentifier", "ReplicationGroupId", "AliasName", "BucketName"}
+NAMED_WITHIN = {"AWS::Lambda::Alias", "AWS::Lambda::Version", "AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig"}
+
+
+def test_what_has_a_name_has_the_stacks_name_in_it_so_that_two_stacks_stand_side_by_side(stack: Expansion) -> None:
+    for name, one in stack.resources.items():
+        for key in NAMES & one.get("Properties", {}).keys() if one["Type"] not in NAMED_WITHIN else ():
+            assert "AWS::Stack" in json.dumps(one["Properties"][key]), (name, key)
+
+
 @pytest.mark.parametrize("egress", ["ipv6", "nat"])
 def test_the_network_and_the_functions_agree_on_the_way_out(egress: str) -> None:
     stack = expansion(NEW_STORES | {"Egress": egress})
@@ -375,36 +409,78 @@ def test_every_alarm_tells_somebody_when_it_goes_off_and_when_it_is_over(stack: 
         assert alarm["AlarmDescription"]
 
 
+WATCHED = {
+    "VoteErrors",
+    "VoteThrottles",
+    "HttpServerErrors",
+    "WorkerSilent",
+    "WorkerFailing",
+    "BatchAgeHigh",
+    "QueueLong",
+    "VotesParked",
+    "InvocationsFailed",
+    "ResultErrors",
+    "WsConnectErrors",
+    "LiveServerErrors",
+    "BroadcastErrors",
+    "BroadcastFailures",
+}
+WATCHED_STORES = {
+    "CacheMemoryHigh",
+    "CacheEvictions",
+    "DatabaseConnectionsHigh",
+    "DatabaseStorageLow",
+    "DatabaseBusy",
+}
+
+
+def test_the_whole_flow_is_watched_and_every_alarm_stands_on_the_dashboard_and_in_the_guide(stack: Expansion) -> None:
+    wanted = WATCHED | (WATCHED_STORES if "Cache" in stack.resources else set())
+    assert stack.of("AWS::CloudWatch::Alarm").keys() == wanted
+    (shown,) = [widget for widget in dashboard(stack)["widgets"] if widget["type"] == "alarm"]
+    assert shown["properties"]["alarms"] == [f"${{{name}.Arn}}" for name in _in_order(wanted)]
+    guide = (ROOT / "docs/deploy.md").read_text()
+    assert {name for name in wanted if f"`{name}`" not in guide} == set()
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """As they stand on the dashboard: along the flow, not by the alphabet."""
+    body = json.dumps(dashboard(expanded("new-stores")))
+    return sorted(names, key=lambda name: body.index(f"${{{name}.Arn}}"))
+
+
+def test_a_tick_that_cannot_be_handed_to_the_worker_is_kept_too(stack: Expansion) -> None:
+    schedule = stack.properties("WorkerFunctionEveryMinute")
+    queue = {"Fn::GetAtt": ["Failures", "Arn"]}
+    assert schedule["Target"]["DeadLetterConfig"] == {"Arn": queue}
+    assert schedule["Target"]["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
+    role = schedule["Target"]["RoleArn"]["Fn::GetAtt"][0]
+    assert [(one["Action"], one["Resource"]) for where, one in statements(stack) if where == role] == [
+        ("lambda:InvokeFunction", {"Fn::GetAtt": ["WorkerFunction", "Arn"]}),
+        ("sqs:SendMessage", queue),
+    ]
+
+
+def test_a_refused_handshake_sets_no_alarm_off(stack: Expansion) -> None:
+    """API Gateway counts the 403 of a foreign origin as an IntegrationError: whoever likes could ring the alarm."""
+    assert stack.properties("LiveServerErrors")["MetricName"] == "ExecutionError"
+
+
 def test_a_worker_that_is_not_started_is_noticed_by_its_silence(stack: Expansion) -> None:
     assert stack.properties("WorkerSilent")["TreatMissingData"] == "breaching"
 
 
-def test_every_metric_that_is_watched_is_one_that_the_package_publishes(stack: Expansion) -> None:
-    source = "\n".join(path.read_text() for path in ROOT.glob("layers/voting/voting/*.py"))
-    source += "\n".join(path.read_text() for path in ROOT.glob("functions/*/app.py"))
-    published = set(re.findall(r'add_metric\("(\w+)"', source)) | set(
-        re.findall(r'single_metric\(name="(\w+)"', source)
-    )
-    watched = set()
-    for alarm in stack.of("AWS::CloudWatch::Alarm").values():
-        for metric in [alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))]:
-            if metric.get("Namespace") == {"Fn::Sub": "Voting/${AWS::StackName}"}:
-                watched.add(metric["MetricName"])
-    assert watched
-    assert watched <= published
-    shown = set(re.findall(r'"(Votes\w+|Posts\w+|Requests\w+|Queue\w+|Batch\w+|Subscribers)"', dashboard(stack)))
-    assert shown <= published | {"RequestsUnavailable", "RequestsFailed"}
-
-
-def dashboard(stack: Expansion) -> str:
-    text: str = stack.properties("Dashboard")["DashboardBody"]["Fn::Sub"][0]
-    return text
+def dashboard(stack: Expansion) -> dict[str, Any]:
+    """The body, with what is inserted by the mode; references are left."""
+    body, inserted = stack.properties("Dashboard")["DashboardBody"]["Fn::Sub"]
+    for name, value in inserted.items():
+        body = body.replace(f"${{{name}}}", value["Fn::Sub"] if isinstance(value, dict) else value)
+    document: dict[str, Any] = json.loads(body)
+    return document
 
 
 def test_the_dashboard_is_json_in_both_modes(stack: Expansion) -> None:
-    body, inserted = stack.properties("Dashboard")["DashboardBody"]["Fn::Sub"]
-    stores = inserted["Stores"]
-    document = json.loads(body.replace("${Stores}", stores["Fn::Sub"] if isinstance(stores, dict) else stores))
+    document = dashboard(stack)
     titles = [widget["properties"].get("title") for widget in document["widgets"]]
     assert titles[1:7] == ["Requests", "Votes taken", "Queue", "Votes counted", "Broadcasts", "Subscribers"]
     assert ("Redis" in titles) is ("Cache" in stack.resources)
@@ -510,10 +586,31 @@ def test_the_rules_let_every_mode_pass(mode: str) -> None:
         (EXISTING_STORES | {"DatabaseUrl": "postgresql://x"}, "once"),
         ({"DomainName": "vote.example.org"}, "CertificateArn"),
         (DOMAINS | {"LiveDomainName": "vote.example.org"}, "differ"),
+        ({"HostedZoneId": "Z0123456789"}, "HostedZoneId"),
+        ({"CertificateArn": DOMAINS["CertificateArn"]}, "CertificateArn"),
     ],
 )
 def test_the_rules_refuse_half_a_mode(parameters: Mapping[str, str], word: str) -> None:
     assert any(word in reason for reason in refused(parameters))
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("AllowedOrigins", ["", "https://a.example", "https://a.example,http://127.0.0.1:8080"], "https://a.example/"),
+        ("AllowedOrigins", ["https://xn--bcher-kva.example"], "https://a.example, https://b.example"),
+        ("AllowedOrigins", [], "*"),
+        ("DatabaseVersion", ["17.9", "17.12"], "17"),  # the parameter group is of 17; CloudFormation wants a minor one
+        ("DatabaseVersion", [], "18.1"),
+        ("RedisUrl", ["", "redis://cache", "rediss://u:p@cache:6379/0"], "cache:6379"),
+        ("CookieKeys", ["", "k" * 32], "short"),
+        ("VpcCidr", ["10.20.0.0/20"], "10.20.0.0/24"),
+    ],
+)
+def test_a_parameter_refuses_what_would_fail_later(name: str, taken: list[str], refused: str) -> None:
+    pattern = declared()["Parameters"][name]["AllowedPattern"]
+    assert all(re.fullmatch(pattern, value) for value in taken)
+    assert not re.fullmatch(pattern, refused)
 
 
 def test_with_domains_pages_and_subscribers_are_sent_to_them() -> None:

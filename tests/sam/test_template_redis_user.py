@@ -118,6 +118,16 @@ def test_every_command_that_a_script_calls_is_granted() -> None:
     assert called <= {word.removeprefix("+") for word in ACCESS.split() if word.startswith("+")}
 
 
+def test_no_command_is_granted_that_the_package_has_no_use_for() -> None:
+    source = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").glob("*.py"))
+    used = {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", source)}
+    used |= set(re.findall(r"\.(\w+)\(", source))  # methods of the client are called after their commands
+    granted = {word.removeprefix("+") for word in ACCESS.split() if word.startswith("+")}
+    scripts = {"evalsha", "eval", "script|load"} if "register_script" in used else set()
+    transactions = {"multi", "exec"} if "pipeline" in used else set()
+    assert granted - used - scripts - transactions == set()
+
+
 def test_the_user_that_everybody_would_be_can_do_nothing(redis: Redis, redis_url: str) -> None:
     access = expansion(NEW_STORES).properties("CacheDefaultUser")["AccessString"]
     redis.execute_command("ACL", "SETUSER", "nobody", "reset", f">{PASSWORD}", *access.split())
