@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voting import answer
 from voting.ballot import Ballot, read_ballot
 from voting.clients import Clients
-from voting.observability import MetricUnit, logger, metrics
+from voting.observability import count, logger
 from voting.origin import require_own_site
 from voting.page import Page
 from voting.refusal import Refusal
@@ -91,7 +91,7 @@ def _cast(request: Request) -> tuple[Voter, Ballot]:
     ballot = read_ballot(request, settings().labels, settings().max_body_bytes)
     voter = register().admit(request, ballot.token)
     queue().push(Vote(ballot.choice, voter.id))
-    metrics.add_metric("VotesQueued", MetricUnit.Count, 1)
+    count("VotesQueued")
     return voter, ballot
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from voting import answer
-from voting.observability import MetricUnit, logger, metrics, publish
+from voting.observability import count, logger
 from voting.refusal import Refusal
 from voting.request import Request
 from voting.response import Response
@@ -50,7 +50,6 @@ class Web:
         request = Request.of(event)
         logger.append_keys(api_request_id=request.request_id)
         response = self._respond(request)
-        publish()
         is_head = request.method == "HEAD"  # a link checker is no voter: no body, and no cookie either
         return {
             "statusCode": response.status,
@@ -80,10 +79,9 @@ class Web:
             return self._explain(request, error)
 
     def _refuse(self, request: Request, refusal: Refusal) -> Response:
-        if count := self._refusals.admit(refusal.code):
-            logger.info("refused", extra={"status": refusal.status, "code": refusal.code, "count": count})
-            metrics.add_dimension("code", refusal.code)  # this line's only metric, so no other gets the dimension
-            metrics.add_metric("RequestsRefused", MetricUnit.Count, count)
+        if refused := self._refusals.admit(refusal.code):
+            logger.info("refused", extra={"status": refusal.status, "code": refusal.code, "count": refused})
+            count("RequestsRefused", refused, code=refusal.code)
         return answer.error(request, refusal)
 
     def _explain(self, request: Request, error: Exception) -> Response:
@@ -92,13 +90,13 @@ class Web:
         if kind is None:
             return self._fail(request, error)
         refusal = self._explained[kind]
-        if count := self._refusals.admit(refusal.code):
-            logger.warning("unavailable", exc_info=error, code=refusal.code, count=count)
-            metrics.add_metric("RequestsUnavailable", MetricUnit.Count, count)
+        if failed := self._refusals.admit(refusal.code):
+            logger.warning("unavailable", exc_info=error, code=refusal.code, count=failed)
+            count("RequestsUnavailable", failed)
         return answer.error(request, refusal)
 
     def _fail(self, request: Request, error: Exception) -> Response:
         logger.exception("failed", exc_info=error)
-        metrics.add_metric("RequestsFailed", MetricUnit.Count, 1)
+        count("RequestsFailed")
         message = "Something went wrong on our side. Try again in a moment."
         return answer.error(request, Refusal(500, "internal_error", message))
