@@ -1,5 +1,4 @@
-import hashlib
-from urllib.parse import quote
+from urllib.parse import unquote
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -8,28 +7,73 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.signing import Credentials, Signer
+from voting.signing import Credentials, SignedPosts
 
-HOST = "abc.execute-api.eu-central-1.amazonaws.com"
+word = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=1, max_size=20)
+# As API Gateway makes them, and anything else: slashes, dots, percent signs, other scripts, control characters.
+connection_ids = (
+    st.from_regex(r"[A-Za-z0-9_-]{8,20}={0,2}", fullmatch=True)
+    | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+    | st.sampled_from([".", "..", "...", "a/../b", "%2F", "a=b=", "=", "a=\n", "@connections"])
+)
+tokens = st.none() | st.text(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_.", min_size=1, max_size=1500
+)
+hosts = st.builds(
+    "{}.execute-api.{}.{}{}".format,
+    word.map(str.lower),
+    word.map(str.lower),
+    st.sampled_from(["amazonaws.com", "amazonaws.com.cn", "api.aws"]),
+    st.sampled_from(["", ":3001", ":8443"]),
+)
 
 
 @given(
-    connection_id=st.text(min_size=1, max_size=40), body=st.binary(max_size=100), token=st.none() | st.just("t/o+k=")
+    connection_id=connection_ids,
+    body=st.binary(max_size=100),
+    access_key=word,
+    secret_key=st.text(min_size=1, max_size=40).filter(lambda key: not any("\ud800" <= c <= "\udfff" for c in key)),
+    token=tokens,
+    region=word,
+    host=hosts,
+    stage=word,
 )
-def test_signatures_equal_botocores_for_any_id_and_token(connection_id: str, body: bytes, token: str | None) -> None:
-    path = f"/live/@connections/{quote(connection_id.encode(errors='replace'), safe='')}"
-    signer = Signer(Credentials("AKID", "secret", token), "eu-central-1", "execute-api", method="POST", host=HOST)
-    ours = dict(
-        line.split(": ", 1) for line in signer.headers(path, hashlib.sha256(body).hexdigest()).splitlines() if line
+def test_signatures_equal_botocores_for_any_id_and_token(
+    connection_id: str,
+    body: bytes,
+    access_key: str,
+    secret_key: str,
+    token: str | None,
+    region: str,
+    host: str,
+    stage: str,
+) -> None:
+    posts = SignedPosts(
+        Credentials(access_key, secret_key, token),
+        region,
+        "execute-api",
+        host=host,
+        folder=f"/{stage}/@connections",
+        body=body,
     )
-    theirs = SigV4Auth(BotoCredentials("AKID", "secret", token), "execute-api", "eu-central-1")
-    request = AWSRequest("POST", f"https://{HOST}{path}", data=body)
+    head, _, sent_body = posts.to(connection_id).partition(b"\r\n\r\n")
+    request_line, *lines = head.decode().split("\r\n")
+    ours = dict(line.split(": ", 1) for line in lines)
+    method, path, version = request_line.split(" ")
+    assert (method, version, sent_body) == ("POST", "HTTP/1.1", body)
+    assert (ours["host"], ours["content-length"]) == (host, str(len(body)))
+    assert unquote(path) == f"/{stage}/@connections/{connection_id}"
+    assert path.count("/") == 3
+
+    request = AWSRequest("POST", f"https://{host}{path}", data=body)
     request.context["timestamp"] = ours["x-amz-date"]
     request.headers["X-Amz-Date"] = ours["x-amz-date"]
     if token:
         request.headers["X-Amz-Security-Token"] = token
-    signature = theirs.signature(theirs.string_to_sign(request, theirs.canonical_request(request)), request)
-    assert ours["authorization"].endswith(f"Signature={signature}")
+    theirs = SigV4Auth(BotoCredentials(access_key, secret_key, token), "execute-api", region)
+    canonical = theirs.canonical_request(request)
+    theirs._inject_signature_to_request(request, theirs.signature(theirs.string_to_sign(request, canonical), request))
+    assert ours["authorization"] == request.headers["Authorization"]
     assert ours.get("x-amz-security-token") == token
 
 
