@@ -60,7 +60,7 @@ def measure(scale: Scale) -> Report:
                 ours += _ours(stack, audience, len(ours), changes)
                 bare += _bare(server, beside, len(bare), changes)
                 _say(
-                    f"ours {statistics.median(ours):.0f} ms, at most {max(ours):.0f}; bare {statistics.median(bare):.0f}"
+                    f"{statistics.median(ours):.0f} ms, at most {max(ours):.0f}; alone {statistics.median(bare):.0f} ms"
                 )
             whole_mb = sum(_memory_mb(child.pid) for child in psutil.Process(stack.pid).children(recursive=True))
     comparisons = [

@@ -7,10 +7,9 @@ apigatewaymanagementapi.
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
-
-from aiohttp import web
 
 from local import frames
 from local.connection import Connection, Overflowing
@@ -19,7 +18,22 @@ from local.sigv4 import BadSignature, Credentials, SignedRequest, verify
 
 logger = logging.getLogger("local.websocket")
 
-TOO_LARGE = "The data is larger than a message may be."
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a command is answered; a body is JSON, *error* the `x-amzn-ErrorType`."""
+
+    status: int
+    body: bytes = b""
+    error: str = ""
+
+
+def _error(status: int, kind: str, message: str) -> Reply:
+    return Reply(status, json.dumps({"message": message}).encode(), kind)
+
+
+DONE = Reply(200)
+TOO_LARGE = _error(413, "PayloadTooLargeException", "The data is larger than a message may be.")
 
 
 class Management:
@@ -42,19 +56,16 @@ class Management:
         prefix, connection_id = path[: len(self._prefix)], unquote(path[len(self._prefix) :])
         return connection_id if prefix == self._prefix and connection_id else None
 
-    async def answer(self, request: web.Request, connection_id: str) -> web.Response:
+    def answer(self, request: SignedRequest, connection_id: str) -> Reply:
         """Do what *request* asks, if it is signed by a holder of the credentials."""
         try:
-            body = await request.read() if request.can_read_body else b""
-            verify(_signed_request(request, body), self._credentials)
-        except web.HTTPRequestEntityTooLarge:
-            return _error(413, "PayloadTooLargeException", TOO_LARGE)
+            verify(request, self._credentials)
         except BadSignature as error:
             logger.warning("%s of a connection refused: %s", request.method, error)
             return _error(403, "ForbiddenException", str(error))
-        return self._command(request.method, body, connection_id)
+        return self._command(request.method, request.body, connection_id)
 
-    def _command(self, method: str, body: bytes, connection_id: str) -> web.Response:
+    def _command(self, method: str, body: bytes, connection_id: str) -> Reply:
         connection = self._connections.get(connection_id)
         if connection is None or not connection.is_open:
             return _error(410, "GoneException", "The connection is gone.")
@@ -65,13 +76,13 @@ class Management:
                 return _describe(connection)
             case "DELETE":
                 connection.close(frames.NORMAL, "Connection Closed Normally")
-                return web.Response(status=204)
+                return Reply(204)
             case _:
                 return _error(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
 
-    def _post(self, connection: Connection, body: bytes) -> web.Response:
+    def _post(self, connection: Connection, body: bytes) -> Reply:
         if len(body) > self._quotas.message_bytes:
-            return _error(413, "PayloadTooLargeException", TOO_LARGE)
+            return TOO_LARGE
         if not body.isascii():
             try:
                 body.decode()
@@ -81,17 +92,10 @@ class Management:
             connection.send(body)
         except Overflowing:
             return _error(429, "LimitExceededException", "The client does not read; it was disconnected.")
-        return web.Response()
+        return DONE
 
 
-def _signed_request(request: web.Request, body: bytes) -> SignedRequest:
-    headers: dict[str, list[str]] = {}
-    for name, value in request.headers.items():
-        headers.setdefault(name.lower(), []).append(value)
-    return SignedRequest(request.method, request.raw_path, headers, body)
-
-
-def _describe(connection: Connection) -> web.Response:
+def _describe(connection: Connection) -> Reply:
     identity = connection.identity
     connected = datetime.fromtimestamp(identity.connected_ms / 1000, UTC)
     description = {
@@ -99,13 +103,8 @@ def _describe(connection: Connection) -> web.Response:
         "identity": {"sourceIp": identity.source_ip, "userAgent": identity.user_agent},
         "lastActiveAt": _iso(connection.active_at),
     }
-    return web.Response(body=json.dumps(description).encode(), content_type="application/json")
+    return Reply(200, json.dumps(description).encode())
 
 
 def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _error(status: int, kind: str, message: str) -> web.Response:
-    body = json.dumps({"message": message}).encode()
-    return web.Response(status=status, body=body, content_type="application/json", headers={"x-amzn-ErrorType": kind})

@@ -22,6 +22,7 @@ from local.environment import Sandbox
 from local.http_api import HttpApi
 from local.invocation import Answer
 from local.invoke_api import InvokeApi
+from local.lines import LineSite
 from local.logs import Console
 from local.postgres import Postgres
 from local.processes import start
@@ -224,7 +225,8 @@ class _Runner:
             credentials = Credentials(
                 self._account.access_key_id, self._account.secret_access_key, self._account.session_token
             )
-            doors["websocket"] = WebSocketApi(template.websocket, functions, credentials, quotas).application()
+            websocket = WebSocketApi(template.websocket, functions, credentials, quotas)
+            doors["websocket"] = websocket.application()
         else:
             sockets["websocket"].close()
         runners = {}
@@ -236,7 +238,10 @@ class _Runner:
         stack.push_async_callback(_gather_cleanups, list(runners.values()))
         for name, runner in runners.items():
             await runner.setup()
-            await web.SockSite(runner, sockets[name], backlog=_BACKLOG).start()
+            site = web.SockSite(runner, sockets[name], backlog=_BACKLOG)
+            if name == "websocket" and not self._options.access_log:  # which only the application writes
+                site = LineSite(runner, sockets[name], websocket.line, backlog=_BACKLOG)
+            await site.start()
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
         """Wait until every function has an environment that has initialised; the schedule sees to its own."""

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -19,9 +20,10 @@ from local.connection import ABNORMAL_ENDING, Connection, Ending, Identity, Over
 from local.http_event import MalformedAnswer
 from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
-from local.management import Management
+from local.lines import Line
+from local.management import TOO_LARGE, Management, Reply
 from local.quotas import SERVER_OPTIONS, WebSocketQuotas
-from local.sigv4 import Credentials
+from local.sigv4 import Credentials, SignedRequest
 from local.template import WebSocketStage
 from local.websocket_event import Origin, connect_event, disconnect_event, message_event, new_connection_id
 
@@ -64,6 +66,7 @@ class WebSocketApi:
         self._connections: dict[str, Connection] = {}
         self._serving: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._lines: set[Line] = set()
         self._management = Management(stage.stage, self._connections, credentials, self._quotas)
 
     @property
@@ -82,17 +85,34 @@ class WebSocketApi:
         application.on_shutdown.append(self._shut_down)
         return application
 
+    def line(self, otherwise: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        """Return what serves a new socket: plain posts at once, all else by what *otherwise* makes for the application.
+
+        The application does the same without, but a post costs it several times as much, and a broadcast is thousands.
+        """
+        return Line(self._management, self._quotas.message_bytes, self._lines, otherwise)
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         connection_id = self._management.connection_id(path)
         if connection_id is not None:
-            return await self._management.answer(request, connection_id)
+            return _response_to(await self._manage(request, connection_id))
         if path.rstrip("/") != f"/{self._stage.stage}":
             return _refuse(request, 403, {"message": "Forbidden"})
         key = _handshake_key(request)
         if key is None:
             return _refuse(request, 426, {"message": "Upgrade Required"})
         return await self._connect(request, key, query)
+
+    async def _manage(self, request: web.Request, connection_id: str) -> Reply:
+        try:
+            body = await request.read() if request.can_read_body else b""
+        except web.HTTPRequestEntityTooLarge:
+            return TOO_LARGE
+        headers: dict[str, list[str]] = {}
+        for name, value in request.headers.items():
+            headers.setdefault(name.lower(), []).append(value)
+        return self._management.answer(SignedRequest(request.method, request.raw_path, headers, body), connection_id)
 
     async def _connect(self, request: web.Request, key: str, query: str) -> web.StreamResponse:
         """Ask $connect, shake hands, and stay until the connection is over."""
@@ -210,6 +230,8 @@ class WebSocketApi:
     async def _shut_down(self, _application: web.Application) -> None:
         """Close every connection with 1001, and give $disconnect a moment."""
         self._closing = True
+        for line in tuple(self._lines):
+            line.close()
         for connection in list(self._connections.values()):
             connection.hang_up(frames.GOING_AWAY, "Going away")
         await self._serving_ends(PARTING_S)
@@ -274,6 +296,13 @@ def _refuse(request: web.Request, status: int, fault: dict[str, str]) -> web.Res
     body = json.dumps(fault).encode()
     headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"} if status == 426 else None
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def _response_to(reply: Reply) -> web.Response:
+    kind = {"x-amzn-ErrorType": reply.error} if reply.error else None
+    if not reply.body:
+        return web.Response(status=reply.status, headers=kind)
+    return web.Response(status=reply.status, body=reply.body, content_type="application/json", headers=kind)
 
 
 def _port(request: web.Request) -> int:

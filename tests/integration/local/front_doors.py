@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from local.account import Account
 from local.environment import Sandbox
+from local.lines import LineSite
 from local.service import LambdaService
 from local.template import Function
 
@@ -143,13 +145,20 @@ def probing(folder: Path) -> Iterator[tuple[Loop, Probe, Account]]:
 
 
 @contextmanager
-def served(loop: Loop, make: Callable[[], web.Application]) -> Iterator[int]:
-    """Serve an application on a free port; yield the port."""
+def served(
+    loop: Loop,
+    make: Callable[[], web.Application],
+    line: Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol] | None = None,
+) -> Iterator[int]:
+    """Serve an application on a free port, behind lines where there are any; yield the port."""
 
     async def start() -> web.AppRunner:
         runner = web.AppRunner(make(), shutdown_timeout=1.0)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        if line is None:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+        else:
+            await LineSite(runner, socket.create_server(("127.0.0.1", 0)), line).start()
         return runner
 
     runner = loop.run(start())

@@ -1,0 +1,137 @@
+"""Plain posts are answered by the line itself, all else by the application: aiohttp, which dates its answers."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
+
+from local.account import Account
+from local.environment import Sandbox
+from local.quotas import WebSocketQuotas
+from local.service import LambdaService
+from local.sigv4 import Credentials
+from local.template import WebSocketStage
+from local.websocket_api import WebSocketApi
+from tests.integration.local.front_doors import DEADLINE_S, Loop, served
+
+STAGE = WebSocketStage(api_id="LiveApi", stage="live", route_selection="$request.body.action", routes={})
+CREDENTIALS = Credentials("ASIAEXAMPLE", "secret", "token")
+HOST = "gateway.example"
+GONE = "/live/@connections/L0SM9cOFvHcCIhw%3D"
+
+
+class Client:
+    """A socket, and the answers that it gets."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+        self._answers = self.socket.makefile("rb")
+
+    def ask(self, *requests: bytes) -> list[tuple[int, bool, bytes]]:
+        """Send *requests* at once; return for each the status, whether the application answered, and the body."""
+        self.socket.sendall(b"".join(requests))
+        return [self._answer() for _ in requests]
+
+    def _answer(self) -> tuple[int, bool, bytes]:
+        status = int(self._answers.readline().split()[1])
+        headers = {}
+        while line := self._answers.readline().strip():
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        return status, b"date" in headers, self._answers.read(int(headers[b"content-length"]))
+
+    def close(self) -> None:
+        self._answers.close()
+        self.socket.close()
+
+
+@contextlib.contextmanager
+def gateway() -> Iterator[Client]:
+    loop = Loop()
+    service = LambdaService({}, Sandbox(Account()))
+    api = WebSocketApi(STAGE, service, CREDENTIALS, WebSocketQuotas(message_bytes=1000))
+    with served(loop, api.application, api.line) as port:
+        yield Client(port)
+    loop.close()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with gateway() as client:
+        yield client
+        client.close()
+
+
+def signed(body: bytes = b"{}", path: str = GONE, method: str = "POST", **more: str) -> bytes:
+    """A request as botocore signs it, with *more* headers that are not signed."""
+    request = AWSRequest(method=method, url=f"http://{HOST}{path}", data=body, headers={"Host": HOST})
+    credentials = BotoCredentials(CREDENTIALS.access_key, CREDENTIALS.secret_key, CREDENTIALS.session_token)
+    SigV4Auth(credentials, "execute-api", "eu-central-1").add_auth(request)
+    headers = dict(request.headers) | {"Content-Length": str(len(body))} | more
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+def test_posts_over_one_socket_are_answered_in_turn_by_the_line(client: Client) -> None:
+    forged = signed().replace(b"Signature=", b"Signature=0")
+    encoded = signed(path=GONE.replace("@", "%40"))
+    answers = client.ask(signed(), forged, encoded)
+    assert [answer[:2] for answer in answers] == [(410, False), (403, False), (410, False)]
+    assert answers[0][2] == b'{"message": "The connection is gone."}'
+
+
+def test_post_in_pieces_is_answered_once_it_is_whole(client: Client) -> None:
+    request = signed(b'{"type": "results"}')
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for cut in range(len(request) - 1):
+        client.socket.sendall(request[cut : cut + 1])
+    ((status, by_application, _),) = client.ask(request[-1:])
+    assert (status, by_application) == (410, False)
+
+
+def test_socket_goes_over_with_the_first_request_that_is_no_plain_post(client: Client) -> None:
+    answers = client.ask(signed(), signed(b"", method="GET"), signed())
+    assert [answer[:2] for answer in answers] == [(410, False), (410, True), (410, True)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        pytest.param(signed(path=f"{GONE}?a=b"), 410, id="a query"),
+        pytest.param(signed(b"x" * 1002), 413, id="a body over the quota"),
+        pytest.param(signed(Connection="keep-alive"), 410, id="a word on the connection"),
+        pytest.param(signed(**{"X-Name": "\u00fc"}), 410, id="a header that is not ASCII"),
+        pytest.param(signed(path="/live/elsewhere"), 403, id="another path"),
+        pytest.param(signed(method="DELETE"), 410, id="another method"),
+        pytest.param(b"\r\n" + signed(), 410, id="an empty line in front"),
+        pytest.param(b"nonsense\r\n\r\n", 400, id="nonsense"),
+        pytest.param(signed().replace(b"\r\nContent-Length: 2", b"").removesuffix(b"{}"), 403, id="no length"),
+        pytest.param(signed(**{"Content-Length": "2, 2"}), 400, id="two lengths"),
+    ],
+)
+def test_what_is_no_plain_post_is_answered_by_the_application(client: Client, request_: bytes, status: int) -> None:
+    ((answered, by_application, _),) = client.ask(request_)
+    assert (answered, by_application) == (status, True)
+
+
+def test_chunked_post_is_answered_by_the_application(client: Client) -> None:
+    head = signed().replace(b"Content-Length: 2", b"Transfer-Encoding: chunked").removesuffix(b"{}")
+    ((status, by_application, _),) = client.ask(head + b"2\r\n{}\r\n0\r\n\r\n")
+    assert (status, by_application) == (410, True)
+
+
+def test_endless_head_is_refused_by_the_application(client: Client) -> None:
+    endless = b"POST /live/@connections/x HTTP/1.1\r\nX-Name: " + b"x" * 2_000_000
+    ((status, by_application, _),) = client.ask(endless)
+    assert (status, by_application) == (400, True)
+
+
+def test_line_is_hung_up_when_the_gateway_goes_away() -> None:
+    with gateway() as client:
+        client.ask(signed())
+    assert client.socket.recv(1) == b""
+    client.close()
