@@ -44,8 +44,12 @@ def number(value: float) -> str:
 
 def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
     ours = ("", *_cells(comparison.ours), "")
-    theirs = [("", *_cells(other), number(comparison.ratio(other.contender))) for other in comparison.others]
+    theirs = [("", *_cells(other), _ratio(comparison.ratio(other.contender))) for other in comparison.others]
     return [(comparison.case, *ours[1:]), *theirs]
+
+
+def _ratio(ratio: float) -> str:
+    return number(ratio) if ratio >= 0.01 else f"1/{number(1 / ratio)}"
 
 
 def _cells(figure: Figure) -> tuple[str, str, str]:

@@ -1,0 +1,221 @@
+"""How fast votes get from the Redis list into the table: the worker beside the old one, and beside a plain COPY."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from redis import Redis
+
+from bench import electorate, old_worker, stores
+from bench.electorate import Databases
+from bench.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
+from voting.tally import VoteTable
+from voting.vote import Vote
+from voting.vote_queue import PROCESSING, VOTES
+
+ROOT = Path(__file__).parents[1]
+BATCH = 20_000  # votes, the worker's default
+DEADLINE_S = 600.0
+
+OURS, OLD, COPY = "ours", "old worker", "COPY"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A table that is filled already, and what is cast into it."""
+
+    name: str
+    rows: int
+    votes: int
+    old_votes: int  # the old worker is given fewer, since it is slow
+    repetitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What the worker's process says of its run."""
+
+    seconds: float
+    cpu_s: float
+    bare_mb: float
+    imported_mb: float
+    peak_mb: float
+
+
+FULL = (
+    Case("into an empty table", 0, 200_000, 2_000, 5),
+    Case("into 1 M rows", 1_000_000, 200_000, 2_000, 5),
+    Case("into 5 M rows", 5_000_000, 200_000, 2_000, 3),
+)
+SMOKE = (Case("into an empty table", 0, 20_000, 200, 1), Case("into 20,000 rows", 20_000, 20_000, 200, 1))
+BACKLOGS = (10_000, 100_000, 1_000_000, 5_000_000)
+SMOKE_BACKLOGS = (10_000, 20_000)
+
+NOTES = (
+    (
+        f"{BATCH:,} votes a batch, {electorate.REVOTES:.0%} of the votes by somebody who voted before in the same "
+        "backlog; the contract's indexes and our triggers are on. Ours is one run of the worker in a process of its "
+        "own, with its announcer, from its start to its last commit."
+    ),
+    (
+        "The old worker's algorithm runs in Python (psycopg stands in for Npgsql), without its pause of 100 ms a vote, "
+        "without our triggers, and on fewer votes."
+    ),
+    (
+        "COPY is handed the outcome, encoded and sorted beforehand: per batch one COPY of the voters who are new in "
+        "it, with their last choice, and without triggers. It is spared the votes that change a row, and its rate counts "
+        "all votes that its rows stand for."
+    ),
+)
+
+
+def measure(scale: Scale) -> Report:
+    with stores.running() as started, Redis.from_url(started.redis_url) as redis:
+        site = Site(redis, started.redis_url, Databases(started.postgres_url))
+        comparisons = [_compare(site, case) for case in (SMOKE if scale.smoke else FULL)]
+        backlogs = {count: _drain(site, 0, count) for count in (SMOKE_BACKLOGS if scale.smoke else BACKLOGS)}
+    rates = {count: count / drained.seconds for count, drained in backlogs.items()}
+    return Report(
+        comparisons=[*comparisons, *(_point(count, rate) for count, rate in rates.items())],
+        goals=[
+            *(Goal(f"times the old worker, {each.case}", each.ratio(OLD), 45, "at least") for each in comparisons),
+            *(Goal(f"of COPY, {each.case}", each.ratio(COPY), 0.65, "at least") for each in comparisons),
+            Goal("peak memory of the worker, MB", max(each.peak_mb for each in backlogs.values()), 150, "at most"),
+        ],
+        notes=[*NOTES, _memory(backlogs)],
+        plot=Plot("queued votes", "votes/s", (Curve(OURS, tuple(rates.items())),), log_x=True),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where it all happens."""
+
+    redis: Redis
+    redis_url: str
+    databases: Databases
+
+
+def _compare(site: Site, case: Case) -> Comparison:
+    votes = list(electorate.cast(case.votes))
+    blocks = list(_blocks(votes))
+    turns = list(
+        in_turns(
+            case.repetitions,
+            lambda: case.votes / _drain(site, case.rows, case.votes).seconds,
+            lambda: case.old_votes / _drain_old(site, case.rows, votes[: case.old_votes]),
+            lambda: case.votes / _copy(site, case.rows, blocks),
+        )
+    )
+    ours, old, copy = (
+        Figure(name, "votes/s", tuple(each))
+        for name, each in zip((OURS, OLD, COPY), zip(*turns, strict=True), strict=True)
+    )
+    return Comparison(f"{case.votes:,} votes {case.name}", ours, (old, copy))
+
+
+def _memory(backlogs: Mapping[int, Drained]) -> str:
+    some, many = min(backlogs), max(backlogs)
+    first = backlogs[some]
+    return (
+        f"Peak memory is {first.bare_mb:.0f} MB of a bare interpreter, {first.imported_mb - first.bare_mb:.0f} MB of "
+        f"imports (boto3 included), and for the work {first.peak_mb - first.imported_mb:.0f} MB at {some:,} queued "
+        f"votes, {backlogs[many].peak_mb - backlogs[many].imported_mb:.0f} MB at {many:,}."
+    )
+
+
+def _point(count: int, rate: float) -> Comparison:
+    return Comparison(f"{count:,} votes queued", Figure(OURS, "votes/s", (rate,)))
+
+
+def _drain(site: Site, rows: int, count: int) -> Drained:
+    """Let a worker of its own drain *count* votes; see that each is where it belongs."""
+    site.redis.flushall()
+    electorate.push(site.redis, electorate.cast(count))
+    with site.databases.copy(rows) as url:
+        drained = _run_worker(site.redis_url, url, count)
+        with psycopg.connect(url) as database:
+            tally, counted = VoteTable(database).tally().counts, VoteTable(database).count()
+    assert tally == counted
+    assert site.redis.llen(VOTES) + site.redis.llen(PROCESSING) == 0
+    _say(
+        f"ours: {count:,} votes into {rows:,} rows",
+        count / drained.seconds,
+        f"{drained.cpu_s / drained.seconds:.0%} of a core, {drained.peak_mb:.0f} MB",
+    )
+    return drained
+
+
+def _run_worker(redis_url: str, database_url: str, count: int) -> Drained:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "layers" / "voting"), str(ROOT)]),
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": database_url,
+        "BATCH_VOTES": str(BATCH),
+        "BROADCAST_FUNCTION": "unused",  # there are no subscribers
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        )
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            answer, _ = process.communicate("go\n", DEADLINE_S)
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        assert process.returncode == 0, log.read()
+    return Drained(**json.loads(answer))
+
+
+def _drain_old(site: Site, rows: int, votes: Sequence[Vote]) -> float:
+    site.redis.flushall()
+    electorate.push(site.redis, votes)
+    with site.databases.copy(rows, triggers=False) as url, psycopg.connect(url, autocommit=True) as database:
+        started = time.perf_counter()
+        assert old_worker.drain(site.redis, database) == len(votes)
+        took_s = time.perf_counter() - started
+    _say(f"old worker: {len(votes):,} votes into {rows:,} rows", len(votes) / took_s)
+    return took_s
+
+
+def _copy(site: Site, rows: int, blocks: Sequence[bytes]) -> float:
+    with site.databases.copy(rows, triggers=False) as url, psycopg.connect(url, autocommit=True) as database:
+        started = time.perf_counter()
+        for block in blocks:
+            with database.cursor().copy("COPY votes (id, vote) FROM STDIN") as copy:
+                copy.write(block)
+        took_s = time.perf_counter() - started
+    _say(f"COPY: {len(blocks)} batches into {rows:,} rows", len(blocks) * BATCH / took_s)
+    return took_s
+
+
+def _blocks(votes: Sequence[Vote]) -> Iterator[bytes]:
+    """For each batch, the rows of its new voters in the order of the index, as COPY reads them."""
+    last = {vote.voter_id: vote.choice for vote in votes}
+    for start in range(0, len(votes), BATCH):
+        new = {vote.voter_id for vote in votes[start : start + BATCH] if vote.voter_id in last}
+        yield "".join(f"{voter}\t{last.pop(voter)}\n" for voter in sorted(new)).encode()
+
+
+def _say(what: str, rate: float, more: str = "") -> None:
+    print(f"  {what}: {rate:,.0f} votes/s {more}", file=sys.stderr, flush=True)
+
+
+BENCHMARK = Benchmark("drain", "How fast do votes get from the list into the table?", measure)
