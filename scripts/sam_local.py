@@ -257,6 +257,8 @@ def _run(arguments: Sequence[str], scratch: Path) -> int:
     # Never the shell's own credentials: what a function does must not reach an account.
     kept = {name: value for name, value in os.environ.items() if name not in {"AWS_PROFILE", "AWS_SESSION_TOKEN"}}
     mine = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "SAM_CLI_TELEMETRY": "0"}
+    # SAM would ask AWS whose account that is, and try again for seconds; it makes do with a number of its own.
+    mine |= {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     kept.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
     child = subprocess.Popen(arguments, cwd=ROOT, env=kept | mine | scratch_env)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the program too, which tidies up and ends

@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,16 @@ from tests.stack import PATIENCE, wait_for
 
 SAM = Path(sys.executable).with_name("sam")
 TIMEOUT_S = 180 * PATIENCE
+SAM_ENV = {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-central-1"}
 Invoke = Callable[[str, str], Any]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What `sam build` made, and what it said."""
+
+    folder: Path
+    said: str
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +57,23 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sam build` for this machine, into a folder of its own."""
-    folder = tmp_path_factory.mktemp("build")
-    target = architecture()
-    sam("build", "--build-dir", str(folder), "--parameter-overrides", f"Architecture={target}", ARCHITECTURE=target)
-    return folder
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Build]:
+    """`sam build` for each instruction set, into folders of their own: for arm64 without a word of it."""
+
+    def build(target: str, *overrides: str, **env: str) -> Build:
+        folder = tmp_path_factory.mktemp(target)
+        return Build(folder, run([str(SAM), "build", "--build-dir", str(folder), *overrides], **SAM_ENV, **env).stderr)
+
+    with ThreadPoolExecutor() as pool:
+        plain = pool.submit(build, "arm64")
+        other = pool.submit(build, "x86_64", "--parameter-overrides", "Architecture=x86_64", ARCHITECTURE="x86_64")
+        return {"arm64": plain.result(), "x86_64": other.result()}
+
+
+@pytest.fixture(scope="session")
+def build(builds: Mapping[str, Build]) -> Path:
+    """The folder with what is built for this machine."""
+    return builds[architecture()].folder
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +112,7 @@ def invoke(sam_local: Callable[..., list[str]]) -> Invoke:
     """`sam local invoke FUNCTION --event EVENT`: a container of its own; the parsed answer."""
 
     def invoke(function: str, name: str) -> Any:
-        return json.loads(run(sam_local("invoke", function, "--event", name)).strip().splitlines()[-1])
+        return json.loads(run(sam_local("invoke", function, "--event", name)).stdout.strip().splitlines()[-1])
 
     return invoke
 
@@ -143,13 +165,8 @@ def _listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def sam(*arguments: str, **env: str) -> str:
-    """Run the SAM CLI in the repository; its standard output."""
-    return run([str(SAM), *arguments], SAM_CLI_TELEMETRY="0", AWS_DEFAULT_REGION="eu-central-1", **env)
-
-
-def run(command: list[str], **env: str) -> str:
-    """Run a program that must succeed, in the repository; its standard output."""
+def run(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that must succeed, in the repository."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -160,4 +177,4 @@ def run(command: list[str], **env: str) -> str:
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return done

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,14 @@ def expand(parameters: Mapping[str, str] | None = None, **layer: str) -> str:
 
     *layer* replaces properties of the layer.
     """
+    return _expand(frozenset((parameters or {}).items()), frozenset(layer.items()))
+
+
+@cache
+def _expand(parameters: frozenset[tuple[str, str]], layer: frozenset[tuple[str, str]]) -> str:
     document = declared()
-    document["Resources"]["VotingLayer"]["Properties"] |= layer
-    validator = SamTemplateValidator(
-        document, NoManagedPolicies(), region=REGION, parameter_overrides=dict(parameters or {})
-    )
+    document["Resources"]["VotingLayer"]["Properties"] |= dict(layer)
+    validator = SamTemplateValidator(document, NoManagedPolicies(), region=REGION, parameter_overrides=dict(parameters))
     text: str = validator.get_translated_template_if_valid()
     return text
 

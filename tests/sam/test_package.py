@@ -6,12 +6,8 @@ moto is not tried: moto knows neither SAM's transform nor API Gateway v2, and wo
 """
 
 import io
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,13 +16,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from samcli.yamlhelper import yaml_parse
 
+from tests.sam.conftest import SAM, SAM_ENV, Build, run
 from tests.sam.expansion import REGION, TEMPLATE
 
-ROOT = TEMPLATE.parent
-SAM = Path(sys.executable).with_name("sam")
 BUCKET = "artifacts"
-TIMEOUT_S = 300
-ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 @pytest.fixture(scope="module")
@@ -48,39 +42,14 @@ def s3() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def packaged(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def packaged(s3: Any, builds: Mapping[str, Build], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """The packaged template, its artifacts uploaded."""
-    folder = tmp_path_factory.mktemp("package")
-    sam("build", "--build-dir", str(folder / "build"), "--cache-dir", str(folder / "cache"))
-    output = folder / "packaged.yaml"
-    sam(
-        "package",
-        "--template-file",
-        str(folder / "build" / "template.yaml"),
-        "--s3-bucket",
-        BUCKET,
-        "--output-template-file",
-        str(output),
-        endpoint=s3.meta.endpoint_url,
-    )
+    output = tmp_path_factory.mktemp("package") / "packaged.yaml"
+    template = builds["arm64"].folder / "template.yaml"
+    words = ["package", "--template-file", str(template), "--s3-bucket", BUCKET, "--output-template-file", str(output)]
+    run([str(SAM), *words], **SAM_ENV, **ACCOUNT, AWS_ENDPOINT_URL_S3=s3.meta.endpoint_url)
     document: Mapping[str, Any] = yaml_parse(output.read_text())
     return document
-
-
-def sam(*arguments: str, endpoint: str = "") -> None:
-    environment = os.environ | ACCOUNT | {"SAM_CLI_TELEMETRY": "0", "ARCHITECTURE": "arm64"}
-    if endpoint:
-        environment["AWS_ENDPOINT_URL_S3"] = endpoint
-    done = subprocess.run(
-        [str(SAM), *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"sam {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
 
 
 def names_in(s3: Any, uri: str) -> set[str]:
@@ -112,7 +81,7 @@ def test_the_layer_brings_the_package_its_libraries_and_the_certificates(s3: Any
 
 
 def test_packaging_changes_nothing_but_where_the_code_is(packaged: Mapping[str, Any]) -> None:
-    assert packaged["Rules"].keys() == {"NewStores", "ExistingStores", "Domains"}
     written = yaml_parse(TEMPLATE.read_text())
+    assert packaged["Rules"] == written["Rules"]
     assert packaged["Resources"].keys() == written["Resources"].keys()
     assert packaged["Parameters"] == written["Parameters"]

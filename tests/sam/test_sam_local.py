@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from scripts.sam_local import ROOT, Bridge, Engine, architecture, is_current
-from voting.vote_queue import VOTES
+from voting.queue_view import VOTES
 
 
 def make(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -26,10 +29,36 @@ def make(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_one_command_runs_a_function_on_the_stores_of_a_run(engine, build: Path, run_file: Path, redis: Redis) -> None:
+class WayOut(socketserver.TCPServer):
+    """A proxy that lets nobody through, and remembers who asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.asked: list[object] = []
+
+    def verify_request(self, *request: object) -> bool:
+        self.asked.append(request)
+        return False
+
+
+@pytest.fixture
+def way_out() -> Iterator[WayOut]:
+    with WayOut() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_one_command_runs_a_function_on_the_stores_of_a_run_and_asks_nothing_of_aws(
+    engine, build: Path, run_file: Path, redis: Redis, way_out: WayOut
+) -> None:
     words = (f"STATE_DIR={run_file.parent}", f"SAM_BUILD={build}", "FUNCTION=VoteFunction")
-    done = make(*words, "EVENT=events/http-post-form.json")
+    done = make(*words, "EVENT=events/http-post-form.json", HTTPS_PROXY=way_out.url, https_proxy=way_out.url)
     assert done.returncode == 0, done.stderr
+    assert way_out.asked == [], "somebody asked AWS"
     assert json.loads(done.stdout.strip().splitlines()[-1])["statusCode"] == 303
     assert redis.llen(VOTES) == 1
     assert urlpassword(run_file) not in done.stdout + done.stderr
