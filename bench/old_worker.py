@@ -9,7 +9,7 @@ import json
 import psycopg
 from redis import Redis
 
-from voting.vote_queue import VOTES
+from voting.queue_view import VOTES
 
 
 def drain(redis: Redis, postgres: psycopg.Connection) -> int:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from votectl.voter import Voter
 from voting.clients import Clients
 from voting.dead_letters import DeadLetters
+from voting.queue_view import QueueView
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote import InvalidVote, Vote, parse
-from voting.vote_queue import VoteQueue
 
 LOOK_EVERY_S = 0.1
 IDS_AT_ONCE = 10_000
@@ -57,7 +57,7 @@ class Stores:
     def __init__(self, redis_url: str, database_url: str) -> None:
         settings = Settings({"REDIS_URL": redis_url, "DATABASE_URL": database_url})
         self._clients = Clients(settings, name="votectl")
-        self._queue = VoteQueue(self._clients.redis())
+        self._queue = QueueView(self._clients.redis())
 
     def wait_drained(self, within_s: float) -> bool:
         """Wait until nothing is queued or in process; return whether it came to that."""

@@ -10,10 +10,10 @@ from redis import Redis
 
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
+from voting.queue_view import DEAD, PROCESSING, VOTES
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import DEAD, PROCESSING, VOTES
 
 
 def ends_when(condition: Callable[[], bool], within_s: float = 20.0) -> Callable[[], float]:

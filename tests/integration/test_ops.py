@@ -17,12 +17,13 @@ from voting.dead_letter import DeadLetter
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.fence import HandedBack
 from voting.observability import metrics
+from voting.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, VOTES
 from voting.roles import grant
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.traffic import Traffic, watch
 from voting.vote import Vote
-from voting.vote_queue import CLAIMED, DEAD, HANDED_BACK, PROCESSING, VOTES, VoteQueue
+from voting.vote_queue import VoteQueue
 
 DEADLINE_S = 20.0
 

@@ -11,10 +11,10 @@ from voting.clients import Clients
 from voting.finding import Finding
 from voting.preflight import inspect
 from voting.preflight_list import message_findings
+from voting.queue_view import VOTES
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VOTES
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
 BREAK = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass"

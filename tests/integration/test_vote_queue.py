@@ -10,19 +10,9 @@ from redis.exceptions import ResponseError
 
 from voting.clients import Clients
 from voting.fence import HandedBack, Superseded
+from voting.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, VOTES
 from voting.vote import Vote
-from voting.vote_queue import (
-    CLAIMED,
-    DEAD,
-    FENCE,
-    PROCESSING,
-    PUSH,
-    VOTES,
-    DeadLetter,
-    NotAList,
-    QueueUnavailable,
-    VoteQueue,
-)
+from voting.vote_queue import PUSH, DeadLetter, NotAList, QueueUnavailable, VoteQueue
 
 ALL = {"most": 20_000, "most_bytes": 8_000_000}
 

@@ -17,8 +17,8 @@ from votectl.audit import Stores, account
 from votectl.load import Plan, send
 from votectl.schedule import ScheduleUnchanged, set_state
 from voting.dead_letter import DeadLetter
+from voting.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
 from voting.vote import Vote
-from voting.vote_queue import DEAD, HANDED_BACK, PROCESSING, VOTES
 
 Run = Callable[..., tuple[int, str]]
 

@@ -14,10 +14,11 @@ from tests.migration.old_design import OldProducer, OldWorker, spelled
 from tests.stack import wait_for
 from voting.clients import Clients
 from voting.handover import StillDrained, hand_back, take_over
+from voting.queue_view import VOTES
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VOTES, VoteQueue
+from voting.vote_queue import VoteQueue
 
 Wait = Callable[[], None]
 

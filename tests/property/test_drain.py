@@ -16,8 +16,9 @@ from tests.property.sequential import Sequential, assert_kept
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, sort_out
 from voting.fence import HandedBack, Superseded
+from voting.queue_view import DEAD, PROCESSING, VOTES
 from voting.tally import VoteTable
-from voting.vote_queue import DEAD, PROCESSING, VOTES, VoteQueue
+from voting.vote_queue import VoteQueue
 
 STEPS = 30
 COUNTED = "SELECT vote, count(*) FROM votes GROUP BY vote"

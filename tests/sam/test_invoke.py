@@ -13,11 +13,11 @@ from tests.conftest import event
 from tests.management_api import ManagementApi
 from tests.sam.worker_run import drained
 from voting.connections import Subscribers
+from voting.queue_view import VOTES
 from voting.results import Tally
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VOTES
 
 
 def test_the_worker_drains_until_a_newer_run_takes_over(invoke, redis: Redis, database: psycopg.Connection) -> None:

@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from tests.sam.conftest import serving
+from voting.queue_view import VOTES
 from voting.vote import parse
-from voting.vote_queue import VOTES
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from tests.management_api import ManagementApi
 from tests.sam.worker_run import drained
 from voting.connections import BUCKETS, Subscribers
 from voting.dead_letter import DeadLetter
+from voting.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
 from voting.results import Tally
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
 from voting.vote import Vote, parse
-from voting.vote_queue import DEAD, HANDED_BACK, PROCESSING, VOTES
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
 FUNCTIONS = {

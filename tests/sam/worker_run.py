@@ -8,9 +8,9 @@ import psycopg
 from redis import Redis
 
 from tests.stack import wait_for
+from voting.queue_view import FENCE, VOTES
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import FENCE, VOTES
 
 
 def drained(invoke: Callable[[str, str], Any], redis: Redis, database: psycopg.Connection) -> dict[str, Any]:

@@ -9,10 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers" / "voting" / "voting"
-STORES = ("vote_queue", "tally", "snapshot", "connections", "dead_letters", "catalogue", "indexes", "roles")
+STORES = (
+    "vote_queue",
+    "queue_view",
+    "tally",
+    "snapshot",
+    "connections",
+    "dead_letters",
+    "catalogue",
+    "indexes",
+    "roles",
+)
 PARTS = {  # of a store that stands in several modules
-    "dead_letters": {"voting.vote_queue"},
-    "vote_queue": {"voting.channel"},
+    "dead_letters": {"voting.queue_view"},
+    "vote_queue": {"voting.channel", "voting.queue_view"},
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from voting.dead_letter import DeadLetter
-from voting.vote_queue import DEAD, PAGE, PROCESSING, VOTES
+from voting.queue_view import DEAD, PAGE, PROCESSING, VOTES
 
 MOST_QUEUED = 20_000  # messages that a requeueing looks through while Redis does nothing else: some 40 ms
 

@@ -11,8 +11,8 @@ from voting.finding import Finding, problem
 from voting.preflight_list import list_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
+from voting.queue_view import QueueView
 from voting.roles import leave
-from voting.vote_queue import VoteQueue
 
 LONGEST_WATCH_S = 60.0
 
@@ -21,7 +21,7 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
     """Look at both stores without changing anything; the list is watched for *watch_s*."""
     return [
         *_unless(RedisError, "Redis", lambda: redis_findings(clients.redis())),
-        *_unless(RedisError, "Redis", lambda: list_findings(VoteQueue(clients.redis()), watch_s)),
+        *_unless(RedisError, "Redis", lambda: list_findings(QueueView(clients.redis()), watch_s)),
         *_unless(psycopg.OperationalError, "Postgres", lambda: _postgres(clients)),
     ]
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from voting.finding import Finding, ok, problem, warning
+from voting.queue_view import QueueView
 from voting.traffic import Traffic, watch
 from voting.vote import InvalidVote, Vote, parse
-from voting.vote_queue import VoteQueue
 
 SAMPLE = 500  # messages of each end
 PARKED = {
@@ -15,7 +15,7 @@ PARKED = {
 }
 
 
-def list_findings(queue: VoteQueue, watch_s: float) -> Iterator[Finding]:
+def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
     """The key, the traffic at its ends, a sample of its messages."""
     backlog = queue.backlog()
     if backlog.kind not in {"list", "none"}:

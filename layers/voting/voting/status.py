@@ -6,9 +6,9 @@ from redis.exceptions import RedisError
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.dead_letters import DeadLetters
+from voting.queue_view import Backlog, QueueView
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
-from voting.vote_queue import Backlog, VoteQueue
 
 OLD_BATCH_S = 60.0  # a batch takes seconds; older means that no run gets it through
 OLD_SNAPSHOT_S = 30.0  # the worker confirms it every second
@@ -35,7 +35,7 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
 
 
 def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
-    queue = VoteQueue(clients.redis())
+    queue = QueueView(clients.redis())
     backlog = queue.backlog()
     problems += _complaints(backlog)
     snapshot = Snapshots(clients.redis()).read()

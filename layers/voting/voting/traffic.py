@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voting.vote_queue import VoteQueue
+from voting.queue_view import QueueView
 
 WINDOW = 100  # messages at each end: what may come or go between two looks
 LOOK_EVERY_S = 0.02
@@ -27,7 +27,7 @@ class Traffic:
         return bool(self.head_pops or self.tail_pops or self.emptied)
 
 
-def watch(queue: VoteQueue, seconds: float) -> Traffic:
+def watch(queue: QueueView, seconds: float) -> Traffic:
     """Look at the ends of the list for *seconds*. More than 100 changes between two looks, 20 ms apart, go unseen."""
     traffic = Traffic()
     end = time.monotonic() + seconds

@@ -1,11 +1,7 @@
-"""The Redis list of votes that wait to be counted, the batch in process, and the dead letters.
-
-Everything here that touches the list carries the hash tag `{votes}`, so that a cluster keeps it in one slot.
-"""
+"""The Redis list of votes that wait to be counted: pushed, claimed, acknowledged, handed back."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
@@ -14,18 +10,11 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from voting.channel import Channel
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
+from voting.queue_view import HANDED_BACK, KEYS, PROCESSING, VOTES, QueueView
 from voting.vote import Vote
-
-VOTES = "votes"
-PROCESSING = "{votes}:processing"
-FENCE = "{votes}:fence"
-DEAD = "{votes}:dead"
-CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
-HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
 
 PUSH_WITHIN_S = 1.9  # of the 2 s after which a voter is told "not recorded"
 ATTEMPTS = 2
-PAGE = 200  # messages that are read at once where all are looked at
 
 # A push that was given up on must not land after a later, accepted one: past its deadline it is refused.
 #
@@ -120,24 +109,6 @@ return give_back()
 """
 )
 
-# KEYS as for a claim
-# Returns the type of `votes`, the lengths of votes, processing and dead, and the ages in seconds of claimed and handed
-# back: empty where there is none.
-LOOK = """
-local now = redis.call('TIME')
-local kind = redis.call('TYPE', KEYS[1]).ok
-local function age(key)
-  local since = redis.call('GET', key)
-  return since and string.format('%.3f', math.max(0, now[1] + now[2] / 1000000 - since / 1000)) or ''
-end
-return {
-  kind, kind == 'list' and redis.call('LLEN', KEYS[1]) or 0, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[4]),
-  age(KEYS[5]), age(KEYS[6]),
-}
-"""
-
-KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK)
-
 
 class QueueUnavailable(Exception):
     """Redis did not take the vote: it is away, loading, read-only or out of memory. Nothing was recorded."""
@@ -151,31 +122,14 @@ class NotAList(Exception):
     """The key `votes` holds something else; it is left alone until an operator has looked at it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the list and its batch hold at one moment. Ages are by Redis' clock."""
-
-    kind: str  # of the key `votes`: list, none, or what should not be there
-    waiting: int
-    in_process: int
-    batch_age_s: float | None  # since the batch was first handed out; None without one
-    dead: int
-    handed_back_s: float | None  # for how long; None where the draining is ours
-
-    @property
-    def length(self) -> int:
-        return self.waiting + self.in_process
-
-
-class VoteQueue:
+class VoteQueue(QueueView):
     """Votes waiting to be counted: pushed at the head of one Redis list, claimed from its tail."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        super().__init__(redis)
         self._push = Channel(redis, PUSH)
         self._claim = redis.register_script(CLAIM)
         self._hand_back = redis.register_script(HAND_BACK)
-        self._look = redis.register_script(LOOK)
         self._answer_within_s: float = redis.get_connection_kwargs()["socket_timeout"]
         self._ahead_us: int | None = None  # how far Redis' clock is ahead of our monotonic one, at least
 
@@ -245,10 +199,6 @@ class VoteQueue:
         """
         return self._redis.blmove(VOTES, PROCESSING, timeout_s, "RIGHT", "LEFT") is not None  # type: ignore[arg-type] # Redis takes fractions
 
-    def greatest_token(self) -> int:
-        """The greatest token that a claim has shown; 0 before the first."""
-        return int(self._redis.get(FENCE) or 0)
-
     def stop_claims(self) -> bool:
         """Hand nothing out from now on; return whether anything was until now."""
         seconds, microseconds = self._redis.time()
@@ -264,40 +214,6 @@ class VoteQueue:
         Returns how many votes went back. Claims must have been stopped.
         """
         return int(self._hand_back(keys=KEYS, args=[token]))
-
-    def backlog(self) -> Backlog:
-        """Look at everything at once."""
-        kind, waiting, in_process, dead, claimed_s, handed_back_s = self._look(keys=KEYS)
-        return Backlog(
-            kind=kind.decode(),
-            waiting=waiting,
-            in_process=in_process,
-            dead=dead,
-            batch_age_s=float(claimed_s) if in_process and claimed_s else None,
-            handed_back_s=float(handed_back_s) if handed_back_s else None,
-        )
-
-    def length(self) -> int:
-        """Votes that wait, the batch in process included."""
-        with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.llen(VOTES)
-            pipeline.llen(PROCESSING)
-            return sum(pipeline.execute())
-
-    def messages(self, *, in_process: bool) -> Iterator[bytes]:
-        """The messages in process, or those that wait, oldest first: exact only while nobody drains."""
-        key = PROCESSING if in_process else VOTES
-        for last in range(-1, -1 - self._redis.llen(key), -PAGE):
-            page: list[Any] = self._redis.lrange(key, last - PAGE + 1, last)
-            yield from reversed(page)
-
-    def ends(self, most: int) -> tuple[list[bytes], list[bytes]]:
-        """Up to *most* messages at the head and at the tail of `votes`, both from head to tail, of one moment."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.lrange(VOTES, 0, most - 1)
-            pipeline.lrange(VOTES, -most, -1)
-            head, tail = pipeline.execute()
-        return head, tail
 
     def _deadline(self, give_up: float) -> int:
         """Until when Redis may take the push now sent: as long as this attempt waits for the answer."""

@@ -1,0 +1,99 @@
+"""What waits in the Redis list of votes, and what is in process: looked at, and not changed.
+
+Everything that touches the list carries the hash tag `{votes}`, so that a cluster keeps it in one slot.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+VOTES = "votes"
+PROCESSING = "{votes}:processing"
+FENCE = "{votes}:fence"
+DEAD = "{votes}:dead"
+CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
+HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
+
+KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK)
+
+PAGE = 200  # messages that are read at once where all are looked at
+
+# KEYS as for a claim
+# Returns the type of `votes`, the lengths of votes, processing and dead, and the ages in seconds of claimed and handed
+# back: empty where there is none.
+LOOK = """
+local now = redis.call('TIME')
+local kind = redis.call('TYPE', KEYS[1]).ok
+local function age(key)
+  local since = redis.call('GET', key)
+  return since and string.format('%.3f', math.max(0, now[1] + now[2] / 1000000 - since / 1000)) or ''
+end
+return {
+  kind, kind == 'list' and redis.call('LLEN', KEYS[1]) or 0, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[4]),
+  age(KEYS[5]), age(KEYS[6]),
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the list and its batch hold at one moment. Ages are by Redis' clock."""
+
+    kind: str  # of the key `votes`: list, none, or what should not be there
+    waiting: int
+    in_process: int
+    batch_age_s: float | None  # since the batch was first handed out; None without one
+    dead: int
+    handed_back_s: float | None  # for how long; None where the draining is ours
+
+    @property
+    def length(self) -> int:
+        return self.waiting + self.in_process
+
+
+class QueueView:
+    """The list of votes and the batch in process, as they are."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._look = redis.register_script(LOOK)
+
+    def backlog(self) -> Backlog:
+        """Look at everything at once."""
+        kind, waiting, in_process, dead, claimed_s, handed_back_s = self._look(keys=KEYS)
+        return Backlog(
+            kind=kind.decode(),
+            waiting=waiting,
+            in_process=in_process,
+            dead=dead,
+            batch_age_s=float(claimed_s) if in_process and claimed_s else None,
+            handed_back_s=float(handed_back_s) if handed_back_s else None,
+        )
+
+    def length(self) -> int:
+        """Votes that wait, the batch in process included."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.llen(VOTES)
+            pipeline.llen(PROCESSING)
+            return sum(pipeline.execute())
+
+    def messages(self, *, in_process: bool) -> Iterator[bytes]:
+        """The messages in process, or those that wait, oldest first: exact only while nobody drains."""
+        key = PROCESSING if in_process else VOTES
+        for last in range(-1, -1 - self._redis.llen(key), -PAGE):
+            page: list[Any] = self._redis.lrange(key, last - PAGE + 1, last)
+            yield from reversed(page)
+
+    def ends(self, most: int) -> tuple[list[bytes], list[bytes]]:
+        """Up to *most* messages at the head and at the tail of `votes`, both from head to tail, of one moment."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.lrange(VOTES, 0, most - 1)
+            pipeline.lrange(VOTES, -most, -1)
+            head, tail = pipeline.execute()
+        return head, tail
+
+    def greatest_token(self) -> int:
+        """The greatest token that a claim has shown; 0 before the first."""
+        return int(self._redis.get(FENCE) or 0)
