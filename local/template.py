@@ -16,6 +16,7 @@ _LAYER = "AWS::Serverless::LayerVersion"
 _HTTP_API = "AWS::Serverless::HttpApi"
 _WEBSOCKET_API = "AWS::Serverless::WebSocketApi"
 _STORED_SECRET = "AWS::SecretsManager::Secret"  # noqa: S105 - the name of a type
+_EVENT_PROPERTIES = {"Path", "Method", "State", "ScheduleExpression", "RetryPolicy", "Input"}
 _DYNAMIC = re.compile(r"\{\{resolve:([^}]*)\}\}")
 _GENERATED_LENGTH = 32  # of a secret that Secrets Manager makes, where the template names none
 # Globals that are lists or mappings are merged with the function's own, the others replaced by them.
@@ -240,7 +241,10 @@ class _Reader:
             where = f"{function}.Events.{name}"
             if event.get("Type") not in {"HttpApi", "ScheduleV2"}:
                 raise TemplateError(f"{where}: {event.get('Type')} is not supported locally (HttpApi, ScheduleV2 are)")
-            yield name, event["Type"], self._resolver.resolve(event.get("Properties") or {}, where)
+            properties = event.get("Properties") or {}
+            # Only what is read below: a schedule may well name a queue that has no local value.
+            used = {key: value for key, value in properties.items() if key in _EVENT_PROPERTIES}
+            yield name, event["Type"], self._resolver.resolve(used, where)
 
     def _http_api(self) -> str:
         names = self._of(_HTTP_API)

@@ -194,6 +194,7 @@ def test_routes_schedules_and_the_websocket_stage_are_read(write):
             "        Page: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: get, Path: /p}}\n"
             "        Rest: {Type: HttpApi, Properties: {ApiId: !Ref Api}}\n"
             "        Tick: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(2 hours), "
+            "DeadLetterConfig: {Arn: !GetAtt Queue.Arn}, "
             "RetryPolicy: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 90}}}\n"
             "        Off: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 day), State: DISABLED}}\n"
         ),
