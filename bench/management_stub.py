@@ -29,13 +29,20 @@ HEAD = (
 )
 
 
-def _answer(status: str, body: str = "") -> bytes:
-    return f"HTTP/1.1 {status}\r\n{HEAD}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+class Letter:
+    """With which the id of a connection begins that does not simply get its frame."""
+
+    GONE, HANG, THROTTLE = "g", "h", "t"
+
+
+def _answer(status: str, body: str = "", error: str = "") -> bytes:
+    kind = f"x-amzn-ErrorType: {error}\r\n" if error else ""
+    return f"HTTP/1.1 {status}\r\n{HEAD}{kind}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 OK = _answer("200 OK")
-GONE = _answer("410 Gone", '{"message": null}')
-THROTTLED = _answer("429 Too Many Requests", '{"message": "Too Many Requests"}')
+ANSWER_GONE = _answer("410 Gone", '{"message": null}', "GoneException")
+ANSWER_THROTTLED = _answer("429 Too Many Requests", '{"message": null}', "LimitExceededException")
 
 
 @dataclass(slots=True)
@@ -140,14 +147,14 @@ class _Stub:
             return
         self._told.posts += 1
         end = request.find(b" ", 5)
-        match request[request.rfind(b"/", 0, end) + 1]:
-            case 103:  # g
-                answer = GONE
-            case 104:  # h
+        match chr(request[request.rfind(b"/", 0, end) + 1]):
+            case Letter.GONE:
+                answer = ANSWER_GONE
+            case Letter.HANG:
                 return
-            case 116:  # t
+            case Letter.THROTTLE:
                 connection_id = request[5:end]
-                answer = OK if connection_id in self._throttled else THROTTLED
+                answer = OK if connection_id in self._throttled else ANSWER_THROTTLED
                 self._throttled.add(connection_id)
             case _:
                 answer = OK

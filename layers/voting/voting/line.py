@@ -196,3 +196,51 @@ class Line:
         self.is_closing = b"\r\nconnection: close" in head
         self.is_doubtful = False
         return status
+
+
+class Lines:
+    """The open lines, those in use and those that idle."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.idle: list[Line] = []
+        self._endpoint = endpoint
+        self._all: set[Line] = set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def busy(self) -> list[Line]:
+        return [line for line in self._all if line.connection_id is not None]
+
+    def open(self) -> Line:
+        line = Line(self._endpoint, self.selector)
+        self._all.add(line)
+        return line
+
+    def drop(self, line: Line) -> None:
+        line.close()
+        self._all.remove(line)
+
+    def drop_busy(self) -> None:
+        """Close lines whose answer is still to come: the next request would get it for its own."""
+        for line in self.busy():
+            self.drop(line)
+
+    def drop_closed(self) -> None:
+        """Close idle lines that the other side has closed, and doubt the rest."""
+        for key, _ in self.selector.select(0):
+            line: Line = key.data
+            try:
+                line.proceed()
+            except OSError:
+                self.idle.remove(line)
+                self.drop(line)
+        for line in self.idle:
+            line.is_doubtful = True
+
+    def close(self) -> None:
+        self.idle.clear()
+        for line in tuple(self._all):
+            self.drop(line)
+        self.selector.close()

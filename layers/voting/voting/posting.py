@@ -6,14 +6,14 @@ boto3 posts some hundred messages a second and core; this keeps hundreds of requ
 
 import heapq
 import random
-import selectors
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from voting.line import Endpoint, Line
+from voting.feed import UNLIMITED, Feed, Limits, OneForAll
+from voting.line import Endpoint, Line, Lines
 from voting.signing import Credentials, SignedPosts
 
 IN_FLIGHT = 384  # answers waited for, those of slow connections aside: at 20 ms an answer, 19,000 posts a second
@@ -22,7 +22,6 @@ OPEN_AT_ONCE = 16  # lines, each time that there is nothing else to do: a TLS ha
 SLOW_AFTER_S = 0.2  # who has not answered by then is waited for beside IN_FLIGHT
 ANSWER_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05  # for the slow and the hanging: cheaper than a timer for each post
-GIVE_UP_AFTER_S = 20.0
 BACKOFF_S = 0.05
 LONGEST_BACKOFF_S = 2.0
 HANGING, BROKEN = -1, 0  # in place of a status
@@ -53,7 +52,7 @@ class Poster:
         self._folder = f"{url.path.rstrip('/')}/@connections"
         self._region = region
         self._credentials = credentials
-        self._lines = _Lines(Endpoint(url.hostname or "", url.port or (443 if secure else 80), secure=secure))
+        self._lines = Lines(Endpoint(url.hostname or "", url.port or (443 if secure else 80), secure=secure))
 
     def post(self, connection_ids: Iterable[str], frame: bytes) -> Outcome:
         """Post *frame* to each of *connection_ids*; a slow or hanging one delays no other.
@@ -61,10 +60,17 @@ class Poster:
         Raises:
             Forbidden: the management API answered 403.
         """
-        posts = SignedPosts(
-            self._credentials, self._region, "execute-api", host=self._authority, folder=self._folder, body=frame
-        )
-        round_ = _Round(self._lines, posts, connection_ids)
+        return self.serve(OneForAll(connection_ids, frame))
+
+    def serve(self, feed: Feed, limits: Limits = UNLIMITED) -> Outcome:
+        """Post what *feed* hands out, until it has no more or a limit is reached; a slow connection delays no other.
+
+        Who could not be posted to in time has failed, and is not settled with the feed.
+
+        Raises:
+            Forbidden: the management API answered 403.
+        """
+        round_ = _Round(self, self._lines, feed, limits)
         try:
             round_.run()
         finally:
@@ -73,125 +79,120 @@ class Poster:
             raise Forbidden(f"POST https://{self._authority}{self._folder}/… answers 403")
         return round_.outcome
 
+    def sign(self, frame: bytes) -> SignedPosts:
+        """The requests that carry *frame*, good for minutes."""
+        return SignedPosts(
+            self._credentials, self._region, "execute-api", host=self._authority, folder=self._folder, body=frame
+        )
+
     def close(self) -> None:
         """Close the kept lines."""
         self._lines.close()
 
 
-class _Lines:
-    """The open lines, those in use and those that idle."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.selector = selectors.DefaultSelector()
-        self.idle: list[Line] = []
-        self._endpoint = endpoint
-        self._all: set[Line] = set()
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def busy(self) -> list[Line]:
-        return [line for line in self._all if line.connection_id is not None]
-
-    def open(self) -> Line:
-        line = Line(self._endpoint, self.selector)
-        self._all.add(line)
-        return line
-
-    def drop(self, line: Line) -> None:
-        line.close()
-        self._all.remove(line)
-
-    def drop_busy(self) -> None:
-        """Close lines whose answer is still to come: the next request would get it for its own."""
-        for line in self.busy():
-            self.drop(line)
-
-    def drop_closed(self) -> None:
-        """Close idle lines that the other side has closed, and doubt the rest."""
-        for key, _ in self.selector.select(0):
-            line: Line = key.data
-            try:
-                line.proceed()
-            except OSError:
-                self.idle.remove(line)
-                self.drop(line)
-        for line in self.idle:
-            line.is_doubtful = True
-
-    def close(self) -> None:
-        self.idle.clear()
-        for line in tuple(self._all):
-            self.drop(line)
-        self.selector.close()
-
-
 class _Round:
-    """One frame on its way to many connections."""
+    """One feed on its way."""
 
-    def __init__(self, lines: _Lines, posts: SignedPosts, connection_ids: Iterable[str]) -> None:
+    def __init__(self, poster: Poster, lines: Lines, feed: Feed, limits: Limits) -> None:
         self.outcome = Outcome()
         self.is_forbidden = False
+        self._sign = poster.sign
         self._lines = lines
-        self._posts = posts
-        self._waiting = deque(connection_ids)
+        self._feed = feed
+        self._limits = limits
+        self._frame: bytes | None = None
+        self._has_ended = False  # the feed
+        self._again: deque[str] = deque()  # to be posted to once more
         self._resting: list[tuple[float, str]] = []  # a heap: until when, who was throttled
-        self._attempts: dict[str, int] = {}  # of those that were not sent the frame at once
+        self._attempts: dict[str, int] = {}  # of those that did not get the frame at once
         self._in_flight = 0  # on lines, without those on slow ones
         self._slow = 0
-        self._now = time.monotonic()
-        self._ends_at = self._now + GIVE_UP_AFTER_S
+        self._begun = 0
+        self._started_at = self._quiet_at = time.monotonic()  # _quiet_at: nothing was left but answers
+        self._tick(self._started_at)
         self._look_at = self._now + LOOK_EVERY_S
 
     def run(self) -> None:
-        """Return once every connection is in the outcome."""
+        """Return once everybody that the feed handed out is in the outcome."""
         select, serve = self._lines.selector.select, self._serve
         self._lines.drop_closed()
         self._employ(opening=OPEN_AT_ONCE)
-        while self._in_flight or self._slow or ((self._waiting or self._resting) and self._goes_on()):
+        while self._in_flight or self._slow or (self._goes_on and self._has_more()):
             ready = select(self._pause_s())
-            self._now = time.monotonic()
+            self._tick(time.monotonic())
             for key, _ in ready:
                 serve(key.data)
-            self._wake()
+            while self._resting and self._resting[0][0] <= self._now:
+                self._again.append(heapq.heappop(self._resting)[1])
             if self._now >= self._look_at:
                 self._look()
             self._employ(opening=0 if ready else OPEN_AT_ONCE)
-        self.outcome.failed += self._waiting
+        self.outcome.failed += self._again
         self.outcome.failed += (connection_id for _, connection_id in self._resting)
 
-    def _goes_on(self) -> bool:
-        return self._now < self._ends_at and not self.is_forbidden
+    def _tick(self, now: float) -> None:
+        self._now = now
+        elapsed_s = now - self._started_at
+        self._goes_on = elapsed_s < self._limits.within_s and not self.is_forbidden
+        self._allowed = self._limits.allowed(elapsed_s)
+
+    def _has_more(self) -> bool:
+        return bool(self._again or self._resting or not self._has_ended)
 
     def _has_room(self) -> bool:
         """Tell whether one more may be posted to; the throttled hold their places, which slows down the whole round."""
         return self._in_flight + len(self._resting) < IN_FLIGHT
 
     def _pause_s(self) -> float:
-        if self._waiting and self._has_room() and len(self._lines) < MOST_LINES and self._goes_on():
-            return 0.0  # if nothing is ready now, more lines are of use
-        until = min(self._look_at, self._resting[0][0]) if self._resting else self._look_at
+        until = self._look_at
+        if self._resting:
+            until = min(until, self._resting[0][0])
+        if self._goes_on and (self._again or not self._has_ended) and self._has_room():
+            if self._begun >= self._allowed:
+                until = min(until, self._started_at + self._limits.due_s(self._begun + 1))
+            elif len(self._lines) < MOST_LINES:
+                return 0.0  # if nothing is ready now, more lines are of use
         return max(0.0, until - self._now)
+
+    def _next(self) -> str | None:
+        """Whom to post to now, if anybody."""
+        if not self._goes_on or self._begun >= self._allowed:
+            return None
+        if self._again:
+            connection_id = self._again.popleft()
+        elif self._has_ended:
+            return None
+        elif (fed := self._feed.next()) is None:
+            self._has_ended = True
+            return None
+        else:
+            connection_id, frame = fed
+            if frame is not self._frame:
+                self._frame, self._posts = frame, self._sign(frame)
+        self._begun += 1
+        return connection_id
 
     def _employ(self, *, opening: int) -> None:
         """Give work to idle lines, and to as many new ones as *opening* says."""
-        while self._waiting and self._has_room() and self._goes_on():
-            if self._lines.idle:
-                line = self._lines.idle.pop()
-            elif opening and len(self._lines) < MOST_LINES:
+        lines = self._lines
+        while self._has_room() and (lines.idle or (opening and len(lines) < MOST_LINES)):
+            connection_id = self._next()
+            if connection_id is None:
+                return
+            if lines.idle:
+                line = lines.idle.pop()
+            else:
                 opening -= 1
                 try:
-                    line = self._lines.open()
+                    line = lines.open()
                 except OSError:
-                    self._settle(self._waiting.popleft(), BROKEN)
+                    self._settle(connection_id, BROKEN)
                     continue
-            else:
-                return
             self._in_flight += 1
-            self._ask(line)
+            self._ask(line, connection_id)
 
-    def _ask(self, line: Line) -> None:
-        line.connection_id = connection_id = self._waiting.popleft()
+    def _ask(self, line: Line, connection_id: str) -> None:
+        line.connection_id = connection_id
         line.asked_at = self._now
         try:
             line.ask(self._posts.to(connection_id))
@@ -203,10 +204,13 @@ class _Round:
             status = line.proceed()
         except OSError:
             status = BROKEN
-        if status == 200 and self._waiting and not (line.is_slow or line.is_closing) and self._goes_on():
-            self.outcome.sent += 1
-            self._ask(line)
-        elif status is not None:
+        if status is None:
+            return
+        connection_id = line.connection_id
+        if status == 200 and connection_id and not (line.is_slow or line.is_closing) and (next_ := self._next()):
+            self._settle(connection_id, status)
+            self._ask(line, next_)
+        else:
             self._release(line, status)
 
     def _release(self, line: Line, status: int) -> None:
@@ -226,39 +230,43 @@ class _Round:
         if connection_id is None:
             return
         if status == BROKEN and line.is_doubtful:  # no attempt: it was closed before we asked
-            self._waiting.appendleft(connection_id)
+            self._again.appendleft(connection_id)
         else:
             self._settle(connection_id, status)
 
     def _settle(self, connection_id: str, status: int) -> None:
-        attempts = self._attempts.get(connection_id, 0)
-        if 200 <= status < 300:
+        if status == 200 and not self._attempts:
             self.outcome.sent += 1
-        elif status == 410:
-            self.outcome.gone.append(connection_id)
-        elif status == 403:
+            self._feed.settle(connection_id)
+            return
+        attempts = self._attempts.pop(connection_id, 0)
+        if status == 403:
             self.is_forbidden = True
+            self._goes_on = False
         elif status == 429:
             self.outcome.throttled += 1
             self._attempts[connection_id] = attempts + 1
             rest_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts, 10)))  # noqa: S311
             heapq.heappush(self._resting, (self._now + rest_s, connection_id))
-        elif status != HANGING and attempts == 0:
+        elif not 200 <= status < 300 and status not in {410, HANGING} and attempts == 0:
             self._attempts[connection_id] = 1
-            self._waiting.append(connection_id)
+            self._again.append(connection_id)
         else:
-            self.outcome.failed.append(connection_id)
-
-    def _wake(self) -> None:
-        while self._resting and self._resting[0][0] <= self._now:
-            self._waiting.append(heapq.heappop(self._resting)[1])
+            if 200 <= status < 300:
+                self.outcome.sent += 1
+            else:
+                (self.outcome.gone if status == 410 else self.outcome.failed).append(connection_id)
+            self._feed.settle(connection_id)
 
     def _look(self) -> None:
         """Give up on the hanging, and stop counting the slow."""
         self._look_at = self._now + LOOK_EVERY_S
+        if self._has_more() and self._goes_on:
+            self._quiet_at = self._now
+        patience_s = 0.0 if self._now - self._quiet_at >= self._limits.linger_s else ANSWER_WITHIN_S
         for line in self._lines.busy():
             age_s = self._now - line.asked_at
-            if age_s >= ANSWER_WITHIN_S:
+            if age_s >= patience_s:
                 line.avoid()
                 self._release(line, HANGING)
             elif age_s >= SLOW_AFTER_S and not line.is_slow:
