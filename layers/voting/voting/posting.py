@@ -108,7 +108,7 @@ class _Round:
         self._in_flight = 0  # on lines, without those on slow ones
         self._slow = 0
         self._begun = 0
-        self._started_at = self._quiet_at = time.monotonic()  # _quiet_at: nothing was left but answers
+        self._started_at = time.monotonic()
         self._tick(self._started_at)
         self._look_at = self._now + LOOK_EVERY_S
 
@@ -261,9 +261,9 @@ class _Round:
     def _look(self) -> None:
         """Give up on the hanging, and stop counting the slow."""
         self._look_at = self._now + LOOK_EVERY_S
-        if self._has_more() and self._goes_on:
-            self._quiet_at = self._now
-        patience_s = 0.0 if self._now - self._quiet_at >= self._limits.linger_s else ANSWER_WITHIN_S
+        out = self._in_flight + self._slow
+        is_last = not (self._has_more() and self._goes_on) and out <= self._begun / 2
+        patience_s = min(ANSWER_WITHIN_S, self._limits.linger_s) if is_last else ANSWER_WITHIN_S
         for line in self._lines.busy():
             age_s = self._now - line.asked_at
             if age_s >= patience_s:
