@@ -114,6 +114,7 @@ def measure(scale: Scale) -> Report:
         running(Path(folder) / "state", "--no-reload") as stack,
         stores.running() as others,
     ):
+        _warm(stack)
         for repetition in range(repetitions):
             turns = [lambda at=repetition: _ours(stack, found, at), lambda at=repetition: _old(others, found, at)]
             for turn in turns if repetition % 2 == 0 else reversed(turns):
@@ -121,6 +122,13 @@ def measure(scale: Scale) -> Report:
             chains.append(_chain_ms(others, 20 if scale.smoke else 200))
             _say(f"{repetition + 1} of {repetitions}: the chain alone {chains[-1]:.1f} ms")
     return Report(_comparisons(found, chains), _goals(found), NOTES, _plot(found, audiences))
+
+
+def _warm(stack: Stack) -> None:
+    """Return once the worker counts: its first run begins a moment after the doors are open."""
+    with Audience(stack.websocket, 1) as audience:
+        vote(stack.http, 20, 0.4, seed=0)
+        audience.until(audience.opening.total + 20)
 
 
 def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
