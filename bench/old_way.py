@@ -42,10 +42,10 @@ def latencies_s(stores: Stores, count: int, seconds: float, seed: int) -> list[f
         end = time.monotonic()
         shown = dict(stored)
         answered = list(polls)
-    return [_shown_at(shown.get(str(number)), answered, end) - moment for number, moment in enumerate(due)]
+    return [shown_at(shown.get(str(number)), answered, end) - moment for number, moment in enumerate(due)]
 
 
-def _shown_at(stored: float | None, polls: list[tuple[float, float]], end: float) -> float:
+def shown_at(stored: float | None, polls: list[tuple[float, float]], end: float) -> float:
     """When the first poll that began after the commit was answered; *end* where that is still to come."""
     if stored is None:
         return end
