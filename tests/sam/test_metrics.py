@@ -20,6 +20,7 @@ from redis import Redis
 from tests.conftest import ROOT, event
 from tests.management_api import ManagementApi
 from tests.sam.expansion import EXISTING_STORES, NEW_STORES, Expansion, expansion
+from votectl import cost_estimate
 from voting.connections import Subscribers
 from voting.results import Tally
 from voting.snapshot import Snapshots
@@ -186,6 +187,11 @@ def test_every_alarm_and_every_widget_looks_at_what_a_function_prints(
     watched = [*alarmed(expansion(parameters)), *shown(expansion(parameters))]
     assert len(watched) > 15
     assert [(where, metric) for where, metric in watched if metric not in printed.metrics] == []
+
+
+def test_the_estimate_of_costs_reckons_with_the_metrics_that_there_are(printed: Printed) -> None:
+    """Refusals have one for each code that occurs, and are left out."""
+    assert len(printed.metrics) == cost_estimate.METRICS
 
 
 def test_whatever_is_watched_is_asked_of_the_function_that_tells_it(printed: Printed) -> None:

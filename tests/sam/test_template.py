@@ -36,6 +36,7 @@ from tests.sam.expansion import (
     expansion,
     strings,
 )
+from votectl import cost_estimate
 
 ROOT = TEMPLATE.parent
 MODES = {
@@ -448,6 +449,20 @@ def _in_order(names: set[str]) -> list[str]:
     """As they stand on the dashboard: along the flow, not by the alphabet."""
     body = json.dumps(dashboard(expanded("new-stores")))
     return sorted(names, key=lambda name: body.index(f"${{{name}.Arn}}"))
+
+
+def test_the_estimate_of_costs_reckons_with_the_alarms_and_keys_and_secrets_that_there_are() -> None:
+    stack = expanded("new-stores")
+    alarms = stack.of("AWS::CloudWatch::Alarm").values()
+    metrics = [[query for query in alarm.get("Metrics", []) if "MetricStat" in query] for alarm in alarms]
+    assert sum(len(queries) or 1 for queries in metrics) == cost_estimate.ALARM_METRICS
+    assert len(stack.of("AWS::CloudWatch::Dashboard")) == cost_estimate.DASHBOARDS
+    assert len(stack.of("AWS::KMS::Key")) == cost_estimate.KEYS
+    managed = [one for one in stack.of("AWS::RDS::DBInstance").values() if one["ManageMasterUserPassword"]]
+    assert len(stack.of("AWS::SecretsManager::Secret")) + len(managed) == cost_estimate.SECRETS
+    memory = {name: one["MemorySize"] for name, one in stack.of("AWS::Lambda::Function").items()}
+    assert memory.pop("VoteFunction") == cost_estimate.VOTE_MB
+    assert set(memory.values()) == {cost_estimate.FUNCTION_MB}
 
 
 def test_a_tick_that_cannot_be_handed_to_the_worker_is_kept_too(stack: Expansion) -> None:
