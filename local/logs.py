@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 _MOST_WAITING = 10_000
+_METRIC = b'{"_aws":'  # as all libraries for CloudWatch's embedded metric format begin a line
 # Said by the columns already, or the same in every line of a function.
 _LEFT_OUT = frozenset(
     {
@@ -44,7 +45,9 @@ class Console:
 
     def line(self, source: str, line: bytes) -> None:
         """Take one line of a process's output, as it came."""
-        self._put(source, line)
+        # Left out here already where it is plain to see: waking the thread for it takes as long as a whole request.
+        if self._metrics or not line.startswith(_METRIC):
+            self._put(source, line)
 
     def say(self, text: str = "", source: str = "") -> None:
         """Take words of the runner itself; they are printed as they are."""
@@ -61,7 +64,8 @@ class Console:
             self._left_out += 1
             return
         self._waiting.append((time.time(), source, line))
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def _write(self) -> None:
         while not (self._closed and not self._waiting):

@@ -1,14 +1,20 @@
 """The execution environments of one function, and the requests that wait for one of them."""
 
 import asyncio
+import os
 from collections import deque
+from typing import NamedTuple
 
 from local.environment import INIT_TIMEOUT_S, Environment, Sandbox
 from local.invocation import Answer, Throttled
 from local.template import Function
 
-# A process start costs two cores more than a short wait: only a request that waited this long gets another one.
+# A process start costs two cores more than a short wait: only while requests wait for this long comes another one.
 GROW_AFTER_S = 0.1
+# Beyond one for each core and one that waits for a store meanwhile, those that compute only get into each other's
+# way: ten on two cores need nearly twice the time for each request. So more come only where one waited this long.
+FEW = (os.cpu_count() or 1) + 1
+GROW_BEYOND_AFTER_S = 0.4
 REAP_AFTER_S = 300.0
 
 
@@ -18,6 +24,13 @@ class InitFailed(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.payload.decode(errors="replace"))
         self.answer = answer
+
+
+class _Waiter(NamedTuple):
+    """A request without an environment."""
+
+    future: asyncio.Future[Environment]
+    since: float  # loop time
 
 
 class Pool:
@@ -35,7 +48,7 @@ class Pool:
         self._all: set[Environment] = set()
         self._idle: list[Environment] = []  # the last one used comes first: the others grow old and are reaped
         self._starting: set[Environment] = set()
-        self._waiting: deque[asyncio.Future[Environment]] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._active = 0
         self._growth: asyncio.TimerHandle | None = None
         self._stops: set[asyncio.Task[None]] = set()
@@ -95,7 +108,7 @@ class Pool:
         if self._growth is not None:
             self._growth.cancel()
         while self._waiting:
-            future = self._waiting.popleft()
+            future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(Throttled(self.function.name))
         await asyncio.gather(*(environment.stop() for environment in tuple(self._all)), *self._stops)
@@ -108,7 +121,7 @@ class Pool:
             self._stop_later(environment)
             return
         while self._waiting:
-            future = self._waiting.popleft()
+            future = self._waiting.popleft().future
             if not future.done():
                 future.set_result(environment)
                 return
@@ -124,7 +137,7 @@ class Pool:
         if init_error is not None and not environment.retired:
             # Everyone who waits would meet the same error: starting again for each would only burn the processor.
             while self._waiting:
-                future = self._waiting.popleft()
+                future = self._waiting.popleft().future
                 if not future.done():
                     future.set_exception(InitFailed(init_error))
         elif self._waiting:
@@ -133,8 +146,10 @@ class Pool:
     # ------------------------------------------------------------ growth
 
     async def _wait(self) -> Environment:
-        future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop.create_future(), loop.time())
+        self._waiting.append(waiter)
+        future = waiter.future
         if not self._all:
             self._grow()
         self._watch_growth()
@@ -143,8 +158,8 @@ class Pool:
             async with asyncio.timeout(self.function.timeout_s + init_s):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as gave_up:
-            if future in self._waiting:
-                self._waiting.remove(future)
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.idle(future.result())  # it was handed over in the very moment
             if isinstance(gave_up, TimeoutError):
@@ -158,8 +173,9 @@ class Pool:
     def _grow_for_the_waiting(self) -> None:
         self._growth = None
         if self._waiting and not self._closed:
+            waits_s = asyncio.get_running_loop().time() - self._waiting[0].since
             # One start at a time: several at once slow each other down, and the first may do for all.
-            if not self._starting:
+            if not self._starting and (len(self._all) < FEW or waits_s >= GROW_BEYOND_AFTER_S):
                 self._grow()
             self._watch_growth()
 

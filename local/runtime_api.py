@@ -5,10 +5,12 @@ that it knows, hence a protocol of its own: HTTP/1.1 with Content-Length, and no
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 _ROOT = "/2018-06-01/runtime/"
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 MAX_PAYLOAD = 6 * 1024 * 1024
 MAX_RESPONSE = MAX_PAYLOAD + 100  # the 6,291,556 bytes of Lambda's own message
 
@@ -116,13 +118,13 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            request_line, *headers = bytes(self._buffer[:end]).decode("latin-1").split("\r\n")
-            length = _content_length(headers)
+            head = bytes(self._buffer[:end])
+            length = _content_length(head)
             if len(self._buffer) < end + 4 + length:
                 return
             body = bytes(self._buffer[end + 4 : end + 4 + length])
             del self._buffer[: end + 4 + length]
-            method, path, _ = request_line.split(" ", 2)
+            method, path, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ", 2)
             self._api.handle(self, method, path, body)
 
     def answer(self, status: str, body: bytes) -> None:
@@ -144,9 +146,6 @@ class _Connection(asyncio.Protocol):
             self._transport.write(head.encode("latin-1") + body)
 
 
-def _content_length(headers: list[str]) -> int:
-    for header in headers:
-        name, _, value = header.partition(":")
-        if name.lower() == "content-length":
-            return int(value)
-    return 0
+def _content_length(head: bytes) -> int:
+    found = _CONTENT_LENGTH.search(head)
+    return int(found[1]) if found else 0

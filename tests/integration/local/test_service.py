@@ -325,6 +325,22 @@ def alive(pids: set[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def test_short_waits_bring_a_few_environments_and_long_ones_bring_more(function, monkeypatch):
+    monkeypatch.setattr(pool, "FEW", 2)
+    monkeypatch.setattr(pool, "GROW_BEYOND_AFTER_S", 3600.0)
+
+    async def work(aws: Lambda) -> None:
+        asked = [asyncio.create_task(aws.ask({"sleep": 0.2})) for _ in range(8)]
+        assert len({answer["pid"] for answer in await asyncio.gather(*asked)}) == 2
+        monkeypatch.setattr(pool, "GROW_BEYOND_AFTER_S", 0.2)
+        asked = [asyncio.create_task(aws.ask({"until": "go", "started": f"s{number}"})) for number in range(3)]
+        await until((aws.folder / "s2").exists)
+        (aws.folder / "go").touch()
+        assert len({answer["pid"] for answer in await asyncio.gather(*asked)}) == 3
+
+    run(function, work)
+
+
 def test_environments_that_are_idle_for_long_are_reaped_but_for_one(function, monkeypatch):
     async def work(aws: Lambda) -> None:
         asked = [asyncio.create_task(aws.ask({"until": "go", "started": f"s{number}"})) for number in range(2)]
