@@ -81,8 +81,8 @@ def estimate(event: Event, stack: Stack, prices: Prices) -> dict[str, Any]:
         "event": _part(extra),
         "votes": event.votes,
         "broadcasts": event.broadcasts,
-        "interval_ms": event.plan.interval_s * 1000,
-        "shards": len(event.plan.shards),
+        "interval_ms": event.interval_s * 1000,
+        "shards": len(event.turn.shards),
         "other_intervals": list(_other_intervals(event, stack, prices)),
         "assumed": sorted({line.what for line in (*month, *extra) if line.price.known == "assumed" and line.quantity}),
     }
@@ -102,7 +102,7 @@ def _part(lines: Sequence[Line]) -> dict[str, Any]:
 
 def _other_intervals(event: Event, stack: Stack, prices: Prices) -> Iterator[dict[str, Any]]:
     for times in SLOWER:
-        interval_ms = round(event.plan.interval_s * 1000 * times)
+        interval_ms = round(event.interval_s * 1000 * times)
         other = replace(event, least_interval_ms=interval_ms)
         yield {
             "least_interval_ms": interval_ms,

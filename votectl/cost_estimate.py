@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from votectl.cost_prices import Price, Prices
-from voting.broadcast import Plan, plan
 from voting.connections import BUCKETS
+from voting.fanout import HEAD_START_S, Budget, Plan, plan, round_s
 from voting.results import Results, Tally
 
 HOURS_A_MONTH = 730
@@ -53,16 +53,25 @@ class Event:
         return round(self.voters * self.votes_per_voter)
 
     @property
-    def plan(self) -> Plan:
-        """The plan of each broadcast, as the worker makes it; subscribers spread evenly over the registry."""
+    def budget(self) -> Budget:
+        return Budget(self.messages_per_s, self.least_interval_ms / 1000)
+
+    @property
+    def interval_s(self) -> float:
+        """How often everybody is sent the results, in one turn or in several."""
+        return round_s(self.subscribers, self.budget, POSTS_A_SECOND)
+
+    @property
+    def turn(self) -> Plan:
+        """The plan of one turn, as the worker makes it; subscribers spread evenly over the registry."""
         share, rest = divmod(self.subscribers, BUCKETS)
-        sizes = [share + (bucket < rest) for bucket in range(BUCKETS)]
-        return plan(sizes, least_interval_ms=self.least_interval_ms, messages_per_s=self.messages_per_s)
+        sizes = [(bucket, share + (bucket < rest)) for bucket in range(BUCKETS)]
+        return plan([each for each in sizes if each[1]], self.budget, POSTS_A_SECOND)
 
     @property
     def broadcasts(self) -> int:
         """One per interval, and none that no vote has caused: the most that there can be."""
-        return min(self.votes, math.floor(self.hours * 3600 / self.plan.interval_s)) if self.subscribers else 0
+        return min(self.votes, math.floor(self.hours * 3600 / self.interval_s)) if self.subscribers else 0
 
     @property
     def messages(self) -> int:
@@ -177,17 +186,26 @@ def _pings(event: Event) -> int:
 
 def _invocations(event: Event) -> tuple[int, float]:
     """Of all functions but the worker: how many, and their GB-seconds."""
-    shards = len(event.plan.shards)
     frames = 3 * event.subscribers + _pings(event)  # $connect, subscribe, $disconnect, and pings
-    per_shard_ms = BROADCAST_MS + event.subscribers / max(1, shards) / POSTS_A_SECOND * 1000
+    shards, per_shard_ms = _shards(event)
     parts = [
         (event.voters, PAGE_MS, VOTE_MB),
         (event.votes, VOTE_MS, VOTE_MB),
         (event.subscribers, RESULTS_MS, FUNCTION_MB),
         (frames, FRAME_MS, FUNCTION_MB),
-        (event.broadcasts * shards, per_shard_ms, FUNCTION_MB),
+        (shards, per_shard_ms, FUNCTION_MB),
     ]
     return sum(part[0] for part in parts), sum(gb_seconds(*part) for part in parts)
+
+
+def _shards(event: Event) -> tuple[int, float]:
+    """How many invocations the broadcasts take, and the milliseconds of each: a shard bides its time at its pace."""
+    turn = event.turn
+    if not turn.shards:
+        return 0, 0.0
+    posts = sum(shard.subscribers for shard in turn.shards) / len(turn.shards)  # of each shard
+    posting_s = max(posts / POSTS_A_SECOND, posts / turn.shards[0].pace - HEAD_START_S)
+    return math.ceil(event.messages / posts), BROADCAST_MS + posting_s * 1000
 
 
 def _traces(event: Event, invocations: int) -> float:

@@ -5,9 +5,10 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from voting.broadcast import deliver
+from voting.broadcast import NothingToSend, deliver
 from voting.clients import Clients
 from voting.connections import Subscribers
+from voting.fanout import Shard
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.posting import Poster
 from voting.results import Results
@@ -24,15 +25,21 @@ def environment() -> tuple[Clients, Poster]:
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Post the newest snapshot, which may be newer than the one that set this off, to the event's buckets."""
     clients, poster = environment()
-    snapshot = Snapshots(clients.redis()).read()
-    if snapshot is None:
+    snapshots = Snapshots(clients.redis())
+
+    def newest() -> Results | None:
+        snapshot = snapshots.read()
+        return None if snapshot is None else Results.of(snapshot.tally, clients.settings.labels)
+
+    remaining_s = context.get_remaining_time_in_millis() / 1000
+    try:
+        outcome = deliver(Shard.of_event(event), Subscribers(clients.redis()), newest, poster, remaining_s)
+    except NothingToSend:
         logger.warning("there is no snapshot to broadcast")
         return {"sent": 0, "gone": 0, "failed": 0}
-    results = Results.of(snapshot.tally, clients.settings.labels)
-    outcome = deliver(results, event["buckets"], Subscribers(clients.redis()), poster)
     metrics.add_metric("PostsSent", MetricUnit.Count, outcome.sent)
     metrics.add_metric("PostsGone", MetricUnit.Count, len(outcome.gone))
     metrics.add_metric("PostsFailed", MetricUnit.Count, len(outcome.failed))

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 from redis import Redis
 
-from voting import announce
+from voting import fanout
 from voting.announce import Announcer
 from voting.clients import Clients
 from voting.connections import Subscribers, bucket_of
@@ -112,12 +112,19 @@ def test_a_change_sets_off_the_buckets_that_have_subscribers(redis, table, setti
     Subscribers(redis).add("c=")
     with announcing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
-    assert lambda_.payloads[0] == {"buckets": [bucket_of("c=")]}
+    assert lambda_.payloads[0] == {
+        "buckets": [bucket_of("c=")],
+        "subscribers": 1,
+        "pace": 4000.0,  # all of the budget
+        "within_s": 4.1,
+        "posts_per_s": 4000.0,
+        "version": table.tally().version,
+    }
 
 
 def test_who_has_the_newest_version_is_left_in_peace(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
-    Subscribers(redis).mark_delivered([bucket_of("c=")], table.tally().version)
+    Subscribers(redis).mark_delivered({bucket_of("c="): table.tally().version})
     with announcing(settings, lambda_):
         assert comes(lambda: version(redis) is not None)
     assert lambda_.payloads == []
@@ -126,12 +133,29 @@ def test_who_has_the_newest_version_is_left_in_peace(redis, table, settings, lam
 def test_a_shard_under_way_is_not_set_off_twice_and_a_lost_one_is(
     redis, table, settings, lambda_, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announce, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(fanout, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(fanout, "GRACE_S", 0.0)
     Subscribers(redis).add("c=")
     started = time.monotonic()
     with announcing(settings, lambda_):
         assert comes(lambda: len(lambda_.payloads) == 2)
     assert time.monotonic() - started > 0.5
+
+
+def test_a_plan_is_made_with_what_was_measured_lately(redis, table, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    Subscribers(redis).mark_speed(1234.5)
+    with announcing(settings, lambda_):
+        assert comes(lambda: bool(lambda_.payloads))
+    assert lambda_.payloads[0]["posts_per_s"] == 1234.5
+
+
+def test_what_was_measured_long_ago_counts_no_more(redis, table, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    redis.hset("voting:speed", mapping={"posts_per_s": 1234.5, "at": time.time() - fanout.SILENCE_S - 1})
+    with announcing(settings, lambda_):
+        assert comes(lambda: bool(lambda_.payloads))
+    assert lambda_.payloads[0]["posts_per_s"] == fanout.PRIOR_POSTS_PER_S
 
 
 def test_changes_in_one_interval_are_one_broadcast(redis, table, database, settings, lambda_) -> None:
@@ -140,7 +164,7 @@ def test_changes_in_one_interval_are_one_broadcast(redis, table, database, setti
         for number in range(100):
             database.execute("INSERT INTO votes VALUES (%s, 'a')", (f"v{number}",))
             announcer.moved()
-            Subscribers(redis).mark_delivered([bucket_of("c=")], version(redis) or 0)
+            Subscribers(redis).mark_delivered({bucket_of("c="): version(redis) or 0})
         assert comes(lambda: version(redis) == table.tally().version)
     assert 1 <= len(lambda_.payloads) <= 4
 

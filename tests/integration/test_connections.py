@@ -2,7 +2,7 @@ import time
 
 from redis import Redis
 
-from voting.connections import BUCKETS, EXPIRE_S, Subscribers, _key, bucket_of
+from voting.connections import BUCKETS, EXPIRE_S, State, Subscribers, _key, bucket_of
 
 
 def test_a_subscriber_is_in_its_bucket_until_it_is_removed(redis: Redis) -> None:
@@ -28,9 +28,53 @@ def test_a_registration_without_a_ping_expires_and_a_ping_renews_it(redis: Redis
 
 def test_state_tells_sizes_and_what_was_delivered(redis: Redis) -> None:
     subscribers = Subscribers(redis)
-    assert subscribers.state() == ([0] * BUCKETS, {})
+    assert subscribers.state() == State([0] * BUCKETS, {})
     subscribers.add("one=")
-    subscribers.mark_delivered([bucket_of("one=")], 17)
-    counts, delivered = subscribers.state()
-    assert counts[bucket_of("one=")] == sum(counts) == 1
-    assert delivered == {bucket_of("one="): 17}
+    subscribers.mark_delivered({bucket_of("one="): 17})
+    state = subscribers.state()
+    assert state.sizes[bucket_of("one=")] == sum(state.sizes) == 1
+    assert state.delivered == {bucket_of("one="): 17}
+
+
+def test_state_tells_how_fast_a_shard_was_and_when(redis: Redis) -> None:
+    Subscribers(redis).mark_speed(1234.5)
+    state = Subscribers(redis).state()
+    assert state.posts_per_s == 1234.5
+    assert state.measured_s_ago < 10
+
+
+def test_what_was_delivered_never_goes_back(redis: Redis) -> None:
+    subscribers = Subscribers(redis)
+    subscribers.mark_delivered({3: 17})
+    subscribers.mark_delivered({3: 16, 4: 1})
+    assert subscribers.state().delivered == {3: 17, 4: 1}
+
+
+def test_a_debt_that_comes_up_under_way_is_not_settled_by_that_delivery(redis: Redis) -> None:
+    subscribers = Subscribers(redis)
+    number = bucket_of("one=")
+    subscribers.add("one=")
+    (bucket,) = subscribers.read([number])
+    subscribers.owe("one=")
+    subscribers.mark_delivered({number: 17}, {number: bucket.before})
+    assert number not in subscribers.state().delivered
+    (bucket,) = subscribers.read([number])
+    subscribers.mark_delivered({number: 17}, {number: bucket.before})
+    assert subscribers.state().delivered == {number: 17}
+
+
+def test_an_attempt_begins_where_the_last_one_stopped(redis: Redis) -> None:
+    subscribers = Subscribers(redis)
+    ids = sorted(id_ for id_ in (f"c{n}=" for n in range(2000)) if bucket_of(id_) == 7)
+    for id_ in ids:
+        subscribers.add(id_)
+    (whole,) = subscribers.read([7])
+    assert (whole.connection_ids, whole.least) == (ids, None)
+    subscribers.mark_halfway(whole, ids[4], 16)
+    subscribers.mark_delivered({7: 15})
+    subscribers.mark_halfway(whole, ids[4], 16)
+    (rest,) = subscribers.read([7])
+    assert (rest.connection_ids, rest.least, rest.before) == (ids[5:], 16, whole.before)
+    subscribers.mark_delivered({7: 16})
+    (again,) = subscribers.read([7])
+    assert (again.connection_ids, again.least) == (ids, None)

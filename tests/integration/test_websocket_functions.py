@@ -7,6 +7,7 @@ from redis import Redis
 
 from tests.conftest import event
 from tests.management_api import ManagementApi
+from voting.broadcast import MEASURED_FROM
 from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.results import Tally
 from voting.settings import Settings
@@ -113,7 +114,7 @@ def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, a
 def test_a_healed_subscriber_is_owed_what_it_missed(ws_connect, context, redis: Redis) -> None:
     registry = Subscribers(redis)
     ws_connect(event("websocket-subscribe"), context)
-    registry.mark_delivered(range(BUCKETS), 5)
+    registry.mark_delivered(dict.fromkeys(range(BUCKETS), 5))
     ws_connect(event("websocket-ping"), context)
     assert len(registry.state()[1]) == BUCKETS
     registry.remove([CONNECTION])
@@ -189,3 +190,45 @@ def test_a_late_broadcast_posts_the_newest_results(ws_broadcast, context, api, r
     Snapshots(redis).write(Tally(6, {"a": 4}))
     ws_broadcast(event("broadcast"), context)
     assert [frame["version"] for frame in frames(api, "c=")] == [6]
+
+
+def test_an_event_of_buckets_alone_is_delivered_too(ws_broadcast, context, api, redis: Redis) -> None:
+    Subscribers(redis).add("c=")
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    assert ws_broadcast({"buckets": list(range(BUCKETS))}, context)["sent"] == 1
+
+
+def test_a_time_that_is_nearly_up_leaves_nobody_out_for_good(ws_broadcast, context, api, redis: Redis) -> None:
+    registry = Subscribers(redis)
+    for number in range(60):
+        registry.add(f"c{number}=")
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    shard = event("broadcast") | {"pace": 20.0, "within_s": 1.0}  # a head start of 10, and 20 in that second
+    first = ws_broadcast(shard, context)["sent"]
+    assert 10 <= first < 60
+    done = registry.state()[1]
+    assert 0 < len(done) < BUCKETS
+    while len(done) < BUCKETS:
+        rest = [bucket for bucket in range(BUCKETS) if bucket not in done]
+        ws_broadcast(shard | {"buckets": rest}, context)
+        done = registry.state()[1]
+    assert api.posts.keys() == {f"c{number}=" for number in range(60)}
+
+
+def test_a_large_delivery_tells_how_fast_it_was(ws_broadcast, context, api, redis: Redis) -> None:
+    registry = Subscribers(redis)
+    for number in range(MEASURED_FROM):
+        registry.add(f"c{number}=")
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    ws_broadcast(event("broadcast") | {"pace": 1e9}, context)
+    assert registry.state().posts_per_s not in {None, 4000.0}
+
+
+def test_a_delivery_that_was_throttled_tells_nothing_of_itself(ws_broadcast, context, api, redis: Redis) -> None:
+    registry = Subscribers(redis)
+    for number in range(MEASURED_FROM):
+        registry.add(f"c{number}=")
+    api.behaviour = lambda id_, posts: 429 if id_ == "c0=" and posts == 0 else 200
+    Snapshots(redis).write(Tally(5, {"a": 3}))
+    ws_broadcast(event("broadcast") | {"pace": 1e9}, context)
+    assert registry.state().posts_per_s is None

@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError
 
 from tests.sam.expansion import NEW_STORES, TEMPLATE, expansion
 from voting.clients import Clients
-from voting.connections import BUCKETS, Subscribers
+from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.dead_letter import DeadLetter
 from voting.dead_letters import DeadLetters
 from voting.fence import HandedBack
@@ -86,7 +86,10 @@ def test_snapshot_subscribers_and_health(clients: Clients, redis: Redis) -> None
     assert snapshots.write(Tally(2, {"a": 1})) == snapshots.write(Tally(1, {})) == 2
     assert snapshots.read() is not None
     assert subscribers.add("c=")
-    subscribers.mark_delivered(range(BUCKETS), 2)
+    subscribers.mark_delivered(dict.fromkeys(range(BUCKETS), 2))
+    (bucket,) = subscribers.read([bucket_of("c=")])
+    subscribers.mark_halfway(bucket, "c", 1)
+    subscribers.mark_speed(4000)
     subscribers.owe("c=")
     assert sum(subscribers.state()[0]) == 1
     assert subscribers.of(range(BUCKETS)) == ["c="]

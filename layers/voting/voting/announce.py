@@ -10,16 +10,15 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
-from voting.broadcast import plan
 from voting.clients import Clients
 from voting.connections import Subscribers
+from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout
 from voting.observability import NAMESPACE, logger
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
 
 POLL_S = 0.2  # for changes by other writers
 CONFIRM_EVERY_S = 1.0  # tells readers of the snapshot that it is still the newest
-PATIENCE_S = 5.0  # with a shard that was set off and has not delivered; then it is set off again
 MEASURE_EVERY_S = 60.0
 
 
@@ -36,8 +35,9 @@ class Announcer:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._written: tuple[int, float] = (-1, 0.0)  # version, when
-        self._set_off: dict[tuple[int, ...], tuple[int, float]] = {}  # shard: version, when
-        self._next_broadcast = 0.0
+        self._fanout = Fanout(
+            Budget(self._settings.broadcast_messages_per_s, self._settings.broadcast_interval_ms / 1000)
+        )
         self._measured_at = float("-inf")
         self._failure: Exception | None = None
 
@@ -101,32 +101,22 @@ class Announcer:
         return tally.version
 
     def _set_off_broadcasts(self, version: int) -> float:
-        """Invoke ws_broadcast for the shards that lag behind *version*; return how long to pause without news."""
-        counts, delivered = self._subscribers.state()
-        todo = plan(
-            counts,
-            least_interval_ms=self._settings.broadcast_interval_ms,
-            messages_per_s=self._settings.broadcast_messages_per_s,
-        )
-        self._measure(sum(counts))
-        now = time.monotonic()
-        lagging = {shard: sent for shard in todo.shards if (sent := min(delivered.get(b, 0) for b in shard)) < version}
-        if not lagging:
-            return POLL_S
-        if now < self._next_broadcast:  # it will carry this change, and those that come until then
-            return self._next_broadcast - now
-        for shard, sent in lagging.items():
-            promised, at = self._set_off.get(shard, (0, 0.0))
-            if promised > sent and now - at < PATIENCE_S:
-                continue  # under way; what it does not carry goes with the next
+        """Invoke ws_broadcast for those who are due to get *version*; return how long to pause without news."""
+        audience = self._audience()
+        self._measure(sum(audience.sizes))
+        todo = self._fanout.turn(version, audience, time.monotonic())
+        for shard in todo.shards:
             self._clients.lambda_().invoke(
                 FunctionName=self._settings.broadcast_function,
                 InvocationType="Event",
-                Payload=json.dumps({"buckets": shard}).encode(),
+                Payload=json.dumps(shard.as_event()).encode(),
             )
-            self._set_off[shard] = (version, now)
-        self._next_broadcast = now + todo.interval_s
-        return todo.interval_s
+        return min(POLL_S, todo.interval_s)
+
+    def _audience(self) -> Audience:
+        state = self._subscribers.state()
+        measured = state.posts_per_s if state.measured_s_ago < SILENCE_S else None
+        return Audience(state.sizes, state.delivered, PRIOR_POSTS_PER_S if measured is None else measured)
 
     def _measure(self, subscribers: int) -> None:
         if time.monotonic() - self._measured_at > MEASURE_EVERY_S:

@@ -60,6 +60,7 @@ class Shard:
     pace: float  # messages a second that it may send: its share of the budget
     within_s: float  # after so long it stops, since others are set off in its place soon after
     posts_per_s: float = PRIOR_POSTS_PER_S  # the estimate that the plan was made with
+    version: int = 0  # what it was set off for; a bucket that has it already was served by another attempt
 
     def as_event(self) -> dict[str, Any]:
         """What the function is invoked with."""
@@ -69,6 +70,7 @@ class Shard:
             "pace": round(self.pace, 1),
             "within_s": round(self.within_s, 1),
             "posts_per_s": round(self.posts_per_s, 1),
+            "version": self.version,
         }
 
     @classmethod
@@ -80,6 +82,7 @@ class Shard:
             float(event.get("pace", math.inf)),
             float(event.get("within_s", LONGEST_PATIENCE_S)),
             float(event.get("posts_per_s", PRIOR_POSTS_PER_S)),
+            int(event.get("version", 0)),
         )
 
     def keeps_pace(self, messages: int, took_s: float) -> bool:
@@ -96,8 +99,10 @@ class Plan:
     interval_s: float
 
 
-def plan(waiting: Sequence[tuple[int, int]], budget: Budget, posts_per_s: float = PRIOR_POSTS_PER_S) -> Plan:
-    """Plan a turn over *waiting*: buckets that are due with their sizes, the longest waiting first.
+def plan(
+    waiting: Sequence[tuple[int, int]], budget: Budget, posts_per_s: float = PRIOR_POSTS_PER_S, version: int = 0
+) -> Plan:
+    """Plan a turn over *waiting*: buckets that are due for *version* with their sizes, the longest waiting first.
 
     Every bucket of the turn is in exactly one shard. The paces of all shards sum up to the budget.
     """
@@ -115,7 +120,8 @@ def plan(waiting: Sequence[tuple[int, int]], budget: Budget, posts_per_s: float 
     for buckets in _spread(chosen, count):
         size = sum(size for _, size in buckets)
         names = tuple(bucket for bucket, _ in buckets)
-        shards.append(Shard(names, size, budget.messages_per_s * size / messages, within_s, posts_per_s))
+        pace = budget.messages_per_s * size / messages
+        shards.append(Shard(names, size, pace, within_s, posts_per_s, version))
     return Plan(tuple(shards), interval_s)
 
 
@@ -169,7 +175,8 @@ class Fanout:
             return Plan((), math.inf)
         if now < self._next_at:  # the next turn carries this change, and those that come until then
             return Plan((), self._next_at - now)
-        todo = plan([(bucket, audience.sizes[bucket]) for bucket in waiting], self.budget, audience.posts_per_s)
+        sizes = [(bucket, audience.sizes[bucket]) for bucket in waiting]
+        todo = plan(sizes, self.budget, audience.posts_per_s, version)
         for shard in todo.shards:
             for bucket in shard.buckets:
                 self._under_way[bucket] = version, now + shard.within_s + GRACE_S

@@ -41,7 +41,7 @@ def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
     snapshot = Snapshots(clients.redis()).read()
     if backlog.handed_back_s is None and (snapshot is None or snapshot.age_s > OLD_SNAPSHOT_S):
         problems.append("the snapshot is not confirmed: does the worker run?")
-    subscribers, _ = Subscribers(clients.redis()).state()
+    subscribers = Subscribers(clients.redis()).state().sizes
     return {
         "queue": {
             "type": backlog.kind,
