@@ -12,6 +12,7 @@ import pytest
 
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
+from voting.feed import Limits, OneForAll
 from voting.posting import ANSWER_WITHIN_S, IN_FLIGHT, Forbidden, Poster
 from voting.signing import Credentials
 
@@ -178,3 +179,94 @@ def test_nobody_listening_fails_all_and_ends() -> None:
     poster = Poster("ws://127.0.0.1:1/live", "eu-central-1", Credentials("AKID", "secret"))
     assert sorted(poster.post(ids(3), b"1").failed) == ids(3)
     poster.close()
+
+
+# ---------------------------------------------------------------- Feeds and limits
+
+
+class Feed(OneForAll):
+    """Connections whose frame the test may change under way, and who was settled."""
+
+    def __init__(self, connection_ids: list[str], frame: bytes = b"1") -> None:
+        super().__init__(connection_ids, frame)
+        self.frame = frame
+        self.settled: list[str] = []
+
+    def next(self) -> tuple[str, bytes] | None:
+        post = super().next()
+        return post and (post[0], self.frame)
+
+    def settle(self, connection_id: str) -> None:
+        self.settled.append(connection_id)
+
+
+def test_everybody_is_settled_once_whatever_became_of_them(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda id_, posts: {"id/1+=": 410, "id/2+=": 500}.get(id_, 429 if posts == 0 else 200)
+    feed = Feed(ids(20))
+    outcome = poster.serve(feed)
+    assert (outcome.sent, outcome.gone, outcome.failed) == (18, ["id/1+="], ["id/2+="])
+    assert sorted(feed.settled) == sorted(ids(20))
+
+
+def test_posts_keep_the_pace_after_the_head_start(api: ManagementApi, poster: Poster) -> None:
+    at: list[float] = []
+    api.behaviour = lambda _id, _posts: (at.append(time.monotonic()), 200)[1]
+    outcome = poster.serve(Feed(ids(300)), Limits(pace=400, head_start_s=0.25))
+    assert outcome.sent == 300
+    assert at[-1] - at[0] >= 0.45  # 100 at once, 200 in half a second
+    late = [place for place, when in enumerate(at) if place + 1 > 400 * (when - at[0] + 0.25) + 20]
+    assert late == []
+
+
+def test_who_was_throttled_counts_again_against_the_pace(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda _id, posts: 429 if posts == 0 else 200
+    began = time.monotonic()
+    assert poster.serve(Feed(ids(100)), Limits(pace=400)).sent == 100
+    assert time.monotonic() - began >= 0.45
+
+
+def test_time_that_is_up_leaves_the_rest_unsettled_and_untaken(api: ManagementApi, poster: Poster) -> None:
+    feed = Feed(ids(1000))
+    outcome = poster.serve(feed, Limits(pace=200, within_s=0.5))
+    assert 50 <= outcome.sent <= 120
+    assert len(feed.settled) == outcome.sent
+    assert feed.next() is not None
+
+
+def test_who_is_throttled_for_good_is_left_when_time_is_up(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda id_, _posts: 429 if id_ == "id/0+=" else 200
+    feed = Feed(ids(3))
+    outcome = poster.serve(feed, Limits(within_s=0.5))
+    assert (outcome.sent, outcome.failed) == (2, ["id/0+="])
+    assert sorted(feed.settled) == ["id/1+=", "id/2+="]
+
+
+def test_a_frame_that_changes_under_way_is_what_the_rest_and_the_throttled_are_sent(
+    api: ManagementApi, poster: Poster
+) -> None:
+    api.behaviour = lambda id_, posts: 429 if id_ == "id/0+=" and posts == 0 else 200
+    feed = Feed(ids(200), b"old")
+
+    def change(id_: str, posts: int) -> int:
+        feed.frame = b"new"
+        return behaviour(id_, posts)
+
+    behaviour, api.behaviour = api.behaviour, change
+    assert poster.serve(feed, Limits(pace=400)).sent == 200
+    assert api.frames["id/0+="][-1] == b"new"
+    assert api.frames["id/199+="] == [b"new"]
+
+
+def test_one_that_hangs_at_the_end_is_not_waited_for_beyond_the_linger(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda id_, _posts: HANG if id_ == "id/0+=" else 200
+    began = time.monotonic()
+    outcome = poster.serve(Feed(ids(10)), Limits(linger_s=0.3))
+    assert time.monotonic() - began < ANSWER_WITHIN_S / 2
+    assert (outcome.sent, outcome.failed) == (9, ["id/0+="])
+
+
+def test_where_most_hang_they_are_given_their_time(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda _id, _posts: HANG
+    began = time.monotonic()
+    assert len(poster.serve(Feed(ids(3)), Limits(linger_s=0.3)).failed) == 3
+    assert time.monotonic() - began >= ANSWER_WITHIN_S - 0.1
