@@ -150,16 +150,30 @@ def test_posts_go_over_tls_to_whom_the_system_trusts(tmp_path: Path, monkeypatch
         closing.close()
 
 
-def test_an_address_where_nobody_listens_is_passed_over(api: ManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolved = [
-        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", api.port, 0, 0)),
-        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", api.port)),
-    ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved)
-    poster = Poster(f"ws://two-addresses.example:{api.port}/live", "eu-central-1", Credentials("AKID", "secret"))
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_an_address_where_nobody_listens_is_passed_over(
+    api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, ("127.0.0.1", 1), ("127.0.0.1", api.port))
     outcome = poster.post(ids(100), b"1")
     assert (outcome.sent, outcome.failed) == (100, [])
-    poster.close()
+
+
+def test_no_address_that_can_be_reached_fails_all_and_ends(poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, ("127.0.0.1", 1), ("255.255.255.255", 1))  # which fails at once
+    assert sorted(poster.post(ids(100), b"1").failed) == sorted(ids(100))
+
+
+def test_a_name_without_an_address_fails_all_and_ends(poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    assert sorted(poster.post(ids(3), b"1").failed) == ids(3)
 
 
 def test_a_server_error_is_tried_once_more(api: ManagementApi, poster: Poster) -> None:

@@ -47,6 +47,7 @@ class Line:
 
     __slots__ = (
         "_address",
+        "_awaited",
         "_endpoint",
         "_is_open",
         "_received",
@@ -54,7 +55,6 @@ class Line:
         "_shaking",
         "_socket",
         "_unsent",
-        "_watched",
         "asked_at",
         "connection_id",
         "is_closing",
@@ -75,6 +75,7 @@ class Line:
         self.is_doubtful = False  # it was kept for so long that the other side may have closed it
         self._endpoint = endpoint
         self._selector = selector
+        self._awaited = 0
         self._unsent = b""
         self._received = b""
         self._connect()
@@ -108,7 +109,7 @@ class Line:
         return status
 
     def close(self) -> None:
-        self._selector.unregister(self._socket)
+        self._forget()
         self._socket.close()
 
     def avoid(self) -> None:
@@ -129,8 +130,7 @@ class Line:
             self._socket.close()
             if not self._endpoint.avoid(self._address):
                 raise OSError(failure, "connect")
-        self._watched = selectors.EVENT_WRITE
-        self._selector.register(self._socket, self._watched, self)
+        self._await(selectors.EVENT_WRITE)
 
     def _open(self) -> bool:
         """Go on connecting and shaking hands; return whether the line is ready for its first request."""
@@ -148,19 +148,19 @@ class Line:
             try:
                 self._socket.do_handshake()
             except ssl.SSLWantReadError:
-                self._watch(selectors.EVENT_READ)
+                self._await(selectors.EVENT_READ)
                 return False
             except ssl.SSLWantWriteError:
-                self._watch(selectors.EVENT_WRITE)
+                self._await(selectors.EVENT_WRITE)
                 return False
         self._is_open = True
         return True
 
     def _secure(self, tls: ssl.SSLContext) -> None:
-        self._selector.unregister(self._socket)
+        self._forget()
         self._socket = tls.wrap_socket(self._socket, server_hostname=self._endpoint.host, do_handshake_on_connect=False)
         self._shaking = True
-        self._selector.register(self._socket, self._watched, self)
+        self._await(selectors.EVENT_WRITE)
 
     def _send(self) -> None:
         try:
@@ -168,15 +168,23 @@ class Line:
         except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         except ssl.SSLWantReadError:
-            self._watch(selectors.EVENT_READ)
+            self._await(selectors.EVENT_READ)
             return
         self._unsent = self._unsent[sent:]
-        self._watch(selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ)
+        self._await(selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ)
 
-    def _watch(self, events: int) -> None:
-        if events != self._watched:
+    def _await(self, events: int) -> None:
+        """Have the selector tell of *events* from now on, and of no others."""
+        if not self._awaited:
+            self._selector.register(self._socket, events, self)
+        elif events != self._awaited:
             self._selector.modify(self._socket, events, self)
-            self._watched = events
+        self._awaited = events
+
+    def _forget(self) -> None:
+        if self._awaited:
+            self._selector.unregister(self._socket)
+            self._awaited = 0
 
     def _status(self, answer: bytes) -> int | None:
         head, complete, body = answer.partition(b"\r\n\r\n")
