@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).parents[1]
 AT_ONCE = 64  # handshakes under way
 SUBSCRIBE = b'{"action": "subscribe"}'
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # on a machine that is busy with other things; what is late is measured, and no error
 
 
 class Arrival(NamedTuple):
@@ -113,7 +113,7 @@ class Audience:
         """Wait until everybody has *total*, and return what happened since the last call.
 
         Raises:
-            RuntimeError: half a minute did not do, or a connection was lost.
+            RuntimeError: two minutes did not do, or a connection was lost.
         """
         self._pipe(self._process.stdin).write(f"{total}\n")
         self._pipe(self._process.stdin).flush()

@@ -36,7 +36,8 @@ def vote(http_url: str, count: int, seconds: float, seed: int) -> list[Cast]:
     """Cast *count* votes of *count* new voters within *seconds*; return once all are answered.
 
     Raises:
-        subprocess.CalledProcessError: a vote was not accepted.
+        subprocess.CalledProcessError: a vote was not accepted, as on a machine that others keep busy: its time has no
+            end, so that no figure can stand for it.
     """
     arguments = [http_url, str(count), str(seconds), str(seed)]
     run = subprocess.run(
@@ -65,7 +66,8 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if b"\r\n\r\n" in self._received and self._received.endswith(b"}"):
-            self._answer.set_result(self._received)
+            if not self._answer.done():  # else another vote has broken everything off
+                self._answer.set_result(self._received)
             self._received = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
