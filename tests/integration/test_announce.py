@@ -112,6 +112,8 @@ def test_a_change_sets_off_the_buckets_that_have_subscribers(redis, table, setti
     Subscribers(redis).add("c=")
     with announcing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
+    set_off_at = lambda_.payloads[0].pop("at")
+    assert abs(set_off_at / 1000 - time.time()) < DEADLINE_S
     assert lambda_.payloads[0] == {
         "buckets": [bucket_of("c=")],
         "subscribers": 1,

@@ -63,6 +63,18 @@ def test_a_debt_that_comes_up_under_way_is_not_settled_by_that_delivery(redis: R
     assert subscribers.state().delivered == {number: 17}
 
 
+def test_what_an_attempt_has_begun_is_left_to_it_and_not_to_a_later_one(redis: Redis) -> None:
+    subscribers = Subscribers(redis)
+    subscribers.add("one=")
+    number = bucket_of("one=")
+    other = (number + 1) % BUCKETS
+    assert [bucket.number for bucket in subscribers.read([number], 17)] == [number]
+    assert [bucket.number for bucket in subscribers.read([number, other], 17)] == [other]
+    assert [bucket.connection_ids for bucket in subscribers.read([number], 18)] == [["one="]]
+    assert subscribers.read([number], 16) == []
+    assert subscribers.of([number]) == ["one="]
+
+
 def test_an_attempt_begins_where_the_last_one_stopped(redis: Redis) -> None:
     subscribers = Subscribers(redis)
     ids = sorted(id_ for id_ in (f"c{n}=" for n in range(2000)) if bucket_of(id_) == 7)

@@ -1,6 +1,7 @@
 """Deliveries against a registry without a store and a clock that stands still until it is told to move."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,10 +21,13 @@ class Registry:
         self.delivered: dict[int, int] = {}
         self.halfway: dict[int, tuple[str, int]] = {}
         self.reads: list[list[int]] = []
+        self.begun: dict[int, int] = {}
 
-    def read(self, numbers: Sequence[int]) -> list[Bucket]:
+    def read(self, numbers: Sequence[int], at: int) -> list[Bucket]:
         self.reads.append(list(numbers))
-        return [self._bucket(number) for number in numbers]
+        ours = [number for number in numbers if not at or self.begun.get(number, 0) < at]
+        self.begun |= dict.fromkeys(ours, at)
+        return [self._bucket(number) for number in ours]
 
     def _bucket(self, number: int) -> Bucket:
         after, least = self.halfway.get(number, ("", None))
@@ -175,6 +179,17 @@ def test_an_invoke_that_comes_twice_posts_once() -> None:
     twice = Scene(registry=scene.registry)
     assert twice.take(1) == []
     assert twice.delivery.finish() == []
+
+
+def test_what_another_copy_of_an_invoke_has_begun_is_left_to_it() -> None:
+    registry = Registry(READ_AHEAD, READ_AHEAD)
+    shard = Shard((0, 1), 2 * READ_AHEAD, 4000.0, 10.0, version=5, at=17)
+    first, second, later = (
+        Delivery(replace(shard, at=at), registry, lambda: Results(5, ())) for at in (shard.at, shard.at, shard.at + 1)
+    )
+    assert first.next() == ("0:000000", Results(5, ()).frame())
+    assert second.next() == ("1:000000", Results(5, ()).frame())
+    assert later.next() == ("0:000000", Results(5, ()).frame())
 
 
 @pytest.mark.parametrize(("delivered", "is_served"), [(4, False), (5, True), (6, True), (-1, False)])

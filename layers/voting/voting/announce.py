@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from typing import Self
 
 import psycopg
@@ -109,7 +110,7 @@ class Announcer:
             self._clients.lambda_().invoke(
                 FunctionName=self._settings.broadcast_function,
                 InvocationType="Event",
-                Payload=json.dumps(shard.as_event()).encode(),
+                Payload=json.dumps(replace(shard, at=time.time_ns() // 1_000_000).as_event()).encode(),
             )
         return min(POLL_S, todo.interval_s)
 

@@ -29,7 +29,7 @@ class NothingToSend(Exception):
 class Registry(Protocol):
     """What a delivery needs of `connections.Subscribers`; the simulation has one without a store."""
 
-    def read(self, numbers: Sequence[int]) -> list[Bucket]: ...
+    def read(self, numbers: Sequence[int], at: int) -> list[Bucket]: ...
     def mark_delivered(self, versions: Mapping[int, int], before: Mapping[int, str]) -> None: ...
     def mark_halfway(self, bucket: Bucket, after: str, least: int) -> None: ...
 
@@ -83,6 +83,7 @@ class Delivery:
         self.started_at = self.last_at = clock()  # last: when a connection was handed out
         self.taken = 0
         self._recorded: set[int] = set()
+        self._others: set[int] = set()  # buckets that another attempt serves
         self._refresh()
         if self.version < 0:
             raise NothingToSend
@@ -118,7 +119,7 @@ class Delivery:
         for pass_ in self._begun.values():
             if after := self._served(pass_, self._of):
                 self._registry.mark_halfway(pass_.bucket, after, pass_.least)
-        return [number for number in self._shard.buckets if number not in self._recorded]
+        return [number for number in self._shard.buckets if number not in self._recorded | self._others]
 
     @property
     def took_s(self) -> float:
@@ -127,11 +128,10 @@ class Delivery:
 
     def _pull(self) -> Iterator[str]:
         for numbers in self._groups():
-            buckets = self._registry.read(numbers)
-            # Invokes come at least once, and in any order: what another attempt has done is not done again.
-            served = {each.number for each in buckets if each.has(self._shard.version or self.version)}
-            self._recorded |= served
-            buckets = [each for each in buckets if each.number not in served]
+            # Invokes come at least once, and in any order: what another attempt does or has done is left to it.
+            read = self._registry.read(numbers, self._shard.at)
+            buckets = [each for each in read if not each.has(self._shard.version or self.version)]
+            self._others |= set(numbers).difference(each.number for each in buckets)
             # Whoever subscribes from now on is sent at least this version as its first results.
             passes = [_Pass(each, self.version if each.least is None else each.least) for each in buckets]
             self._begun |= {pass_.bucket.number: pass_ for pass_ in passes}

@@ -14,6 +14,7 @@ BUCKETS = 64  # a worker counts them all for each vote: 64 take it 0.2 ms, 256 w
 SUBSCRIBERS = "voting:subscribers:"  # and the bucket's number
 DELIVERED = "voting:delivered"
 HALFWAY = "voting:halfway"
+BEGUN = "voting:begun"
 SPEED = "voting:speed"
 
 # KEYS[1] delivered   KEYS[2] speed
@@ -100,20 +101,29 @@ class Subscribers:
         """The ids in *buckets*; those that expired are swept out first."""
         return [connection_id for bucket in self.read(buckets) for connection_id in bucket.connection_ids]
 
-    def read(self, numbers: Iterable[int]) -> list[Bucket]:
-        """The buckets of *numbers*, in this order, from where an earlier attempt stopped; the expired are swept out."""
-        numbers = list(numbers)
-        if not numbers:
+    def read(self, numbers: Iterable[int], at: int = 0) -> list[Bucket]:
+        """The buckets of *numbers*, in this order, from where an earlier attempt stopped; the expired are swept out.
+
+        An attempt tells *at* what time it was set off, in ms since the epoch. Left out is what another attempt of then
+        or later has begun: an invoke that comes twice, or late, would only send everybody the same once more.
+        """
+        fields = [str(number) for number in numbers]
+        if not fields:
             return []
         now = time.time()
         with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.hmget(DELIVERED, list(map(str, numbers)))
-            pipeline.hmget(HALFWAY, list(map(str, numbers)))
-            for number in numbers:
-                pipeline.zremrangebyscore(_key(number), "-inf", now)
-                pipeline.zrange(_key(number), 0, -1)
-            delivered, halfway, *rest = pipeline.execute()
-        return list(map(_bucket, numbers, rest[1::2], delivered, halfway))
+            pipeline.hmget(BEGUN, fields)
+            if at:
+                pipeline.hset(BEGUN, mapping=dict.fromkeys(fields, at))
+            pipeline.hmget(DELIVERED, fields)
+            pipeline.hmget(HALFWAY, fields)
+            for number in fields:
+                pipeline.zremrangebyscore(f"{SUBSCRIBERS}{number}", "-inf", now)
+                pipeline.zrange(f"{SUBSCRIBERS}{number}", 0, -1)
+            answers = pipeline.execute()
+        begun, delivered, halfway = answers[0], *answers[-2 * len(fields) - 2 : -2 * len(fields)]
+        buckets = map(_bucket, fields, answers[-2 * len(fields) + 1 :: 2], delivered, halfway)
+        return [bucket for bucket, since in zip(buckets, begun, strict=True) if not (at and since and int(since) >= at)]
 
     def state(self) -> State:
         """How many ids each bucket holds, the version that each has been sent, and how fast a shard was."""
@@ -143,10 +153,10 @@ class Subscribers:
         self._redis.hset(SPEED, mapping={"posts_per_s": round(posts_per_s, 1), "at": round(time.time(), 1)})
 
 
-def _bucket(number: int, members: Sequence[bytes], delivered: bytes | None, halfway: bytes | None) -> Bucket:
+def _bucket(number: str, members: Sequence[bytes], delivered: bytes | None, halfway: bytes | None) -> Bucket:
     connection_ids = sorted(member.decode() for member in members)
     before = delivered.decode() if delivered else ""
     if halfway is None:
-        return Bucket(number, connection_ids, before)
+        return Bucket(int(number), connection_ids, before)
     after, least, before = json.loads(halfway)
-    return Bucket(number, [each for each in connection_ids if each > after], before, least)
+    return Bucket(int(number), [each for each in connection_ids if each > after], before, least)

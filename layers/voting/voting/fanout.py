@@ -61,6 +61,7 @@ class Shard:
     within_s: float  # after so long it stops, since others are set off in its place soon after
     posts_per_s: float = PRIOR_POSTS_PER_S  # the estimate that the plan was made with
     version: int = 0  # what it was set off for; a bucket that has it already was served by another attempt
+    at: int = 0  # when it was set off, in ms since the epoch; what tells one attempt from another
 
     def as_event(self) -> dict[str, Any]:
         """What the function is invoked with."""
@@ -71,6 +72,7 @@ class Shard:
             "within_s": round(self.within_s, 1),
             "posts_per_s": round(self.posts_per_s, 1),
             "version": self.version,
+            "at": self.at,
         }
 
     @classmethod
@@ -83,6 +85,7 @@ class Shard:
             float(event.get("within_s", LONGEST_PATIENCE_S)),
             float(event.get("posts_per_s", PRIOR_POSTS_PER_S)),
             int(event.get("version", 0)),
+            int(event.get("at", 0)),
         )
 
     def keeps_pace(self, messages: int, took_s: float) -> bool:
