@@ -16,9 +16,9 @@ from redis import Redis
 from bench import electorate, old_worker, stores
 from bench.electorate import Databases
 from bench.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
+from voting.queue_view import PROCESSING, VOTES
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import PROCESSING, VOTES
 
 ROOT = Path(__file__).parents[1]
 BATCH = 20_000  # votes, the worker's default

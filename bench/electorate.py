@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 from redis import Redis
 
+from voting.queue_view import VOTES
 from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VOTES
 
 REVOTES = 0.2  # of all votes are by somebody who voted before, any time since the first
 PUSHED_AT_ONCE = 2_000

@@ -58,6 +58,29 @@ def test_a_voters_last_choice_wins_across_and_within_batches(drain, redis: Redis
     assert dict(VoteTable(database).tally().counts) == {c: list(last.values()).count(c) for c in "ab"}
 
 
+def test_a_backlog_of_full_batches_is_claimed_once(drain, redis: Redis, database) -> None:
+    redis.lpush(VOTES, *(Vote("a", f"voter{number}").encode() for number in range(1000)))
+    counted = drain(empty(redis), BATCH_VOTES="100")
+    assert (counted.stored, counted.batches) == (1000, 10)
+    assert VoteTable(database).tally().counts == {"a": 1000}
+
+
+def test_votes_that_come_after_redis_lost_its_data_are_counted(redis: Redis, database, settings: Settings) -> None:
+    old, new = ([Vote("a", f"{age}{number}") for number in range(30)] for age in ("old", "new"))
+    redis.lpush(VOTES, *(vote.encode() for vote in old))
+
+    def lose_once() -> None:
+        # After the first commit: the second batch has been read ahead by then, and is nowhere else.
+        if redis.lrange(PROCESSING, -1, -1) == [old[0].encode()]:
+            redis.flushall()
+            redis.lpush(VOTES, *(vote.encode() for vote in new))
+
+    clients = Clients(Settings({**settings.env, "BATCH_VOTES": "10"}), redis_retries=0)
+    Drain(clients, ends_when(empty(redis)), lose_once).run()
+    clients.close()
+    assert set(rows(database)) >= {vote.voter_id for vote in new}
+
+
 def test_junk_is_parked_with_its_reason_and_the_votes_behind_it_are_counted(drain, redis: Redis, database) -> None:
     redis.lpush(VOTES, Vote("a", "x").encode(), b"junk", b"\xff", b'{"vote": "c", "voter_id": "y"}', b"j" * 1_000_000)
     redis.lpush(VOTES, b'{"voter_id":"z","vote":"b"}')

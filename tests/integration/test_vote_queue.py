@@ -105,6 +105,18 @@ def test_bytes_bound_a_batch_but_one_message_always_passes(queue: VoteQueue, red
     assert queue.claim(1, most=10, most_bytes=1001, acknowledge=1) == [b"y" * 1000, b"z"]
 
 
+def test_a_look_ahead_reads_what_is_behind_the_batch_and_moves_nothing(queue: VoteQueue, redis: Redis) -> None:
+    fill(redis, *(b"%d" % i for i in range(1000)))
+    assert queue.look_ahead(0, **ALL) == []  # nothing is in process
+    queue.claim(1, most=300, most_bytes=8_000_000)
+    fill(redis, b"later")
+    assert queue.look_ahead(300, **ALL) == [b"%d" % i for i in range(300, 1000)]
+    assert queue.look_ahead(300, most=2, most_bytes=1000) == [b"300", b"301"]
+    assert queue.look_ahead(300, most=100, most_bytes=7) == [b"300", b"301"]
+    assert queue.look_ahead(1000, **ALL) == queue.look_ahead(2000, **ALL) == []
+    assert queue.claim(1, most=1, most_bytes=1000, acknowledge=300) == [b"300"]
+
+
 def test_an_older_run_is_refused_and_changes_nothing(queue: VoteQueue, redis: Redis) -> None:
     fill(redis, b"1")
     queue.claim(7, **ALL)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 import psycopg
@@ -43,12 +44,22 @@ class Counted:
         return asdict(self)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """Messages as they were claimed, and what they are."""
+
+    messages: list[bytes] = field(default_factory=list)
+    votes: list[Vote] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is to be acknowledged with the next claim."""
+    """What is to be acknowledged with the next claim, and the messages behind it where they have been read already."""
 
     size: int = 0
     dead: list[DeadLetter] = field(default_factory=list)
+    ahead: _Sorted = field(default_factory=_Sorted)
 
 
 class Drain:
@@ -67,6 +78,7 @@ class Drain:
         self._last_error: Exception | None = None
         self._flushed_at = time.monotonic()
         self._junk = Sampler()
+        self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
         self.counted = Counted()
 
     def run(self) -> Counted:
@@ -86,6 +98,7 @@ class Drain:
             self.counted.handed_back = True
             self._failures = 0
         finally:
+            self._beside.shutdown()
             publish()
         if self._failures:
             raise RunFailed("the run ended before its stores came back") from self._last_error
@@ -96,15 +109,9 @@ class Drain:
         try:
             self._gauge()
             token = self._token or self._begin()
-            messages = self._queue.claim(
-                token,
-                most=self._most,
-                most_bytes=self._settings.batch_bytes,
-                acknowledge=done.size,
-                dead=done.dead,
-            )
-            if messages:
-                batch = self._record(messages, token)
+            claimed = self._claim(done, token)
+            if claimed.messages:
+                batch = self._record(claimed, token)
             else:
                 self._queue.wait(WAIT_S)
                 batch = _Batch()
@@ -142,18 +149,55 @@ class Drain:
         self._clients.forget_postgres()
         return VoteTable(self._clients.postgres())
 
-    def _record(self, messages: list[bytes], token: int) -> _Batch:
-        votes, dead = sort_out(messages)
+    def _claim(self, done: _Batch, token: int) -> _Sorted:
+        """Acknowledge *done*, and return what comes next: read beside the last transaction, or claimed now.
+
+        What was read ahead is believed where the list begins with it after the acknowledgement: it would not after
+        Redis lost its data, and what is stored next would then acknowledge votes that nobody has stored.
+        """
+        ahead = done.ahead
+        messages = self._queue.claim(
+            token,
+            most=1 if ahead.messages else self._most,
+            most_bytes=self._settings.batch_bytes,
+            acknowledge=done.size,
+            dead=done.dead,
+        )
+        if not ahead.messages:
+            return _Sorted(messages, *sort_out(messages))
+        if messages == ahead.messages[:1]:
+            return ahead
+        messages = self._queue.claim(token, most=self._most, most_bytes=self._settings.batch_bytes)
+        return _Sorted(messages, *sort_out(messages))
+
+    def _look_ahead(self, behind: int) -> _Sorted:
+        try:
+            messages = self._queue.look_ahead(
+                behind, most=self._settings.batch_votes, most_bytes=self._settings.batch_bytes
+            )
+        except RedisError:  # the claim that comes next meets the same, and tells
+            return _Sorted()
+        return _Sorted(messages, *sort_out(messages))
+
+    def _record(self, batch: _Sorted, token: int) -> _Batch:
+        """Store *batch*; while Postgres is at it, read the next one."""
+        ahead: Future[_Sorted] | None = None
+        size = len(batch.messages)
+        if size >= self._most:  # more of them wait
+            ahead = self._beside.submit(self._look_ahead, size)
         started = time.perf_counter()
         try:
-            changed = VoteTable(self._clients.postgres()).record(votes, token) if votes else 0
+            changed = VoteTable(self._clients.postgres()).record(batch.votes, token) if batch.votes else 0
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            return self._refused(messages, error)
+            return self._refused(batch.messages, error)
+        finally:
+            if ahead:
+                ahead.exception()  # in any case: it is done before anything else is tried
         self._most = self._settings.batch_votes
         if changed:
             self._changed()
-        self._measure(len(votes), changed, dead, (time.perf_counter() - started) * 1000)
-        return _Batch(len(messages), dead)
+        self._measure(len(batch.votes), changed, batch.dead, (time.perf_counter() - started) * 1000)
+        return _Batch(size, batch.dead, ahead.result() if ahead else _Sorted())
 
     def _refused(self, messages: list[bytes], error: psycopg.Error) -> _Batch:
         """The database refuses a vote that we hold valid: halve the batch until that vote is alone, and park it."""

@@ -47,6 +47,26 @@ local function give_back()
 end
 """
 
+# For a claim and a look ahead: {1, vote, next, ...}, up to *most* of the oldest in process but *skipped*. The range is
+# read in steps, so that hostile megabytes are not all copied before the limit is noticed.
+OLDEST = """
+local function oldest(skipped, most, most_bytes)
+  local bytes, largest, batch = 0, 1, {1}
+  while #batch <= most do
+    local taken = #batch - 1
+    local step = math.max(1, math.min(256, most - taken, math.floor((most_bytes - bytes) / largest)))
+    local votes = redis.call('LRANGE', KEYS[2], -skipped - taken - step, -skipped - taken - 1)
+    for i = #votes, 1, -1 do
+      bytes = bytes + #votes[i]
+      if bytes > most_bytes and #batch > 1 then return batch end
+      largest = math.max(largest, #votes[i])
+      batch[#batch + 1] = votes[i]
+    end
+  end
+  return batch
+end
+"""
+
 # One round trip between two batches: acknowledge the last one, then hand out the next.
 #
 # KEYS[1] votes   KEYS[2] processing   KEYS[3] fence   KEYS[4] dead   KEYS[5] claimed   KEYS[6] handed back
@@ -55,11 +75,11 @@ end
 # {1, oldest vote, next, ...}.
 #
 # Dead letters are pushed before the trim. RENAME takes any backlog at once, and only when nothing is in process: one
-# generation at a time keeps the order, and a crash leaves the batch where the next run starts. The range is read in
-# steps, so that hostile megabytes are not all copied before the limit is noticed. A list that is handed back gets back
-# what a run moved while it waited, even a superseded run.
+# generation at a time keeps the order, and a crash leaves the batch where the next run starts. A list that is handed
+# back gets back what a run moved while it waited, even a superseded run.
 CLAIM = (
     GIVE_BACK
+    + OLDEST
     + """
 local handed_back = redis.call('EXISTS', KEYS[6]) == 1
 local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
@@ -80,19 +100,18 @@ if waiting == 0 then
 end
 local now = redis.call('TIME')
 redis.call('SET', KEYS[5], now[1] * 1000 + math.floor(now[2] / 1000), 'NX')
-local most, bytes, largest, batch = math.min(waiting, ARGV[3]), 0, 1, {1}
-while #batch <= most do
-  local taken = #batch - 1
-  local step = math.max(1, math.min(256, most - taken, math.floor((ARGV[4] - bytes) / largest)))
-  local votes = redis.call('LRANGE', KEYS[2], -taken - step, -taken - 1)
-  for i = #votes, 1, -1 do
-    bytes = bytes + #votes[i]
-    if bytes > tonumber(ARGV[4]) and #batch > 1 then return batch end
-    largest = math.max(largest, #votes[i])
-    batch[#batch + 1] = votes[i]
-  end
-end
-return batch
+return oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))
+"""
+)
+
+# KEYS as for a claim
+# ARGV[1] votes to pass over   ARGV[2] most votes   ARGV[3] most bytes
+# Returns {1, oldest vote behind those, next, ...}.
+LOOK_AHEAD = (
+    OLDEST
+    + """
+local behind = redis.call('LLEN', KEYS[2]) - ARGV[1]
+return oldest(ARGV[1], math.min(behind, ARGV[2]), tonumber(ARGV[3]))
 """
 )
 
@@ -129,6 +148,7 @@ class VoteQueue(QueueView):
         super().__init__(redis)
         self._push = Channel(redis, PUSH)
         self._claim = redis.register_script(CLAIM)
+        self._look_ahead = redis.register_script(LOOK_AHEAD)
         self._hand_back = redis.register_script(HAND_BACK)
         self._answer_within_s: float = redis.get_connection_kwargs()["socket_timeout"]
         self._ahead_us: int | None = None  # how far Redis' clock is ahead of our monotonic one, at least
@@ -188,6 +208,18 @@ class VoteQueue(QueueView):
         if status == 3:
             raise HandedBack
         return answer
+
+    def look_ahead(self, behind: int, *, most: int, most_bytes: int) -> list[bytes]:
+        """The oldest messages in process *behind* that many, which are claimed; oldest first. Changes nothing.
+
+        They may be stored only after a claim that acknowledged those before them: it is refused where another run or a
+        hand-back came between, and nobody else takes from the old end.
+
+        Raises:
+            redis.RedisError: Redis did not answer or refused.
+        """
+        answer: list[Any] = self._look_ahead(keys=KEYS, args=[behind, most, most_bytes])
+        return answer[1:]
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a vote; move it into the batch in process, in order, and return whether there was one.
