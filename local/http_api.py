@@ -1,14 +1,17 @@
 """The HTTP API of API Gateway, for one stage `$default` with Lambda proxy integrations."""
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from local.http_event import Caller, MalformedAnswer, Response, event_of, request_id, response_of
+from local.http_line import HttpLine
 from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
 from local.quotas import SERVER_OPTIONS, HttpQuotas
@@ -17,6 +20,7 @@ from local.template import HttpRoute
 logger = logging.getLogger("local.http")
 
 DEFAULT_ROUTE = "$default"
+HANG_UP_S = 2.0  # for the answers under way when the gateway goes away
 
 
 class Refused(Exception):
@@ -41,6 +45,7 @@ class HttpApi:
         self._api_id = api_id
         self._quotas = quotas or HttpQuotas()
         self._integration = Integration(functions, self._quotas.integration_timeout_s)
+        self._lines: set[HttpLine] = set()
         self._routes: dict[tuple[str, str], str] = {}
         self._default: str | None = None
         for route in routes:
@@ -57,54 +62,81 @@ class HttpApi:
         )
         application.router.add_route("*", "/{path:.*}", self._serve)
         application.on_response_prepare.append(_drop_server)
+        application.on_shutdown.append(self._hang_up)
         return application
 
+    def line(self, otherwise: Callable[[], asyncio.Protocol]) -> HttpLine:
+        """Return what serves one connection until it brings what only *otherwise*, of the application, can read."""
+        return HttpLine(self.answer, self._lines, otherwise)
+
+    async def answer(self, caller: Caller) -> Response:
+        """Answer a request, whoever read it."""
+        id_ = request_id()
+        return await self._settle(caller.method, caller.target, id_, self._answer(caller, id_))
+
     async def _serve(self, request: web.Request) -> web.Response:
+        id_ = request_id()
+        response = await self._settle(request.method, request.raw_path, id_, self._read_and_answer(request, id_))
+        answer = web.Response(status=response.status, body=response.body or None)
+        headers = answer.headers
+        for name, value in response.headers:
+            headers.add(name, value)
+        return answer
+
+    async def _settle(self, method: str, target: str, id_: str, answering: Awaitable[Response]) -> Response:
+        """Say in a response what was refused, log what failed, and put the request's id on it."""
         started_s = time.monotonic()
-        gateway_request_id = request_id()
         try:
-            response = await self._answer(request, gateway_request_id)
+            response = await answering
         except Refused as refused:
             body = json.dumps({"message": refused.message}, separators=(",", ":")).encode()
             response = Response(refused.status, [("content-type", "application/json")], body)
         if response.status >= 400:
             level = logging.WARNING if response.status >= 500 else logging.INFO
-            path = request.raw_path.partition("?")[0]
+            path = target.partition("?")[0]
             elapsed_ms = (time.monotonic() - started_s) * 1000
-            logger.log(level, "%s %s %d %.0f ms", request.method, path, response.status, elapsed_ms)
-        answer = web.Response(status=response.status, body=response.body or None)
-        headers = answer.headers
-        for name, value in response.headers:
-            headers.add(name, value)
-        headers["apigw-requestid"] = gateway_request_id
-        return answer
+            logger.log(level, "%s %s %d %.0f ms", method, path, response.status, elapsed_ms)
+        return Response(response.status, [*response.headers, ("apigw-requestid", id_)], response.body)
 
-    async def _answer(self, request: web.Request, gateway_request_id: str) -> Response:
-        if _header_bytes(request) > self._quotas.header_bytes:
-            raise Refused(431, "Request Header Fields Too Large")
-        # As AWS does it: the path is decoded, and what then looks like a query is cut off.
-        path = unquote(request.raw_path.partition("?")[0]).partition("?")[0]
-        route_key, function = self._route(request.method, path)
-        body = await _read(request)
+    async def _read_and_answer(self, request: web.Request, id_: str) -> Response:
         caller = Caller(
             method=request.method,
             target=request.raw_path,
             protocol=f"HTTP/{request.version.major}.{request.version.minor}",
             headers=request.raw_headers,
-            body=body,
+            body=b"",
             source_ip=request.remote or "",
             port=_port(request),
         )
-        event = event_of(caller, path, route_key, self._api_id, gateway_request_id)
-        return await self._ask(function, event)
+        self._route(caller)  # refused before a byte of its body is read
+        return await self._answer(replace(caller, body=await _read(request)), id_)
 
-    def _route(self, method: str, path: str) -> tuple[str, str]:
-        if function := self._routes.get((method, path)):
-            return f"{method} {path}", function
+    async def _answer(self, caller: Caller, id_: str) -> Response:
+        path, route_key, function = self._route(caller)
+        return await self._ask(function, event_of(caller, path, route_key, self._api_id, id_))
+
+    async def _hang_up(self, _application: web.Application) -> None:
+        """Close the connections that are no server's; wait for those that are being answered, as aiohttp does."""
+        answering = {task for line in tuple(self._lines) if (task := line.close()) is not None}
+        if answering:
+            await asyncio.wait(answering, timeout=HANG_UP_S)
+
+    def _route(self, caller: Caller) -> tuple[str, str, str]:
+        """The decoded path, the key of its route, and the function that the route leads to.
+
+        Raises:
+            Refused: there is none, or its head is too long.
+        """
+        if _header_bytes(caller) > self._quotas.header_bytes:
+            raise Refused(431, "Request Header Fields Too Large")
+        # As AWS does it: the path is decoded, and what then looks like a query is cut off.
+        path = unquote(caller.target.partition("?")[0]).partition("?")[0]
+        if function := self._routes.get((caller.method, path)):
+            return path, f"{caller.method} {path}", function
         if function := self._routes.get(("ANY", path)):
-            return f"ANY {path}", function
+            return path, f"ANY {path}", function
         if self._default:
-            return DEFAULT_ROUTE, self._default
+            return path, DEFAULT_ROUTE, self._default
         raise Refused(404, "Not Found")
 
     async def _ask(self, function: str, event: dict[str, object]) -> Response:
@@ -126,10 +158,10 @@ class HttpApi:
             raise Refused(500, "Internal Server Error") from error
 
 
-def _header_bytes(request: web.Request) -> int:
+def _header_bytes(caller: Caller) -> int:
     """Count the request line and the headers with their separators."""
-    line = len(request.method) + len(request.raw_path) + len(" HTTP/1.1\r\n") + 1
-    return line + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+    line = len(caller.method) + len(caller.target) + len(" HTTP/1.1\r\n") + 1
+    return line + sum(len(name) + len(value) + 4 for name, value in caller.headers)
 
 
 async def _read(request: web.Request) -> bytes:

@@ -45,6 +45,8 @@ _STORES: Mapping[str, tuple[str, Callable[[StateDir], Server]]] = {
     "REDIS_URL": ("redis", Valkey),
     "DATABASE_URL": ("postgres", Postgres),
 }
+# Makes what serves one connection, out of what makes the application's own.
+Line = Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol]
 _SHUTDOWN_S = 2.0
 _BACKLOG = 1024
 
@@ -219,7 +221,9 @@ class _Runner:
     ) -> None:
         invoke = InvokeApi(functions, self._account).application()
         StoreControl(stores).attach(invoke)
-        doors = {"lambda": invoke, "http": HttpApi(template.http_api_id, template.http_routes, functions).application()}
+        http = HttpApi(template.http_api_id, template.http_routes, functions)
+        doors = {"lambda": invoke, "http": http.application()}
+        lines: dict[str, Line] = {"http": http.line}
         if template.websocket is not None:
             quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
             credentials = Credentials(
@@ -227,6 +231,7 @@ class _Runner:
             )
             websocket = WebSocketApi(template.websocket, functions, credentials, quotas)
             doors["websocket"] = websocket.application()
+            lines["websocket"] = websocket.line
         else:
             sockets["websocket"].close()
         runners = {}
@@ -239,8 +244,8 @@ class _Runner:
         for name, runner in runners.items():
             await runner.setup()
             site = web.SockSite(runner, sockets[name], backlog=_BACKLOG)
-            if name == "websocket" and not self._options.access_log:  # which only the application writes
-                site = LineSite(runner, sockets[name], websocket.line, backlog=_BACKLOG)
+            if name in lines and not self._options.access_log:  # which only the applications write
+                site = LineSite(runner, sockets[name], lines[name], backlog=_BACKLOG)
             await site.start()
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:

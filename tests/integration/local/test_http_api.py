@@ -28,12 +28,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Loop, Prob
         yield loop, probe
 
 
-@pytest.fixture(scope="module")
-def client(world: tuple[Loop, Probe]) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module", params=["lines", "application"])
+def client(world: tuple[Loop, Probe], request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """An API that takes all routes, by plain lines with the application behind them, and by the application alone."""
     loop, probe = world
-    routes = [*ROUTES, HttpRoute("ANY", "$default", Probe.name)]
+    api = HttpApi("HttpApi", [*ROUTES, HttpRoute("ANY", "$default", Probe.name)], probe.service)
     with (
-        served(loop, HttpApi("HttpApi", routes, probe.service).application) as port,
+        served(loop, api.application, api.line if request.param == "lines" else None) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         yield client
@@ -49,8 +50,9 @@ def strict(world: tuple[Loop, Probe]) -> Iterator[httpx.Client]:
 @contextmanager
 def serving(world: tuple[Loop, Probe], quotas: HttpQuotas) -> Iterator[httpx.Client]:
     loop, probe = world
+    api = HttpApi("HttpApi", ROUTES, probe.service, quotas)
     with (
-        served(loop, HttpApi("HttpApi", ROUTES, probe.service, quotas).application) as port,
+        served(loop, api.application, api.line) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         yield client
