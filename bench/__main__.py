@@ -78,7 +78,7 @@ def _measure(names: Sequence[str], scale: Scale) -> tuple[dict[str, Report], dic
             traceback.print_exc()
             failures[name] = traceback.format_exception_only(error)[-1].strip()
         else:
-            print(render_report(reports[name]))
+            print(render_report(reports[name], judged=not scale.smoke))
         print(f"({name}: {time.monotonic() - started:.0f} s)", flush=True)
     return reports, failures
 

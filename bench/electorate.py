@@ -43,10 +43,11 @@ def cast(count: int) -> Iterator[Vote]:
 
 
 def push(redis: Redis, votes: Iterable[Vote]) -> None:
-    """Queue *votes* as producers do, but thousands in one LPUSH."""
+    """Queue *votes* as producers do, but thousands in one LPUSH; return when Redis has them on its disk."""
     messages = (b'{"vote": "%b", "voter_id": "%b"}' % (v.choice.encode(), v.voter_id.encode()) for v in votes)
     while some := list(islice(messages, PUSHED_AT_ONCE)):
         redis.lpush(VOTES, *some)
+    redis.waitaof(1, 0, 60_000)  # who drains them shall not wait for that
 
 
 class Databases:

@@ -22,12 +22,12 @@ def render_goals(goals: Sequence[Goal]) -> str:
     return _table(("goal", "reached", "wanted", ""), rows, numbers=(1,))
 
 
-def render_report(report: Report) -> str:
-    """Everything but the plot."""
+def render_report(report: Report, *, judged: bool) -> str:
+    """Everything but the plot; the goals only where the figures mean something."""
     parts = []
     if report.comparisons:
         parts.append(render_comparisons(report.comparisons))
-    if report.goals:
+    if report.goals and judged:
         parts.append(render_goals(report.goals))
     parts += ["\n".join(f"- {note}" for note in report.notes)] if report.notes else []
     return "\n\n".join(parts)
