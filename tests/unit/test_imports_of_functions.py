@@ -1,0 +1,113 @@
+"""What each function loads, to the last library: a cold start pays for all of it, and for nothing that is not here."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+
+from voting.connections import Subscribers
+from voting.results import Tally
+from voting.settings import Settings
+from voting.snapshot import Snapshots
+from voting.tally import VoteTable
+
+ROOT = Path(__file__).parents[2]
+# Modules of the standard library that take 5 ms and more, and that nobody needs without knowing it.
+HEAVY = {
+    "asyncio",
+    "ctypes",
+    "decimal",
+    "email.message",
+    "http.client",
+    "multiprocessing",
+    "ssl",
+    "unittest",
+    "xml.etree",
+}
+# redis and botocore look whether these are there: with the developers' tools they are, in the layer they are not.
+ABSENT = {"OpenSSL", "_awscrt", "_cffi_backend", "awscrt", "certifi", "cryptography"}
+REDIS = {"redis", "asyncio", "email.message", "ssl"}  # its asynchronous half, and importlib.metadata, come with it
+POWERTOOLS = {"aws_lambda_powertools", "botocore", "jmespath", "typing_extensions"}  # of botocore, only its __init__
+PSYCOPG = {"psycopg", "psycopg_binary", "ctypes", "decimal"}
+BOTO = {"boto3", "dateutil", "s3transfer", "six", "urllib3", "http.client", "multiprocessing", "xml.etree"}
+
+
+@dataclass(frozen=True)
+class Loads:
+    """Libraries that are there once app.py is imported, and those that the first event adds."""
+
+    event: str
+    at_import: frozenset[str] | set[str]
+    at_first: frozenset[str] | set[str]
+
+
+FUNCTIONS = {
+    "vote": Loads("http-post-json", REDIS | POWERTOOLS, set()),
+    "result": Loads("http-get-results", REDIS | POWERTOOLS, set()),
+    "ws_connect": Loads("websocket-disconnect", REDIS | POWERTOOLS, set()),
+    "ws_broadcast": Loads("broadcast", REDIS | POWERTOOLS, set()),
+    "ops": Loads("ops-status", REDIS | POWERTOOLS | PSYCOPG, set()),
+    # boto3 comes on purpose before the fence: an older run drains meanwhile, see announce.py.
+    "worker": Loads("schedule", REDIS | POWERTOOLS | PSYCOPG, BOTO),
+}
+SCRIPT = """
+import json, sys, types
+
+def loaded():
+    names = {name for name in sys.modules if name in heavy}
+    for name, module in list(sys.modules.items()):
+        if "site-packages" in (getattr(module, "__file__", None) or ""):
+            names.add(name.partition(".")[0])
+    return names - set(json.loads(sys.argv[3]))
+
+heavy = set(json.loads(sys.argv[2]))
+before = loaded()
+import app
+at_import = loaded() - before
+context = types.SimpleNamespace(
+    function_name="f", memory_limit_in_mb=512, invoked_function_arn="arn:aws:lambda:eu-central-1:1:function:f",
+    aws_request_id="r", get_remaining_time_in_millis=lambda: 0,
+)
+app.handler(json.loads(sys.argv[1]), context)
+print(json.dumps([sorted(at_import), sorted(loaded() - before - at_import)]))
+"""
+
+
+@pytest.fixture
+def env(settings: Settings, redis: Redis, database: psycopg.Connection) -> dict[str, str]:
+    """The environment of a function in a system that is at work."""
+    VoteTable(database).install()
+    Snapshots(redis).write(Tally(1, {"a": 1}))
+    Subscribers(redis).add("c=")
+    return {
+        **settings.env,
+        "PYTHONPATH": str(ROOT / "layers" / "voting"),
+        "PATH": os.environ["PATH"],
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_loads_what_it_uses_and_nothing_else(function: str, env: dict[str, str]) -> None:
+    loads = FUNCTIONS[function]
+    event = (ROOT / "events" / f"{loads.event}.json").read_text()
+    found = subprocess.run(
+        [sys.executable, "-c", SCRIPT, event, json.dumps(sorted(HEAVY)), json.dumps(sorted(ABSENT))],
+        cwd=ROOT / "functions" / function,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    at_import, at_first = json.loads(found.stdout.splitlines()[-1])
+    assert at_import == sorted(loads.at_import)
+    assert at_first == sorted(loads.at_first)
