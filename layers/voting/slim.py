@@ -12,12 +12,8 @@ from pathlib import Path
 SERVICES = ("lambda", "secretsmanager")  # whose API botocore describes with megabytes of JSON
 LEFTOVERS = ("**/__pycache__", "bin", "**/*.pyi", "*.dist-info/RECORD")  # RECORD lists files of which many are gone
 UNUSED = {
-    "pages of a documentation site that the router offers": (
-        "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.js",
-        "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.css",
-    ),
-    "of Powertools: all but the router, the logger and the metrics": (
-        "aws_lambda_powertools/event_handler/middlewares",
+    "of Powertools: all but the logger and the metrics": (
+        "aws_lambda_powertools/event_handler",
         "aws_lambda_powertools/metrics/provider/datadog",
         "aws_lambda_powertools/utilities/auth_alpha",
         "aws_lambda_powertools/utilities/batch",

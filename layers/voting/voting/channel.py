@@ -16,8 +16,8 @@ class Channel:
 
     def __init__(self, redis: Redis, script: str) -> None:
         self._pool = redis.connection_pool
-        self._script = script
-        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._script = script.encode()
+        self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest().encode()
         self._connection: Any = None  # a redis.connection.Connection, most of whose methods have no types
 
     def open(self) -> None:
@@ -40,13 +40,16 @@ class Channel:
         Raises:
             redis.RedisError: Redis refused, or did not answer; the script may have run in the latter case.
         """
+        rest = (b"1", key.encode(), *(arg if isinstance(arg, bytes) else b"%d" % arg for arg in args))
         try:
-            return self._ask("EVALSHA", self._sha, 1, key, *args)
+            return self._ask(b"EVALSHA", self._sha, *rest)
         except NoScriptError:  # the first call of all, or Redis was restarted
-            return self._ask("EVAL", self._script, 1, key, *args)
+            return self._ask(b"EVAL", self._script, *rest)
 
-    def _ask(self, *command: str | bytes | int) -> Any:
-        self._connection.send_command(*command)
+    def _ask(self, *command: bytes) -> Any:
+        # RESP, an array of bulk strings. redis-py's own packing takes all kinds of arguments, in three times the time.
+        packed = b"".join([b"*%d\r\n" % len(command), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)])
+        self._connection.send_packed_command([packed])
         return self._connection.read_response()
 
     @staticmethod
