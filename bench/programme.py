@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from bench.measurement import Benchmark
 
-NAMES = ("drain", "results", "broadcast", "cold", "handler", "screen", "local", "subscribers", "fanout")
+NAMES = ("drain", "results", "broadcast", "cold", "handler", "screen", "local", "subscribers", "sizes", "fanout")
 
 
 def names() -> list[str]:
