@@ -8,8 +8,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import boto3
@@ -139,7 +140,7 @@ def _rates(report: _Findings, condition: Condition, api: Management) -> None:
                     Contender(f"boto3 in {THREADS} threads", with_boto3(api, THREADS), 100 if smoke else 1000),
                 ]
             for contender in (ours, *others):
-                contender.post(connection_ids(contender.count if contender is ours else THREADS))  # opens the lines
+                contender.post(connection_ids(report.many if contender is ours else THREADS))  # opens the lines
             wrk = shutil.which("wrk") if others else None
             runs = [contender.run for contender in (ours, *others)]
             if wrk:
@@ -155,15 +156,17 @@ def _rates(report: _Findings, condition: Condition, api: Management) -> None:
         if others:
             cpu = [Figure(each.name, "posts/CPU s", tuple(each.cpu_rates)) for each in (ours, *others)]
             report.comparisons.append(Comparison(f"{case}, by the core's time", cpu[0], tuple(cpu[1:])))
-            _judge(report, condition, report.comparisons[-2])
+            _judge(report, condition, *report.comparisons[-2:])
 
 
-def _judge(report: _Findings, condition: Condition, found: Comparison) -> None:
+def _judge(report: _Findings, condition: Condition, by_clock: Comparison, by_core: Comparison) -> None:
     if condition is TLS:
-        ratio = min(found.ratio(other.contender) for other in found.others if other.contender.startswith("boto3"))
-        report.goals.append(Goal("over TLS on one core, times the better of the two boto3", ratio, 20, "at least"))
+        # A core that other programs share leaves the clock to luck: then the time that the posts took of it tells more.
+        for found, unit in ((by_clock, "posts a second"), (by_core, "posts for a second of the core's time")):
+            ratio = min(found.ratio(other.contender) for other in found.others if other.contender.startswith("boto3"))
+            report.goals.append(Goal(f"over TLS on one core, {unit}, times the better boto3", ratio, 20, "at least"))
     if condition is LATE:
-        took_s = MANY / found.ours.median
+        took_s = MANY / by_clock.ours.median
         report.goals.append(Goal("10,000 connections at 20 ms an answer over TLS, seconds", took_s, 1, "at most"))
 
 
@@ -186,11 +189,13 @@ def _delivery(report: _Findings, api: Management) -> None:
     shard = Shard(tuple(range(BUCKETS)), report.many, pace=float("inf"), within_s=20.0)
     with stores.running() as started, Redis.from_url(started.redis_url) as redis, _ours(api) as poster:
         subscribers = Subscribers(redis)
+        versions = count()
         for connection_id in connection_ids(report.many):
             subscribers.add(connection_id)
 
         def post(ids: Sequence[str]) -> None:
-            outcome = deliver(shard, subscribers, lambda: RESULTS, poster, remaining_s=30.0)
+            newer = replace(RESULTS, version=RESULTS.version + next(versions))  # or nobody would be sent it again
+            outcome = deliver(shard, subscribers, lambda: newer, poster, remaining_s=30.0)
             assert outcome.sent == len(ids), outcome
 
         contender = Contender("ours, with the registry", post, report.many)

@@ -18,7 +18,8 @@ from voting.signing import Credentials, SignedPosts
 
 IN_FLIGHT = 384  # answers waited for, those of slow connections aside: at 20 ms an answer, 19,000 posts a second
 MOST_LINES = 900  # Lambda allows a process 1,024 open files
-OPEN_AT_ONCE = 16  # lines, each time that there is nothing else to do: a TLS handshake costs as much as 20 posts
+OPEN_AT_ONCE = 16  # lines, when there was nothing else to do for IDLE_S: a TLS handshake costs as much as 30 posts
+IDLE_S = 0.001  # what answers sooner needs no more lines
 SLOW_AFTER_S = 0.2  # who has not answered by then is waited for beside IN_FLIGHT
 ANSWER_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05  # for the slow and the hanging: cheaper than a timer for each post
@@ -151,7 +152,7 @@ class _Round:
             if self._begun >= self._allowed:
                 until = min(until, self._started_at + self._limits.due_s(self._begun + 1))
             elif len(self._lines) < MOST_LINES:
-                return 0.0  # if nothing is ready now, more lines are of use
+                until = min(until, self._now + IDLE_S)
         return max(0.0, until - self._now)
 
     def _next(self) -> str | None:
