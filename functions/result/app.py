@@ -8,7 +8,6 @@ from voting import answer
 from voting.clients import Clients
 from voting.health import check_health
 from voting.live_results import ResultsUnavailable, read_results
-from voting.observability import logger
 from voting.page import Page
 from voting.refusal import Refusal
 from voting.request import Request
@@ -62,6 +61,5 @@ def health(_request: Request) -> Response:
     return answer.document(200 if state.is_well else 503, state.document(), None if state.is_well else answer.SOON)
 
 
-@logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
-    return web.answer(event)
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    return web.answer(event, context)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voting import answer
 from voting.ballot import Ballot, read_ballot
 from voting.clients import Clients
-from voting.observability import count, logger
+from voting.observability import count
 from voting.origin import require_own_site
 from voting.page import Page
 from voting.refusal import Refusal
@@ -99,6 +99,5 @@ def _remembering(request: Request, response: Response, voter: Voter, choice: str
     return answer.with_cookies(response, request, register().cookies(voter, choice))
 
 
-@logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
-    return web.answer(event)
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    return web.answer(event, context)

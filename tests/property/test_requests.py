@@ -1,6 +1,7 @@
 """Any bytes in a body, a cookie or a header, and any WebSocket frame, get an answer that the documentation lists."""
 
 import base64
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -106,7 +107,7 @@ def assert_documented(answer: dict[str, Any]) -> None:
 def vote(handler, redis: Redis) -> Iterator[Handler]:
     handle = handler("vote")
     yield handle
-    handle.__wrapped__.__globals__["clients"]().close()
+    inspect.unwrap(handle).__globals__["clients"]().close()
 
 
 def test_any_body_content_type_and_cookie_get_a_documented_answer(vote: Handler, context, redis: Redis) -> None:

@@ -1,6 +1,7 @@
 """What security tests share: requests to the real handlers, made as AWS makes them."""
 
 import base64
+import inspect
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ class Function:
     @property
     def globals(self) -> dict[str, Any]:
         """Of its app.py."""
-        return self.handle.__wrapped__.__globals__  # type: ignore[attr-defined,no-any-return] # Powertools wraps it
+        return inspect.unwrap(self.handle).__globals__  # Powertools wraps some of them
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from functions.vote import app
-from tests.unit.http_function import HttpFunction, Reply, event
+from tests.unit.http_function import Context, HttpFunction, Reply, event
 from voting.observability import logger
 from voting.settings import Settings
 
@@ -418,6 +418,19 @@ def test_logs_hold_no_id_cookie_or_secret(vote: HttpFunction, written: Callable[
     for pair in reply.cookies:
         assert pair.partition("=")[2] not in output
     assert "a-key-for-tests" not in output
+
+
+def test_a_line_names_the_invocation_and_the_request_of_the_gateway(
+    vote: HttpFunction, written: Callable[[], str]
+) -> None:
+    vote("post-json", body="{}")
+    (line,) = (json.loads(line) for line in written().splitlines() if '"refused"' in line)
+    context = Context()
+    assert line["function_request_id"] == context.aws_request_id
+    assert (line["function_name"], line["function_memory_size"]) == (context.function_name, context.memory_limit_in_mb)
+    assert line["function_arn"] == context.invoked_function_arn
+    assert line["api_request_id"] == "JKJaXmPLvHcESHA="
+    assert line["cold_start"] in {True, False}
 
 
 # ---------------------------------------------------------------- When things fail

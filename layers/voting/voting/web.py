@@ -1,15 +1,18 @@
 """What all HTTP functions have in common: routing, and the manners of every answer."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voting import answer
-from voting.observability import count, logger
+from voting.observability import count, invocation, logger
 from voting.refusal import Refusal
 from voting.request import Request
 from voting.response import Response
 from voting.routes import unrouted
 from voting.sampling import Sampler
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 Route = Callable[[Request], Response]
 
@@ -45,10 +48,10 @@ class Web:
         """Answer with *refusal* where a route raises *error*; a subclass may have an explanation of its own."""
         self._explained[error] = refusal
 
-    def answer(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, event: Mapping[str, Any], context: "LambdaContext") -> dict[str, Any]:
         """Answer one event of payload format 2.0. A route that raises is answered as well."""
         request = Request.of(event)
-        logger.append_keys(api_request_id=request.request_id)
+        invocation.begin(context, api_request_id=request.request_id)
         response = self._respond(request)
         is_head = request.method == "HEAD"  # a link checker is no voter: no body, and no cookie either
         return {
