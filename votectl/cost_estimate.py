@@ -25,7 +25,7 @@ ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 23, 16, 1, 3, 1
 
 # Milliseconds that Lambda bills, of warm environments on one vCPU or less; cold starts are a few thousand at most.
 PAGE_MS, VOTE_MS, RESULTS_MS, FRAME_MS = 5, 10, 10, 10
-POSTS_A_SECOND = 5_000  # of one ws_broadcast: 256 in flight, each answered within 50 ms
+POSTS_A_SECOND = 5_000  # of one ws_broadcast, on the part of a core that its memory has
 BROADCAST_MS = 20  # and what each invocation spends beside its posts
 
 # Bytes on the wire: what the functions answer, and headers.
