@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine, page, programme, record, stores
+from bench import machine, page, programme, record, scale, stores
 from bench.measurement import Report, Scale
 from bench.plot import draw
 from bench.record import Run
@@ -100,6 +100,12 @@ def _render() -> int:
             draw(name, questions[name], report, DOCS / "images" / f"bench-{name}.svg")
     (DOCS / "benchmarks.md").write_text(page.render(run, questions, DOCS), encoding="utf-8")
     print("docs/benchmarks.md is written")
+    try:
+        scale.write(run)
+    except scale.Missing as error:
+        print(f"docs/scale.md stays as it was: {error}", file=sys.stderr)
+        return 1
+    print("docs/scale.md is written")
     return 0
 
 
