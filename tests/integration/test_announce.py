@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 from redis import Redis
 
@@ -27,11 +28,15 @@ class Lambda:
 
     def __init__(self) -> None:
         self.payloads: list[dict[str, Any]] = []
+        self.refusals = 0  # invokes that cannot be sent, from now on
 
     def watch(self, clients: Clients) -> None:
         clients.lambda_().meta.events.register("before-call.lambda.Invoke", self._note)
 
     def _note(self, params: dict[str, Any], **_: Any) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise EndpointConnectionError(endpoint_url="https://lambda.eu-central-1.amazonaws.com")
         assert params["headers"]["X-Amz-Invocation-Type"] == "Event"
         self.payloads.append(json.loads(params["body"]))
 
@@ -142,6 +147,17 @@ def test_a_shard_under_way_is_not_set_off_twice_and_a_lost_one_is(
     with announcing(settings, lambda_):
         assert comes(lambda: len(lambda_.payloads) == 2)
     assert time.monotonic() - started > 0.5
+
+
+def test_a_shard_that_could_not_be_set_off_is_set_off_at_once(
+    redis, table, settings, lambda_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, "PATIENCE_S", 100.0)
+    Subscribers(redis).add("one")
+    lambda_.refusals = 1
+    with announcing(settings, lambda_):
+        assert comes(lambda: len(lambda_.payloads) == 1)
+    assert lambda_.refusals == 0
 
 
 def test_a_plan_is_made_with_what_was_measured_lately(redis, table, settings, lambda_) -> None:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.connections import Subscribers
-from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout
+from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard
 from voting.observability import NAMESPACE, logger
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
@@ -106,13 +106,20 @@ class Announcer:
         audience = self._audience()
         self._measure(sum(audience.sizes))
         todo = self._fanout.turn(version, audience, time.monotonic())
-        for shard in todo.shards:
-            self._clients.lambda_().invoke(
-                FunctionName=self._settings.broadcast_function,
-                InvocationType="Event",
-                Payload=json.dumps(replace(shard, at=time.time_ns() // 1_000_000).as_event()).encode(),
-            )
+        for number, shard in enumerate(todo.shards):
+            try:
+                self._invoke(shard)
+            except (BotoCoreError, ClientError):
+                self._fanout.call_off(todo.shards[number:])
+                raise
         return min(POLL_S, todo.interval_s)
+
+    def _invoke(self, shard: Shard) -> None:
+        self._clients.lambda_().invoke(
+            FunctionName=self._settings.broadcast_function,
+            InvocationType="Event",
+            Payload=json.dumps(replace(shard, at=time.time_ns() // 1_000_000).as_event()).encode(),
+        )
 
     def _audience(self) -> Audience:
         state = self._subscribers.state()

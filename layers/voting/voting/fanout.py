@@ -10,7 +10,7 @@ nobody waits longer than the others, however large the audience and however ofte
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,6 +185,12 @@ class Fanout:
                 self._under_way[bucket] = version, now + shard.within_s + GRACE_S
         self._next_at = now + todo.interval_s
         return todo
+
+    def call_off(self, shards: Iterable[Shard]) -> None:
+        """Take back that *shards* are under way: they could not be set off."""
+        for shard in shards:
+            for bucket in shard.buckets:
+                self._under_way.pop(bucket, None)
 
     def _is_under_way(self, bucket: int, audience: Audience, now: float) -> bool:
         """A shard that was lost, or stopped midway, delivers nothing: after its time the bucket is due again."""
