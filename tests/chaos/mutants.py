@@ -78,8 +78,9 @@ MUTANTS = (
         [
             Edit(
                 VOTING / "vote_queue.py",
-                "  end\nend\nreturn batch\n",
-                "  end\nend\nredis.call('LTRIM', KEYS[2], 0, -#batch)\nreturn batch\n",
+                "return oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n",
+                "local batch = oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n"
+                "redis.call('LTRIM', KEYS[2], 0, -#batch)\nreturn batch\n",
             ),
             Edit(VOTING / "drain.py", "acknowledge=done.size,", "acknowledge=0,"),
         ],
