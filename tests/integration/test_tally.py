@@ -1,4 +1,5 @@
 import threading
+import time
 from collections import Counter
 
 import psycopg
@@ -6,7 +7,7 @@ import pytest
 
 from voting.clients import Clients
 from voting.fence import Superseded
-from voting.tally import VoteTable
+from voting.tally import WORTH_COPYING, VoteTable
 from voting.vote import Vote
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
@@ -85,6 +86,54 @@ def test_a_replayed_batch_changes_nothing(table: VoteTable) -> None:
     before = table.tally()
     assert table.record([Vote("a", "x")], token) == 0
     assert table.tally() == before
+
+
+def test_many_votes_are_stored_as_few_are(table: VoteTable, database: psycopg.Connection) -> None:
+    token = table.take_fence()
+    hostile = ["\\.", "\\N", "\\", "a\tb", "a\nb", "a\r", "\x01", "é", "😀", "'", '"', "NULL", " "]
+    ids = hostile + [f"voter{number}" for number in range(WORTH_COPYING)]
+    expected = {id_: "ab"[number % 2] for number, id_ in enumerate(ids[::2])}
+    assert table.record([Vote(choice, id_) for id_, choice in expected.items()], token) == len(expected)
+
+    votes = [Vote("ab"[number % 3 == 0], id_) for number, id_ in enumerate(ids)]
+    changes = {vote.voter_id: vote.choice for vote in votes if expected.get(vote.voter_id) != vote.choice}
+    before = table.tally().version
+    assert table.record(votes, token) == len(changes)
+    expected |= changes
+    assert dict(database.execute("SELECT id, vote FROM votes").fetchall()) == expected
+    assert agrees(table, database)
+    assert table.tally().version > before
+
+    settled = table.tally()
+    assert table.record(votes, token) == 0
+    assert table.tally() == settled
+
+
+def test_an_older_run_is_refused_many_votes(table: VoteTable, database: psycopg.Connection) -> None:
+    older, _ = table.take_fence(), table.take_fence()
+    with pytest.raises(Superseded):
+        table.record([Vote("a", f"voter{number}") for number in range(WORTH_COPYING)], older)
+    assert grouped(database) == {}
+
+
+def test_a_writer_past_the_triggers_makes_no_vote_fail(
+    table: VoteTable, database: psycopg.Connection, database_url: str
+) -> None:
+    token = table.take_fence()
+    votes = [Vote("a", f"voter{number}") for number in range(WORTH_COPYING)]
+    database.execute("ALTER TABLE votes DISABLE TRIGGER USER")
+    recorded: list[int] = []
+    with psycopg.connect(database_url) as other:
+        other.execute("INSERT INTO votes VALUES ('voter7', 'b')")
+        run = threading.Thread(target=lambda: recorded.append(table.record(votes, token)))
+        run.start()
+        deadline = time.monotonic() + 20
+        while not other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]:
+            assert time.monotonic() < deadline
+        other.commit()
+        run.join()
+    assert recorded == [WORTH_COPYING]
+    assert grouped(database) == {"a": WORTH_COPYING}
 
 
 def test_an_older_run_is_refused(table: VoteTable, database: psycopg.Connection) -> None:
