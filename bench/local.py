@@ -1,6 +1,7 @@
 """The whole system on a laptop, beside `sam local` and the Flask service that it succeeds: rate, start, memory."""
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -18,15 +19,30 @@ from bench import load
 from bench.load import Outcome, Post
 from bench.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 from scripts.sam_local import Engine, Unable
-from tests.stack import Stack, running, wait_for
+from tests.stack import FREE_PORTS, Stack, running, wait_for
 
 ROOT = Path(__file__).parents[1]
 CONNECTIONS = 16
-SECONDS = 5.0
-REPETITIONS = 5
+SECONDS = 3.0
+REPETITIONS = 8
 STARTS = 3
 FLASK_WORKERS = 4
-OURS, SAM, FLASK = "ours", "sam local", "gunicorn + Flask"
+OURS, SAM, FLASK, BARE = "ours", "sam local", "gunicorn + Flask", "a bare handler"
+BARE_TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  BareApi:
+    Type: AWS::Serverless::HttpApi
+  BareFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      CodeUri: bare
+      Events:
+        Post: {Type: HttpApi, Properties: {ApiId: !Ref BareApi, Method: POST, Path: /}}
+"""
+BARE_HANDLER = "def handler(event, context):\n    return {'statusCode': 202, 'body': '{}'}\n"
 SAM_START_S = 120.0
 NOTES = (
     (
@@ -37,6 +53,10 @@ NOTES = (
         f"Flask runs under gunicorn with {FLASK_WORKERS} sync workers, which close the connection after each answer. "
         "The emulation renders no page after the vote and keeps its connection to Redis: it is quicker than the "
         "original."
+    ),
+    (
+        "The limit is a handler that returns a constant, behind the same gateway and the same awslambdaric, without "
+        "stores and without a worker."
     ),
     (
         "Memory is the sum of the proportional set sizes (PSS) of every process after the load: a page that several "
@@ -74,7 +94,7 @@ def measure(scale: Scale) -> Report:
         with ExitStack() as stack:
             system = stack.enter_context(running(state, "--no-reload"))
             ours = _Contender(OURS, Post(f"{system.http}/api/votes", '{"vote": "a"}'))
-            others = [*_flask(system, stack, notes)]
+            others = [stack.enter_context(_bare(Path(folder))), *_flask(system, stack, notes)]
             if not scale.smoke:
                 others += _sam(system, Path(folder), stack, notes)
             contenders = (ours, *others)
@@ -142,6 +162,27 @@ def _memory_mb(pid: int) -> tuple[float, float]:
 
 
 # ---------------------------------------------------------------- The others
+
+
+@contextmanager
+def _bare(folder: Path) -> Iterator[_Contender]:
+    (folder / "bare").mkdir()
+    (folder / "bare" / "app.py").write_text(BARE_HANDLER)
+    (folder / "template.yaml").write_text(BARE_TEMPLATE)
+    state = folder / "bare-state"
+    command = [sys.executable, "-m", "local", *FREE_PORTS, "--no-reload", "--state-dir", str(state)]
+    with (folder / "bare.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--template", str(folder / "template.yaml")], cwd=ROOT, stdout=log, stderr=log
+        )
+    try:
+        run_file = state / "run.json"
+        wait_for(lambda: process.poll() is not None or run_file.exists(), "the bare handler")
+        assert process.poll() is None, (folder / "bare.log").read_text()
+        yield _Contender(BARE, Post(f"{json.loads(run_file.read_text())['http']}/", '{"vote": "a"}'))
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _flask(system: Stack, stack: ExitStack, notes: list[str]) -> Iterator[_Contender]:

@@ -112,20 +112,34 @@ async def start(
 
 
 async def _read_lines(read_end: int, output: Callable[[bytes], None]) -> None:
-    reader = asyncio.StreamReader()
     pipe = os.fdopen(read_end, "rb", 0)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    rest = b""
+    lines = _Lines(output)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: lines, pipe)
     try:
-        while chunk := await reader.read(65536):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                output(line.rstrip(b"\r"))
-            if len(rest) > _LONGEST_LINE:
-                output(rest)
-                rest = b""
-        if rest:
-            output(rest)
+        await lines.ended
     finally:
         transport.close()
+
+
+class _Lines(asyncio.Protocol):
+    """Cuts what comes through a pipe into lines. A function prints one for each request, so no stream in between."""
+
+    def __init__(self, output: Callable[[bytes], None]) -> None:
+        self._output = output
+        self._rest = b""
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._output(line.rstrip(b"\r"))
+        if len(rest) > _LONGEST_LINE:
+            self._output(rest)
+            rest = b""
+        self._rest = rest
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if self._rest:
+            self._output(self._rest)
+        if not self.ended.done():
+            self.ended.set_result(None)
