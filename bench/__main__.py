@@ -72,13 +72,14 @@ def _measure(names: Sequence[str], scale: Scale) -> tuple[dict[str, Report], dic
         try:
             benchmark = programme.load(name)
             print(f"\n# {name}: {benchmark.question}", flush=True)
-            reports[name] = benchmark.measure(scale)
+            report = benchmark.measure(scale)
+            print(render_report(report, judged=not scale.smoke))
         except Exception as error:  # noqa: BLE001 - shown in full, and told by the exit status; the others go on
             sys.stdout.flush()
             traceback.print_exc()
             failures[name] = traceback.format_exception_only(error)[-1].strip()
         else:
-            print(render_report(reports[name], judged=not scale.smoke))
+            reports[name] = report
         print(f"({name}: {time.monotonic() - started:.0f} s)", flush=True)
     return reports, failures
 

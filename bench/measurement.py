@@ -1,5 +1,6 @@
 """What a benchmark brings home: repetitions, set side by side, and the goals they are held against."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +34,10 @@ class Comparison:
     others: tuple[Figure, ...] = ()
 
     def ratio(self, contender: str) -> float:
-        """The median, over the repetitions, of ours divided by theirs."""
+        """The median, over the repetitions, of ours divided by theirs; infinite where theirs is mostly zero."""
         (other,) = (figure for figure in self.others if figure.contender == contender)
-        return statistics.median(ours / theirs for ours, theirs in zip(self.ours.values, other.values, strict=True))
+        pairs = zip(self.ours.values, other.values, strict=True)
+        return statistics.median(ours / theirs if theirs else math.inf for ours, theirs in pairs)
 
 
 @dataclass(frozen=True, slots=True)

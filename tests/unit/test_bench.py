@@ -47,6 +47,11 @@ def test_a_ratio_is_the_median_of_the_pairs_not_of_the_medians() -> None:
     assert Comparison("", OURS, (Figure("COPY", "votes/s", (1000.0, 400.0, 200.0)),)).ratio("COPY") == 0.75
 
 
+def test_a_contender_that_did_nothing_is_beaten_by_any_factor() -> None:
+    assert Comparison("", OURS, (Figure("wrk", "requests/s", (0.0, 0.0, 1.0)),)).ratio("wrk") == float("inf")
+    assert number(float("inf")) == "inf"
+
+
 def test_figures_of_unequal_length_are_no_pairs() -> None:
     with pytest.raises(ValueError, match="shorter"):
         Comparison("", OURS, (Figure("COPY", "votes/s", (1.0,)),)).ratio("COPY")
