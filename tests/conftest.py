@@ -21,6 +21,7 @@ from local.postgres import Postgres
 from local.state import StateDir
 from local.stores import Store
 from local.valkey import Valkey
+from tests.management_api import ManagementApi
 from tests.stack import Stack, running
 from voting.clients import Clients
 from voting.settings import Settings
@@ -153,6 +154,14 @@ def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return app.handler
 
     return load
+
+
+@pytest.fixture
+def api() -> Iterator[ManagementApi]:
+    """Where frames are posted to; everybody is there."""
+    api = ManagementApi(lambda _id, _posts: 200)
+    yield api
+    api.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,6 @@ from voting.signing import Credentials
 
 
 @pytest.fixture
-def api() -> Iterator[ManagementApi]:
-    api = ManagementApi(lambda _id, _posts: 200)
-    yield api
-    api.close()
-
-
-@pytest.fixture
 def poster(api: ManagementApi) -> Iterator[Poster]:
     poster = Poster(f"ws://127.0.0.1:{api.port}/live", "eu-central-1", Credentials("AKID", "secret"))
     yield poster

@@ -18,13 +18,6 @@ CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
 
 
 @pytest.fixture
-def api() -> Iterator[ManagementApi]:
-    api = ManagementApi(lambda _id, _posts: 200)
-    yield api
-    api.close()
-
-
-@pytest.fixture
 def settings(settings: Settings, api: ManagementApi) -> Settings:
     return Settings(
         {

@@ -154,13 +154,6 @@ def test_any_headers_method_and_path_get_a_documented_answer(vote: Handler, cont
 
 
 @pytest.fixture
-def api() -> Iterator[ManagementApi]:
-    api = ManagementApi(lambda _id, _posts: 200)
-    yield api
-    api.close()
-
-
-@pytest.fixture
 def ws_connect(
     api: ManagementApi, handler, monkeypatch: pytest.MonkeyPatch, redis: Redis, database
 ) -> Iterator[Handler]:
