@@ -7,11 +7,8 @@ aiohttp with that request, and stays there.
 
 import asyncio
 import re
-import socket
 from collections.abc import Callable
 from http import HTTPStatus
-
-from aiohttp import web
 
 from local.management import Management, Reply
 from local.sigv4 import SignedRequest
@@ -90,30 +87,6 @@ class Line(asyncio.Protocol):
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(data)
-
-
-class LineSite(web.SockSite):
-    """Accepts the connections of a listening socket, each a line until it shows what it is."""
-
-    def __init__(
-        self,
-        runner: web.AppRunner,
-        listener: socket.socket,
-        line: Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol],
-        *,
-        backlog: int = 128,
-    ) -> None:
-        """Serve each connection by what *line* makes, which may hand it over to the application of *runner*."""
-        super().__init__(runner, listener, backlog=backlog)
-        self._line = line
-
-    async def start(self) -> None:
-        await web.BaseSite.start(self)
-        server = self._runner.server
-        assert server is not None  # noqa: S101 - for mypy: the constructor has asked
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: self._line(server), sock=self._sock, backlog=self._backlog
-        )
 
 
 def _read(data: bytes, body_bytes: int) -> tuple[SignedRequest | None, int]:

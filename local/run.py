@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import errno
-import logging
 import os
 import shlex
 import signal
@@ -14,15 +13,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from local.account import Account
 from local.control import StoreControl
+from local.doors import BACKLOG, Door, open_doors
 from local.environment import Sandbox
 from local.http_api import HttpApi
 from local.invocation import Answer
 from local.invoke_api import InvokeApi
-from local.lines import LineSite
 from local.logs import Console
 from local.postgres import Postgres
 from local.processes import start
@@ -37,18 +34,11 @@ from local.template import Run, Template, load
 from local.valkey import Valkey
 from local.websocket_api import WebSocketApi
 
-_log = logging.getLogger("local.run")
-_access_log = logging.getLogger("local.access")
-
 # Which variable of a function is which store's address: the store's name in run.json, and what serves it here.
 _STORES: Mapping[str, tuple[str, Callable[[StateDir], Server]]] = {
     "REDIS_URL": ("redis", Valkey),
     "DATABASE_URL": ("postgres", Postgres),
 }
-# Makes what serves one connection, out of what makes the application's own.
-Line = Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol]
-_SHUTDOWN_S = 2.0
-_BACKLOG = 1024
 
 
 class StartError(Exception):
@@ -153,7 +143,7 @@ class _Runner:
             sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sockets[name].bind(("127.0.0.1", port))
-                sockets[name].listen(_BACKLOG)
+                sockets[name].listen(BACKLOG)
             except OSError as error:
                 raise _port_error(name, port, error) from error
         return sockets
@@ -222,31 +212,17 @@ class _Runner:
         invoke = InvokeApi(functions, self._account).application()
         StoreControl(stores).attach(invoke)
         http = HttpApi(template.http_api_id, template.http_routes, functions)
-        doors = {"lambda": invoke, "http": http.application()}
-        lines: dict[str, Line] = {"http": http.line}
+        doors = [Door(sockets["lambda"], invoke), Door(sockets["http"], http.application(), http.line)]
         if template.websocket is not None:
             quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
             credentials = Credentials(
                 self._account.access_key_id, self._account.secret_access_key, self._account.session_token
             )
             websocket = WebSocketApi(template.websocket, functions, credentials, quotas)
-            doors["websocket"] = websocket.application()
-            lines["websocket"] = websocket.line
+            doors.append(Door(sockets["websocket"], websocket.application(), websocket.line))
         else:
             sockets["websocket"].close()
-        runners = {}
-        for name, application in doors.items():
-            if self._options.access_log:
-                application.on_response_prepare.append(_log_access)
-            runners[name] = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
-        # All at once: subscribers are told to go while the last answers are given.
-        stack.push_async_callback(_gather_cleanups, list(runners.values()))
-        for name, runner in runners.items():
-            await runner.setup()
-            site = web.SockSite(runner, sockets[name], backlog=_BACKLOG)
-            if name in lines and not self._options.access_log:  # which only the applications write
-                site = LineSite(runner, sockets[name], lines[name], backlog=_BACKLOG)
-            await site.start()
+        await open_doors(doors, stack, access_log=self._options.access_log)
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
         """Wait until every function has an environment that has initialised; the schedule sees to its own."""
@@ -310,15 +286,6 @@ def _with_stores(template: Template, urls: Mapping[str, str]) -> Template:
         own = {variable: url for variable, url in addresses.items() if variable in function.environment}
         functions[name] = dataclasses.replace(function, environment={**function.environment, **own})
     return dataclasses.replace(template, functions=functions)
-
-
-async def _gather_cleanups(runners: list[web.AppRunner]) -> None:
-    await asyncio.gather(*(runner.cleanup() for runner in runners))
-
-
-async def _log_access(request: web.Request, response: web.StreamResponse) -> None:
-    if response.status < 400:  # the front doors log the others
-        _access_log.info("%s %s %d", request.method, request.raw_path.partition("?")[0], response.status)
 
 
 def _short(function: str) -> str:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from local.account import Account
+from local.doors import Door, Line, open_doors
 from local.environment import Sandbox
-from local.lines import LineSite
 from local.service import LambdaService
 from local.template import Function
 
@@ -148,24 +148,21 @@ def probing(folder: Path) -> Iterator[tuple[Loop, Probe, Account]]:
 def served(
     loop: Loop,
     make: Callable[[], web.Application],
-    line: Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol] | None = None,
+    line: Line | None = None,
 ) -> Iterator[int]:
     """Serve an application on a free port, behind lines where there are any; yield the port."""
+    stack = AsyncExitStack()
 
-    async def start() -> web.AppRunner:
-        runner = web.AppRunner(make(), shutdown_timeout=1.0)
-        await runner.setup()
-        if line is None:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-        else:
-            await LineSite(runner, socket.create_server(("127.0.0.1", 0)), line).start()
-        return runner
+    async def start() -> int:
+        door = Door(socket.create_server(("127.0.0.1", 0)), make(), line)
+        await open_doors([door], stack, access_log=False)
+        return door.listener.getsockname()[1]
 
-    runner = loop.run(start())
+    port = loop.run(start())
     try:
-        yield runner.addresses[0][1]
+        yield port
     finally:
-        loop.run(runner.cleanup())
+        loop.run(stack.aclose())
 
 
 def wait_for(look: Callable[[], T | None]) -> T:
