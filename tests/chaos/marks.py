@@ -11,6 +11,7 @@ from typing import Protocol
 
 FENCE = b"{votes}:fence"
 CLAIM_ARGUMENTS = 4  # token, votes to acknowledge, most votes, most bytes; then the dead letters
+LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
 PUSH = b"\r\n$1\r\n1\r\n$5\r\nvotes\r\n"  # a script with the list as its only key
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
@@ -43,7 +44,7 @@ class Reader(Protocol):
 
 
 class RedisReader:
-    """claim, then claimed, idle or refused; push, then pushed or late."""
+    """claim, then claimed, idle or refused; look ahead, then seen ahead; push, then pushed or late."""
 
     def __init__(self) -> None:
         self._asked: Mark | None = None
@@ -60,6 +61,8 @@ class RedisReader:
             arguments = words[3 + int(words[2]) :]
             if len(arguments) >= CLAIM_ARGUMENTS:  # not one of the other scripts that look at the fence
                 self._asked = Mark("claim", data, int(arguments[0]), int(arguments[1]))
+            elif len(arguments) == LOOK_AHEAD_ARGUMENTS:
+                self._asked = Mark("look ahead", data)
         elif PUSH in data:
             self._asked = Mark("push", data)
         return self._asked
@@ -70,6 +73,8 @@ class RedisReader:
         if asked.name == "push":
             return Mark("late" if data.startswith(b":0\r\n") else "pushed", asked.data)
         items = int(data[1 : data.index(b"\r\n")])
+        if asked.name == "look ahead":
+            return Mark("seen ahead", data, count=items - 1)
         if items > 1:
             return Mark("claimed", data, asked.token, items - 1)
         return Mark("refused" if b"\r\n:0\r\n" in data else "idle", data, asked.token)

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from tests.chaos.marks import Mark, Reader, Way
@@ -15,7 +15,7 @@ _BACKLOG = 512
 
 @dataclass(slots=True)
 class _Watch:
-    name: str
+    names: Collection[str]
     matches: Callable[["Line", Mark], bool]
     hold: str  # nothing; "line": the chunk and what follows it that way; "proxy": every line, both ways
     found: "asyncio.Future[Stop]"
@@ -179,11 +179,15 @@ class Proxy:
         await asyncio.sleep(0)  # lets the transports close their sockets
 
     def expect(
-        self, name: str, matches: Callable[[Line, Mark], bool] = lambda _line, _mark: True, *, hold: str = ""
+        self,
+        names: str | Collection[str],
+        matches: Callable[[Line, Mark], bool] = lambda _line, _mark: True,
+        *,
+        hold: str = "",
     ) -> "asyncio.Future[Stop]":
-        """Wait for the next mark *name* that *matches*, and with *hold* ("line" or "proxy") stop the stream there."""
+        """Wait for the next mark of *names* that *matches*; with *hold* ("line" or "proxy") stop the stream there."""
         found: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
-        self._watches.append(_Watch(name, matches, hold, found))
+        self._watches.append(_Watch({names} if isinstance(names, str) else names, matches, hold, found))
         return found
 
     def reached(self, line: Line, way: Way, mark: Mark) -> bool:
@@ -193,7 +197,7 @@ class Proxy:
         for watch in tuple(self._watches):
             if watch.found.done():  # nobody waits for it any more
                 self._watches.remove(watch)
-            elif watch.name == mark.name and watch.matches(line, mark):
+            elif mark.name in watch.names and watch.matches(line, mark):
                 self._watches.remove(watch)
                 watch.found.set_result(Stop(line, way, mark))
                 hold = hold or bool(watch.hold)

@@ -68,8 +68,11 @@ async def _batch_with(scene: Scene, *voters: Voter) -> Stop:
             for voter in voters:
                 voter.choices.append("b" if voter.cast[-1][0] == "a" else "a")
                 await scene.load.cast(voter)
-            claimed = scene.redis.expect("claimed", lambda _line, mark: voters[-1].id in mark.voters(), hold="line")
-        stop = await within(STEP_WITHIN_S, claimed, "the worker to claim their votes")
+            # A batch that follows on another has been read ahead.
+            claimed = scene.redis.expect(
+                ("claimed", "seen ahead"), lambda _line, mark: voters[-1].id in mark.voters(), hold="line"
+            )
+        stop = await within(STEP_WITHIN_S, claimed, "the worker to get their votes")
         found = [voter_id for voter_id in stop.mark.voters() if voter_id in {voter.id for voter in voters}]
         if found[-len(voters) :] == [voter.id for voter in voters]:
             return stop
