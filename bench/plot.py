@@ -43,6 +43,10 @@ def draw(name: str, title: str, report: Report, file: Path) -> None:
     file.write_text("".join(f"{line.rstrip()}\n" for line in file.read_text("utf-8").splitlines()), "utf-8")
 
 
+def _tick(value: float, _position: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+
+
 def _draw_curves(axis: "Axes", report: Report) -> None:
     plot = report.plot
     for curve in plot.curves:
@@ -51,11 +55,11 @@ def _draw_curves(axis: "Axes", report: Report) -> None:
     for side, is_log in ((axis.xaxis, plot.log_x), (axis.yaxis, plot.log_y)):
         if is_log:
             side.axes.set(**{f"{side.axis_name}scale": "log"})
-        side.set_major_formatter(lambda value, _: f"{value:,g}")
+        side.set_major_formatter(_tick)
     if not plot.log_y:
         axis.set_ylim(bottom=0)  # a cut axis makes small differences look large
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    axis.legend(edgecolor="none")  # on white, should a curve pass behind it
 
 
 def _draw_bars(axis: "Axes", comparisons: Sequence[Comparison], report: Report) -> int:
@@ -77,5 +81,5 @@ def _draw_bars(axis: "Axes", comparisons: Sequence[Comparison], report: Report) 
     axis.set_xlabel(f"{report.plot.y} ({comparisons[0].ours.unit})" if report.plot.y else comparisons[0].ours.unit)
     if report.plot.log_y:
         axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.xaxis.set_major_formatter(_tick)
     return len(values)
