@@ -19,8 +19,9 @@ from voting.queue_view import VOTES
 
 def make(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """`make sam-invoke` with the virtual environment that runs this test."""
+    own = (f"VENV={Path(sys.executable).parents[1]}", "ARGS=")  # ARGS: those of a `make test` are for pytest
     return subprocess.run(
-        ["make", "--silent", "sam-invoke", f"VENV={Path(sys.executable).parents[1]}", *words],
+        ["make", "--silent", "sam-invoke", *own, *words],
         cwd=ROOT,
         env=os.environ | env,
         capture_output=True,
