@@ -5,6 +5,7 @@ import socket
 import struct
 from collections import Counter, deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.chaos.marks import Mark, Reader, Way
@@ -149,26 +150,31 @@ class Proxy:
         self.frozen = False
         self.counts: Counter[str] = Counter()  # marks by name, bytes swallowed, chunks delayed, connections
         self._watches: list[_Watch] = []
-        self._server: asyncio.Server | None = None
+        # Not asyncio.Server: of a connection that it accepts in the moment of its close it leaves the socket open, for
+        # nobody to serve (CPython issue 109564).
+        self._listener: socket.socket | None = None
+        self._greeting: set[asyncio.Task[None]] = set()
         self._connecting: set[asyncio.Task[None]] = set()
 
     @property
     def listening(self) -> bool:
-        return self._server is not None
+        return self._listener is not None
 
     async def open(self, store_port: int = 0) -> None:
         """Listen, again on the same port after `shut`. Until *store_port* is known, connections are reset."""
         self.store_port = store_port or self.store_port
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _ClientEnd(self), "127.0.0.1", self.port, backlog=_BACKLOG, reuse_address=True
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def shut(self) -> None:
         """Refuse connections, as a server does that is not there; cut those that are open."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        await asyncio.gather(*self._greeting)
         self.cut()
 
     async def close(self) -> None:
@@ -247,6 +253,18 @@ class Proxy:
             task = asyncio.create_task(self._connect(line))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                client, _ = listener.accept()
+                client.setblocking(False)
+                task = asyncio.create_task(self._greet(client))
+                self._greeting.add(task)
+                task.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, client: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: _ClientEnd(self), client)
 
     async def _connect(self, line: Line) -> None:
         try:
