@@ -51,7 +51,7 @@ def main() -> None:
         return STOP_BEFORE_END_S + 1
 
     with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
-        drain = Drain(clients, remaining_s, announcer.moved)
+        drain = Drain(clients, remaining_s, announcer.moved, announcer.next_turn_at)
         print("ready", file=answers, flush=True)
         sys.stdin.readline()
         started, cpu = time.perf_counter(), time.process_time()

@@ -20,7 +20,12 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
     try:
         with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
-            drain = Drain(clients, lambda: context.get_remaining_time_in_millis() / 1000, announcer.moved)
+            drain = Drain(
+                clients,
+                lambda: context.get_remaining_time_in_millis() / 1000,
+                announcer.moved,
+                announcer.next_turn_at,
+            )
             counted = drain.run()
     finally:
         clients.close()

@@ -187,6 +187,15 @@ def test_changes_in_one_interval_are_one_broadcast(redis, table, database, setti
     assert 1 <= len(lambda_.payloads) <= 4
 
 
+def test_the_next_turn_is_known_before_it_comes(redis, table, settings, lambda_) -> None:
+    Subscribers(redis).add("c=")
+    began = time.monotonic()
+    with announcing(settings, lambda_, BROADCAST_INTERVAL_MS="60000") as announcer:
+        assert announcer.next_turn_at() < began  # nothing was sent yet: the first change is shown at once
+        assert comes(lambda: bool(lambda_.payloads))
+        assert began + 30 < announcer.next_turn_at() < time.monotonic() + 60
+
+
 def test_versions_of_a_restored_database_outgrow_what_clients_have_seen(redis, table, settings, lambda_) -> None:
     seen = table.tally().version + 10_000_000
     redis.hset("{votes}:snapshot", mapping={"version": seen, "counts": "{}", "at": 0})

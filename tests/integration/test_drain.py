@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from redis import Redis
 
+from voting.cadence import GATHER_S
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, VOTES
@@ -63,6 +64,39 @@ def test_a_backlog_of_full_batches_is_claimed_once(drain, redis: Redis, database
     counted = drain(empty(redis), BATCH_VOTES="100")
     assert (counted.stored, counted.batches) == (1000, 10)
     assert VoteTable(database).tally().counts == {"a": 1000}
+
+
+def test_votes_that_trickle_in_are_stored_together(redis: Redis, database, settings: Settings) -> None:
+    VoteTable(database).install()
+    over = threading.Event()
+    clients = Clients(settings, redis_retries=0)
+    began = time.monotonic()
+    drain = Drain(clients, lambda: 0.0 if over.is_set() and empty(redis)() else STOP_BEFORE_END_S + 1, lambda: None)
+    run = threading.Thread(target=drain.run)
+    run.start()
+    for number in range(200):
+        redis.lpush(VOTES, Vote("a", f"voter{number}").encode())
+        over.wait(0.005)  # a rate of votes, and no condition
+    over.set()
+    run.join()
+    clients.close()
+    assert len(rows(database)) == 200
+    assert drain.counted.batches <= (time.monotonic() - began) / GATHER_S + 2
+
+
+def test_a_vote_after_a_lull_is_stored_at_once(redis: Redis, database, settings: Settings) -> None:
+    VoteTable(database).install()
+    stored = threading.Event()
+    clients = Clients(settings, redis_retries=0)
+    far_off = time.monotonic() + 60
+    drain = Drain(clients, lambda: 0.0 if stored.is_set() else STOP_BEFORE_END_S + 1, stored.set, lambda: far_off)
+    run = threading.Thread(target=drain.run)
+    run.start()
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    assert stored.wait(10)
+    run.join()
+    clients.close()
+    assert rows(database) == {"x": "a"}
 
 
 def test_votes_that_come_after_redis_lost_its_data_are_counted(redis: Redis, database, settings: Settings) -> None:

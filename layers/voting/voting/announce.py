@@ -11,6 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
+from voting.cadence import WEIGHT
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard
@@ -39,6 +40,7 @@ class Announcer:
         self._fanout = Fanout(
             Budget(self._settings.broadcast_messages_per_s, self._settings.broadcast_interval_ms / 1000)
         )
+        self._takes_s = 0.0  # to write a snapshot and to look who is there, as measured
         self._measured_at = float("-inf")
         self._failure: Exception | None = None
 
@@ -61,6 +63,10 @@ class Announcer:
         """Say that the tally may have moved; returns at once."""
         self._moved.set()
 
+    def next_turn_at(self) -> float:
+        """When `moved` should be called at the latest for the next broadcast to show it (`time.monotonic`)."""
+        return self._fanout.next_at - self._takes_s
+
     def _run(self) -> None:
         try:
             self._follow()
@@ -75,9 +81,10 @@ class Announcer:
             self._moved.wait(pause_s)
             self._moved.clear()
             last = self._stopping
+            began = time.monotonic()
             try:
                 version = self._write_snapshot()
-                pause_s = self._set_off_broadcasts(version)
+                pause_s = self._set_off_broadcasts(version, began)
             except psycopg.errors.UndefinedTable:  # the drain is about to install the tally, and the role for a session
                 self._clients.forget_postgres()
                 pause_s = POLL_S
@@ -101,11 +108,17 @@ class Announcer:
         self._written = (tally.version, now)
         return tally.version
 
-    def _set_off_broadcasts(self, version: int) -> float:
+    def _set_off_broadcasts(self, version: int, began: float) -> float:
         """Invoke ws_broadcast for those who are due to get *version*; return how long to pause without news."""
         audience = self._audience()
         self._measure(sum(audience.sizes))
-        todo = self._fanout.turn(version, audience, time.monotonic())
+        now = time.monotonic()
+        todo = self._fanout.turn(version, audience, now)
+        if todo.interval_s <= self._takes_s and not todo.shards:  # it begins sooner than we could have looked again
+            time.sleep(todo.interval_s)
+            todo = self._fanout.turn(version, audience, time.monotonic())
+        if todo.shards:
+            self._takes_s += WEIGHT * (now - began - self._takes_s)
         for number, shard in enumerate(todo.shards):
             try:
                 self._invoke(shard)

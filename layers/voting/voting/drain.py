@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 import psycopg
 from redis.exceptions import RedisError
 
+from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
@@ -60,13 +61,23 @@ class _Batch:
     size: int = 0
     dead: list[DeadLetter] = field(default_factory=list)
     ahead: _Sorted = field(default_factory=_Sorted)
+    was_all: bool = False  # nothing waited behind it when it was claimed
 
 
 class Drain:
     """Claims, upserts and acknowledges batch after batch. Any fault means: drop the batch in memory, claim it again."""
 
-    def __init__(self, clients: Clients, remaining_s: Callable[[], float], changed: Callable[[], None]) -> None:
-        """Work until *remaining_s* is nearly used up; call *changed* after each commit that changed rows."""
+    def __init__(
+        self,
+        clients: Clients,
+        remaining_s: Callable[[], float],
+        changed: Callable[[], None],
+        next_turn_at: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Work until *remaining_s* is nearly used up; call *changed* after each commit that changed rows.
+
+        *next_turn_at* tells when what was changed is shown next (`time.monotonic`).
+        """
         self._clients = clients
         self._settings = clients.settings
         self._remaining_s = remaining_s
@@ -78,6 +89,7 @@ class Drain:
         self._last_error: Exception | None = None
         self._flushed_at = time.monotonic()
         self._junk = Sampler()
+        self._cadence = Cadence(next_turn_at)
         self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
         self.counted = Counted()
 
@@ -109,8 +121,12 @@ class Drain:
         try:
             self._gauge()
             token = self._token or self._begin()
+            if done.was_all:
+                self._rest()
+            began = time.monotonic()
             claimed = self._claim(done, token)
             if claimed.messages:
+                self._cadence.claimed(began)
                 batch = self._record(claimed, token)
             else:
                 self._queue.wait(WAIT_S)
@@ -126,6 +142,10 @@ class Drain:
             return self._stumble(error)
         self._failures = 0
         return batch
+
+    def _rest(self) -> None:
+        while (rest_s := self._cadence.rest_s(time.monotonic())) > 0:
+            time.sleep(rest_s)
 
     def _begin(self) -> int:
         """Take the fence, having seen to it that there is one."""
@@ -183,7 +203,8 @@ class Drain:
         """Store *batch*; while Postgres is at it, read the next one."""
         ahead: Future[_Sorted] | None = None
         size = len(batch.messages)
-        if size >= self._most:  # more of them wait
+        was_all = size < self._most
+        if not was_all:
             ahead = self._beside.submit(self._look_ahead, size)
         started = time.perf_counter()
         try:
@@ -194,10 +215,11 @@ class Drain:
             if ahead:
                 ahead.exception()  # in any case: it is done before anything else is tried
         self._most = self._settings.batch_votes
+        self._cadence.stored(time.monotonic())
         if changed:
             self._changed()
         self._measure(len(batch.votes), changed, batch.dead, (time.perf_counter() - started) * 1000)
-        return _Batch(size, batch.dead, ahead.result() if ahead else _Sorted())
+        return _Batch(size, batch.dead, ahead.result() if ahead else _Sorted(), was_all)
 
     def _refused(self, messages: list[bytes], error: psycopg.Error) -> _Batch:
         """The database refuses a vote that we hold valid: halve the batch until that vote is alone, and park it."""

@@ -166,7 +166,7 @@ class Fanout:
 
     budget: Budget
     _under_way: dict[int, tuple[int, float]] = field(default_factory=dict)  # bucket: version promised, until when
-    _next_at: float = 0.0
+    next_at: float = 0.0  # before which no turn begins
 
     def turn(self, version: int, audience: Audience, now: float) -> Plan:
         """What to set off now, so that everybody gets *version*; without shards, when to come back for it.
@@ -176,14 +176,14 @@ class Fanout:
         waiting = [bucket for bucket in audience.lagging(version) if not self._is_under_way(bucket, audience, now)]
         if not waiting:
             return Plan((), math.inf)
-        if now < self._next_at:  # the next turn carries this change, and those that come until then
-            return Plan((), self._next_at - now)
+        if now < self.next_at:  # the next turn carries this change, and those that come until then
+            return Plan((), self.next_at - now)
         sizes = [(bucket, audience.sizes[bucket]) for bucket in waiting]
         todo = plan(sizes, self.budget, audience.posts_per_s, version)
         for shard in todo.shards:
             for bucket in shard.buckets:
                 self._under_way[bucket] = version, now + shard.within_s + GRACE_S
-        self._next_at = now + todo.interval_s
+        self.next_at = now + todo.interval_s
         return todo
 
     def call_off(self, shards: Iterable[Shard]) -> None:
