@@ -14,8 +14,8 @@ from typing import Protocol
 from local.account import Account
 from local.invocation import Answer
 from local.processes import Child, start
+from local.resources import Function
 from local.runtime_api import MAX_RESPONSE, Invocation, RuntimeApi
-from local.template import Function
 
 # AWS gives an init 10 s; a laptop that starts several at once gets more.
 INIT_TIMEOUT_S = 30.0

@@ -15,7 +15,7 @@ from local.http_line import HttpLine
 from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
 from local.quotas import SERVER_OPTIONS, HttpQuotas
-from local.template import HttpRoute
+from local.resources import HttpRoute
 
 logger = logging.getLogger("local.http")
 

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from local.account import Account
 from local.invocation import PayloadTooLarge, Throttled, UnknownFunction
+from local.resources import function_name
 from local.runtime_api import MAX_PAYLOAD
 from local.service import LambdaService
-from local.template import function_name
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PATH = "/2015-03-31/functions/{name}/invocations"

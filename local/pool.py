@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from local.environment import INIT_TIMEOUT_S, Environment, Sandbox
 from local.invocation import Answer, Throttled
-from local.template import Function
+from local.resources import Function
 
 # A process start costs two cores more than a short wait: only while requests wait for this long comes another one.
 GROW_AFTER_S = 0.1

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from local.account import Account
 from local.invocation import Functions
-from local.template import Schedule
+from local.resources import Schedule
 
 _log = logging.getLogger("local.schedule")
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from local.environment import Sandbox
 from local.invocation import Answer, PayloadTooLarge, Throttled, UnknownFunction
 from local.pool import Pool
+from local.resources import Function
 from local.runtime_api import MAX_PAYLOAD
-from local.template import Function
 
 MAX_EVENT_PAYLOAD = 1024 * 1024
 # AWS waits one minute before the first retry of an asynchronous invocation and two before the second.

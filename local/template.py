@@ -1,4 +1,4 @@
-"""What template.yaml declares: functions, routes and schedules, with parameters and references resolved."""
+"""Reads template.yaml: its resources that are served here, with parameters and references resolved."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 
 from local.account import Account
 from local.intrinsics import Resolver, TemplateError, parse
+from local.resources import Function, HttpRoute, Schedule, WebSocketStage, function_name
 
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
@@ -21,54 +22,6 @@ _DYNAMIC = re.compile(r"\{\{resolve:([^}]*)\}\}")
 _GENERATED_LENGTH = 32  # of a secret that Secrets Manager makes, where the template names none
 # Globals that are lists or mappings are merged with the function's own, the others replaced by them.
 _MERGED = ("Environment", "Layers", "Tags", "EventInvokeConfig", "LoggingConfig")
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """An AWS::Serverless::Function, the Globals merged in."""
-
-    name: str  # its logical id
-    code: Path
-    handler: str
-    timeout_s: float
-    memory_mb: int
-    environment: Mapping[str, str]
-    layers: tuple[Path, ...]
-    reserved_concurrency: int | None
-    retries: int  # of asynchronous invocations
-    event_age_s: float
-    log_format: str = "Text"
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRoute:
-    """A route of the HTTP API: matched exactly, but for `$default`, which takes the rest."""
-
-    method: str  # "ANY" takes every method
-    path: str
-    function: str
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketStage:
-    """The WebSocket API: its stage, and which function serves which route key."""
-
-    api_id: str
-    stage: str
-    route_selection: str
-    routes: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A ScheduleV2 of a fixed rate."""
-
-    function: str
-    name: str
-    every_s: float
-    retries: int
-    event_age_s: float
-    payload: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,14 +249,6 @@ class _Reader:
         selection = properties.get("RouteSelectionExpression", "$request.body.action")
         stage = self._resolver.resolve(properties.get("StageName", "default"), f"{api}.StageName")
         return WebSocketStage(api_id=api, stage=str(stage), route_selection=str(selection), routes=routes)
-
-
-def function_name(name_or_arn: str) -> str:
-    """Return the bare name of a function given by name, by partial or whole ARN, with or without a qualifier."""
-    parts = name_or_arn.split(":")
-    if "function" in parts[:-1]:
-        return parts[parts.index("function") + 1]
-    return parts[0]
 
 
 def _merge(shared: Any, own: Any) -> Any:

@@ -1,10 +1,7 @@
 """The WebSocket API of API Gateway: one stage, its routes, its connections, and the @connections commands."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -15,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from local import frames
+from local import frames, handshake
 from local.connection import ABNORMAL_ENDING, Connection, Ending, Identity, Overflowing
 from local.http_event import MalformedAnswer
 from local.integration import Integration, IntegrationTimeout
@@ -23,13 +20,12 @@ from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunct
 from local.lines import Line
 from local.management import TOO_LARGE, Management, Reply
 from local.quotas import SERVER_OPTIONS, WebSocketQuotas
+from local.resources import WebSocketStage
 from local.sigv4 import Credentials, SignedRequest
-from local.template import WebSocketStage
 from local.websocket_event import Origin, connect_event, disconnect_event, message_event, new_connection_id
 
 logger = logging.getLogger("local.websocket")
 
-ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 SELECTION = re.compile(r"\$\{?request\.body\.(?P<path>[A-Za-z0-9_.-]+)\}?\Z")
 DEFAULT_ROUTE = "$default"
 INTERNAL_ERROR = "Internal server error"
@@ -99,7 +95,7 @@ class WebSocketApi:
             return _response_to(await self._manage(request, connection_id))
         if path.rstrip("/") != f"/{self._stage.stage}":
             return _refuse(request, 403, {"message": "Forbidden"})
-        key = _handshake_key(request)
+        key = handshake.key_of(request)
         if key is None:
             return _refuse(request, 426, {"message": "Upgrade Required"})
         return await self._connect(request, key, query)
@@ -124,7 +120,8 @@ class WebSocketApi:
         )
         origin = Origin(self._stage.api_id, self._stage.stage, request.headers.get("Host", ""))
         response = web.StreamResponse(
-            status=101, headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": _accept(key)}
+            status=101,
+            headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": handshake.accept(key)},
         )
         if function := self._stage.routes.get("$connect"):
             event = connect_event(origin, identity, request.raw_headers, query, _port(request))
@@ -242,24 +239,6 @@ class WebSocketApi:
     async def _serving_ends(self, timeout_s: float) -> None:
         if self._serving:
             await asyncio.wait(self._serving, timeout=timeout_s)
-
-
-def _handshake_key(request: web.Request) -> str | None:
-    """Return the client's Sec-WebSocket-Key; None if this is no handshake that RFC 6455, section 4.2.1 accepts."""
-    headers = request.headers
-    key = headers.get("Sec-WebSocket-Key", "")
-    tokens = [token.strip().lower() for token in ",".join(headers.getall("Connection", ())).split(",")]
-    try:
-        valid_key = len(base64.b64decode(key, validate=True)) == 16
-    except (binascii.Error, ValueError):
-        valid_key = False
-    asked = headers.get("Upgrade", "").lower() == "websocket" and "upgrade" in tokens
-    supported = headers.get("Sec-WebSocket-Version") == "13"
-    return key if request.method == "GET" and asked and supported and valid_key else None
-
-
-def _accept(key: str) -> str:
-    return base64.b64encode(hashlib.sha1(key.encode() + ACCEPT_GUID, usedforsecurity=False).digest()).decode()
 
 
 def _response(payload: bytes) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from aiohttp import web
 from local.account import Account
 from local.doors import Door, Line, open_doors
 from local.environment import Sandbox
+from local.resources import Function
 from local.service import LambdaService
-from local.template import Function
 
 T = TypeVar("T")
 DEADLINE_S = 20.0

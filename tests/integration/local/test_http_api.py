@@ -10,7 +10,7 @@ import pytest
 
 from local.http_api import HttpApi
 from local.quotas import HttpQuotas
-from local.template import HttpRoute
+from local.resources import HttpRoute
 from tests.integration.local.front_doors import Loop, Probe, probing, served
 
 ROUTES = [

@@ -7,7 +7,7 @@ import pytest
 
 from local.http_api import HttpApi
 from local.http_event import Caller, Response
-from local.template import HttpRoute
+from local.resources import HttpRoute
 from tests.integration.local.front_doors import Loop, served
 
 POST = b"POST /votes HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"

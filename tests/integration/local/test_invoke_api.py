@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 from local.account import Account
 from local.environment import Sandbox
 from local.invoke_api import InvokeApi
+from local.resources import Function
 from local.service import LambdaService
-from local.template import Function
 
 HANDLER = """
 import pathlib, time

@@ -12,9 +12,9 @@ from botocore.credentials import Credentials as BotoCredentials
 from local.account import Account
 from local.environment import Sandbox
 from local.quotas import WebSocketQuotas
+from local.resources import WebSocketStage
 from local.service import LambdaService
 from local.sigv4 import Credentials
-from local.template import WebSocketStage
 from local.websocket_api import WebSocketApi
 from tests.integration.local.front_doors import DEADLINE_S, Loop, served
 

@@ -14,8 +14,8 @@ from local import environment, pool
 from local.account import Account
 from local.environment import Sandbox
 from local.invocation import PayloadTooLarge, Throttled, UnknownFunction
+from local.resources import Function
 from local.service import LambdaService
-from local.template import Function
 
 DEADLINE_S = 15.0
 

@@ -17,8 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from local.account import Account
 from local.quotas import WebSocketQuotas
+from local.resources import WebSocketStage
 from local.sigv4 import Credentials
-from local.template import WebSocketStage
 from local.websocket_api import WebSocketApi
 from tests.integration.local.front_doors import DEADLINE_S, Loop, Probe, probing, served, wait_for
 

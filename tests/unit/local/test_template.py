@@ -4,7 +4,8 @@ import pytest
 
 from local.account import Account
 from local.intrinsics import TemplateError
-from local.template import HttpRoute, Run, Schedule, function_name, load
+from local.resources import HttpRoute, Schedule, function_name
+from local.template import Run, load
 
 ROOT = Path(__file__).parents[3]
 
