@@ -264,6 +264,7 @@ class Drain:
             self._flushed_at = time.monotonic()
             metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
             metrics.add_metric("BatchAge", MetricUnit.Seconds, backlog.batch_age_s or 0.0)
+            metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
             publish()
 
 
