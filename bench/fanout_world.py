@@ -176,7 +176,7 @@ class Whole:
         connection_id = next(self._ids, None)
         return None if connection_id is None else (connection_id, b"")
 
-    def settle(self, connection_id: str) -> None:
+    def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
         """Nobody asks."""
 
     def finish(self) -> None:
@@ -375,7 +375,7 @@ class Invocation:
         while self._resting and self._resting[0][0] <= now:
             self._again.append(heapq.heappop(self._resting)[1])
         while self._hanging and self._hanging[0][0] + ANSWER_WITHIN_S <= now:
-            self._feed.settle(self._hanging.popleft()[1])
+            self._feed.settle(self._hanging.popleft()[1], is_reached=False)
 
     def _begin(self, now: float) -> None:
         elapsed_s = now - self._began_at
@@ -417,7 +417,7 @@ class Invocation:
     def _finish(self) -> None:
         world = self._world
         for _, connection_id in self._hanging:
-            self._feed.settle(connection_id)
+            self._feed.settle(connection_id, is_reached=False)
         self._feed.finish()
         if isinstance(self._feed, Delivery):
             estimate = measured(self._shard, self._feed.taken * world.conditions.weight, self._feed.took_s)

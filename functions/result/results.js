@@ -144,7 +144,10 @@ function connect() {
   opened.onmessage = (event) => {
     if (socket !== opened) return;
     clearTimeout(silenceTimer);
-    receive(JSON.parse(event.data));
+    const message = JSON.parse(event.data);
+    // An error of ours, or the gateway's own, which has no type: we may not be subscribed, so begin anew.
+    if (message.type === "error" || message.type === undefined) drop(opened);
+    else receive(message);
   };
   opened.onclose = () => drop(opened);
 }

@@ -270,6 +270,10 @@ class Scripted:
         self.socket = socket
         socket.on_message(lambda text: self.heard.append(json.loads(text)["action"]))
 
+    def refuse(self, fault: dict[str, str]) -> None:
+        assert self.socket is not None
+        self.socket.send(json.dumps(fault))
+
     def send(self, version: int, a: int, **more: int) -> None:
         assert self.socket is not None
         options = [{"id": "a", "label": "Cats", "votes": a, "percent": 100.0}]
@@ -299,6 +303,33 @@ def test_older_frames_are_dropped_but_the_answer_to_a_subscribe_is_the_new_basel
     wait_for(lambda: screen.evaluate("1") and len(server.heard) == 2, "the page to subscribe again", RECONNECTED_S)
     server.send(version=50, a=3)
     expect_figures(screen, 3, 0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"type": "error", "code": "unavailable", "message": "The registry of subscribers does not answer."},
+        {"message": "Internal server error", "connectionId": "c=", "requestId": "r="},  # the gateway's own
+    ],
+    ids=["ours", "the gateway's"],
+)
+def test_a_subscribe_that_fails_is_polled_around_and_sent_again(
+    fresh: Stack, unforgiving: Visitors, fault: dict[str, str]
+) -> None:
+    card(unforgiving(fresh.http), "a").click()
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.goto(f"{fresh.http}/results")
+    for subscribes in (1, 2, 3):
+        wait_for(
+            lambda heard=subscribes: screen.evaluate("1") and len(server.heard) == heard, "a subscribe", RECONNECTED_S
+        )
+        server.refuse(fault)
+    expect(screen.locator("#badge")).to_have_text("Polling every 3 s")
+    expect_figures(screen, 1, 0)
+    wait_for(lambda: screen.evaluate("1") and len(server.heard) == 4, "one more subscribe", RECONNECTED_S)
+    server.send(version=2**52, a=2)
+    expect(screen.locator("#badge")).to_have_text("Live")
 
 
 # ---------------------------------------------------------------- Every screen, every label

@@ -153,6 +153,7 @@ class Proxy:
         # Not asyncio.Server: of a connection that it accepts in the moment of its close it leaves the socket open, for
         # nobody to serve (CPython issue 109564).
         self._listener: socket.socket | None = None
+        self._place: socket.socket | None = None  # bound to the port: while nobody listens, no connection may take it
         self._greeting: set[asyncio.Task[None]] = set()
         self._connecting: set[asyncio.Task[None]] = set()
 
@@ -163,9 +164,11 @@ class Proxy:
     async def open(self, store_port: int = 0) -> None:
         """Listen, again on the same port after `shut`. Until *store_port* is known, connections are reset."""
         self.store_port = store_port or self.store_port
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=_BACKLOG)
-        self._listener.setblocking(False)
-        self.port = self._listener.getsockname()[1]
+        if self._place is None:
+            self._place = _bound(0)
+            self.port = self._place.getsockname()[1]
+        self._listener = _bound(self.port)
+        self._listener.listen(_BACKLOG)
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def shut(self) -> None:
@@ -179,6 +182,8 @@ class Proxy:
 
     async def close(self) -> None:
         await self.shut()
+        if self._place is not None:
+            self._place.close()
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
@@ -305,6 +310,15 @@ class _StoreEnd(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._line.lost_store()
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket on *port* of the loopback, beside others that do not listen."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    bound.setblocking(False)
+    return bound
 
 
 def _reset(transport: asyncio.Transport | None) -> None:

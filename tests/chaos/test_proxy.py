@@ -4,6 +4,8 @@ import asyncio
 import gc
 import socket
 
+import pytest
+
 from tests.chaos.marks import RedisReader
 from tests.chaos.proxy import Proxy
 
@@ -35,3 +37,22 @@ async def _ended(client: socket.socket) -> None:
         except ConnectionResetError:
             return
         assert got == b""
+
+
+def test_a_port_that_is_shut_refuses_and_stays_the_proxys() -> None:
+    async def shut_and_open() -> None:
+        proxy = Proxy(RedisReader)
+        await proxy.open()
+        port = proxy.port
+        await proxy.shut()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", port))  # nor would the kernel give it to a connection that somebody opens
+        await proxy.open()
+        assert proxy.port == port
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+        await proxy.close()
+
+    asyncio.run(shut_and_open())

@@ -1,6 +1,11 @@
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -104,3 +109,123 @@ def test_an_idle_session_that_the_server_ended_is_opened_anew(reader, database) 
     while opened(database, "voting-result"):
         assert time.monotonic() < deadline
     assert clients.on_postgres(lambda connection: VoteTable(connection).tally()).counts == {}
+
+
+class SecretsManager(ThreadingHTTPServer):
+    """AWS's Secrets Manager with one secret, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.secret: dict[str, str] = {}
+        self.asked = 0
+        super().__init__(("127.0.0.1", 0), _Answer)
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: SecretsManager
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        body = json.dumps({"SecretString": json.dumps(self.server.secret)}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretsManager]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with SecretsManager() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def by_secret(settings: Settings, database_url: str, secrets: SecretsManager) -> Iterator[Callable[..., Clients]]:
+    """Make clients that know the database's address, and have the login from a secret."""
+    url = urlsplit(database_url)
+    secrets.secret = {"username": url.username or "", "password": url.password or ""}
+    env = {**settings.env, "DATABASE_HOST": url.hostname or "", "DATABASE_PORT": str(url.port)}
+    env |= {
+        "DATABASE_NAME": url.path.strip("/"),
+        "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:1:secret:x",
+    }
+    del env["DATABASE_URL"]
+    with ExitStack() as closing:
+
+        def make(**more: Any) -> Clients:
+            clients = Clients(Settings(env), **more)
+            closing.callback(clients.close)
+            return clients
+
+        yield make
+
+
+def test_the_login_comes_from_the_secret_once(by_secret, secrets: SecretsManager) -> None:
+    clients = by_secret()
+    assert clients.postgres().execute("SELECT 1").fetchone() == (1,)
+    clients.forget_postgres()
+    assert clients.postgres().execute("SELECT 1").fetchone() == (1,)
+    assert secrets.asked == 1
+
+
+def test_a_secret_that_was_rotated_is_fetched_again(
+    by_secret, secrets: SecretsManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = by_secret()
+    right, secrets.secret = secrets.secret, secrets.secret | {"password": "of yesterday"}
+    with pytest.raises(psycopg.OperationalError):
+        clients.postgres()
+    secrets.secret = right
+    monkeypatch.setattr("voting.clients.SECRET_KEPT_S", 0.0)  # some time later
+    monkeypatch.setattr("voting.clients.POSTGRES_REST_S", 0.0)
+    clients._postgres_rests_until = 0.0
+    assert clients.postgres().execute("SELECT 1").fetchone() == (1,)
+    assert secrets.asked == 2
+
+
+def test_a_login_that_fails_does_not_ask_for_the_secret_each_time(by_secret, secrets: SecretsManager) -> None:
+    secrets.secret |= {"password": "wrong"}
+    clients = by_secret()
+    for _ in range(3):
+        clients._postgres_rests_until = 0.0  # a second later
+        with pytest.raises(psycopg.OperationalError):
+            clients.postgres()
+    assert secrets.asked == 1
+
+
+def test_without_a_slot_the_secret_is_not_asked_for_again(
+    by_secret, reader, secrets: SecretsManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voting.clients.SECRET_KEPT_S", 0.0)
+    for _ in range(READERS):
+        reader().postgres()
+    with pytest.raises(psycopg.errors.TooManyConnections):
+        by_secret(name="voting-result", role=Role.READER).postgres()
+    assert secrets.asked == 1
+
+
+def test_without_its_secret_the_database_counts_as_away(
+    by_secret, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
+    Snapshots(redis).write(Tally(17, {"a": 1}))
+    redis.hincrby(SNAPSHOT, "at", -60_000)
+    assert read_results(by_secret(), LABELS).stale_seconds >= 60
+    assert check_health(by_secret()) == Health(redis=True, postgres=False)
+
+
+def test_a_secret_that_holds_something_else_is_said(by_secret, secrets: SecretsManager) -> None:
+    secrets.secret = {"user": "postgres"}
+    with pytest.raises(psycopg.OperationalError, match="secret of the database cannot be read: KeyError"):
+        by_secret().postgres()

@@ -13,7 +13,7 @@ from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, VOTES
 from voting.settings import Settings
-from voting.tally import VoteTable
+from voting.tally import WORTH_COPYING, VoteTable
 from voting.vote import Vote
 
 
@@ -133,6 +133,25 @@ def test_a_vote_that_the_database_refuses_is_parked_alone(drain, redis: Redis, d
     drain(empty(redis))
     assert rows(database) == {"one": "a", "two": "a", "three": "a"}
     assert [json.loads(letter)["reason"] for letter in redis.lrange(DEAD, 0, -1)] == ["refused_by_database"]
+
+
+def test_what_the_log_says_of_a_failed_batch_names_no_voter(drain, redis: Redis, database, caplog) -> None:
+    VoteTable(database).install()
+    database.execute("""
+        CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'canceled' USING ERRCODE = 'query_canceled'; END $$;
+        CREATE TRIGGER give_up BEFORE INSERT ON votes FOR EACH ROW EXECUTE FUNCTION give_up()
+    """)
+    redis.lpush(VOTES, *(Vote("a", f"secret{i}").encode() for i in range(WORTH_COPYING)))
+    failed: list[str] = []
+
+    def has_failed() -> bool:
+        failed.extend(record.detail for record in caplog.records if hasattr(record, "detail"))
+        return bool(failed)
+
+    with pytest.raises(RunFailed):
+        drain(has_failed)
+    assert failed[0] == "canceled"
 
 
 def test_a_newer_run_takes_over_and_the_older_ends_well(redis: Redis, database, settings: Settings) -> None:

@@ -39,6 +39,10 @@ class Network:
         self.proxy.cut()
         await asyncio.sleep(0)  # until the resets are sent
 
+    async def cut_at_the_next_push(self) -> None:
+        """Break the connection when the next push comes over it: until then it looks alive."""
+        self.proxy.expect("push", hold="line").add_done_callback(lambda found: found.result().drop())
+
 
 @pytest.fixture
 def network(redis_url: str) -> Iterator[Network]:
@@ -77,6 +81,17 @@ def test_a_push_that_was_never_sent_is_surely_not_recorded(queue: VoteQueue, net
         queue.push(Vote("b", "x"))
     assert not isinstance(caught.value, PushUnanswered)
     assert redis.llen(VOTES) == 1
+
+
+def test_an_environment_that_was_frozen_pushes_over_a_new_connection(
+    queue: VoteQueue, network: Network, redis: Redis
+) -> None:
+    queue.push(Vote("a", "x"))
+    assert queue._ahead_us is not None
+    queue._ahead_us -= 60_000_000  # Redis' clock went on while ours stood still
+    network.run(network.cut_at_the_next_push())
+    queue.push(Vote("b", "x"))
+    assert redis.lindex(VOTES, 0) == Vote("b", "x").encode()
 
 
 def port_of(url: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
 from voting.feed import Limits, OneForAll
-from voting.posting import ANSWER_WITHIN_S, IN_FLIGHT, Forbidden, Poster
+from voting.posting import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, Forbidden, Poster
 from voting.signing import Credentials
 
 
@@ -69,6 +69,12 @@ def test_gone_connections_are_told_from_the_others(api: ManagementApi, poster: P
     api.behaviour = lambda id_, _posts: 410 if id_ == "id/7+=" else 200
     outcome = poster.post(ids(10), b"1")
     assert (outcome.sent, outcome.gone) == (9, ["id/7+="])
+
+
+def test_an_error_of_the_gateway_that_passes_costs_nobody_the_frame(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda _id, posts: (503, CLOSE, 500)[posts] if posts < ATTEMPTS - 1 else 200
+    outcome = poster.post(ids(50), b"1")
+    assert (outcome.sent, outcome.failed) == (50, [])
 
 
 def test_throttled_posts_back_off_and_arrive(api: ManagementApi, poster: Poster) -> None:
@@ -198,13 +204,16 @@ class Feed(OneForAll):
         super().__init__(connection_ids, frame)
         self.frame = frame
         self.settled: list[str] = []
+        self.missed: list[str] = []
 
     def next(self) -> tuple[str, bytes] | None:
         post = super().next()
         return post and (post[0], self.frame)
 
-    def settle(self, connection_id: str) -> None:
+    def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
         self.settled.append(connection_id)
+        if not is_reached:
+            self.missed.append(connection_id)
 
 
 def test_everybody_is_settled_once_whatever_became_of_them(api: ManagementApi, poster: Poster) -> None:
@@ -213,6 +222,7 @@ def test_everybody_is_settled_once_whatever_became_of_them(api: ManagementApi, p
     outcome = poster.serve(feed)
     assert (outcome.sent, outcome.gone, outcome.failed) == (18, ["id/1+="], ["id/2+="])
     assert sorted(feed.settled) == sorted(ids(20))
+    assert feed.missed == ["id/2+="]
 
 
 def test_posts_keep_the_pace_after_the_head_start(api: ManagementApi, poster: Poster) -> None:

@@ -94,6 +94,7 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
         ),
         ("CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE)", ["column vote is missing"], "problem"),
         ("CREATE TABLE votes (id varchar(255) UNIQUE, vote varchar(255) NOT NULL)", ["id takes NULL"], "warning"),
+        ("CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE, vote varchar(255))", ["vote takes NULL"], "problem"),
         (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz NOT NULL", ["column at is required"], "problem"),
         (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz", ["further column at"], "warning"),
         (f"{OLD_TABLE}; ALTER TABLE votes ENABLE ROW LEVEL SECURITY", ["row-level security"], "problem"),

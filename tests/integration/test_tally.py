@@ -1,10 +1,12 @@
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
+from tests.stack import wait_for
 from voting.clients import Clients
 from voting.fence import Superseded
 from voting.tally import WORTH_COPYING, VoteTable
@@ -279,3 +281,21 @@ def test_a_hijacked_search_path_does_not_mislead_the_triggers(table: VoteTable, 
         assert table.tally().counts == {"a": 1}
     finally:
         database.execute("RESET search_path; DROP SCHEMA trap CASCADE")
+
+
+def test_a_large_table_may_take_longer_to_count_than_a_statement_does_otherwise(
+    database: psycopg.Connection, database_url: str
+) -> None:
+    database.execute("SELECT pg_advisory_lock(hashtext('voting schema'))")  # in place of a count that takes so long
+    with psycopg.connect(database_url, autocommit=True) as slow, ThreadPoolExecutor(1) as beside:
+        slow.execute("SET statement_timeout = 500")
+        installing = beside.submit(VoteTable(slow).install)
+        waits = """
+            SELECT true FROM pg_stat_activity
+            WHERE pid = %s AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '1 second'
+        """
+        wait_for(
+            lambda: installing.done() or database.execute(waits, (slow.info.backend_pid,)).fetchone(), "twice as long"
+        )
+        database.execute("SELECT pg_advisory_unlock_all()")
+        assert installing.result()

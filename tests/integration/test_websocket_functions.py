@@ -224,3 +224,22 @@ def test_a_delivery_that_was_throttled_tells_nothing_of_itself(ws_broadcast, con
     Snapshots(redis).write(Tally(5, {"a": 3}))
     ws_broadcast(event("broadcast") | {"pace": 1e9}, context)
     assert registry.state().posts_per_s is None
+
+
+def test_a_bucket_of_which_nobody_could_be_reached_is_not_taken_for_delivered(
+    ws_broadcast, context, api, redis: Redis
+) -> None:
+    Snapshots(redis).write(Tally(17, {"a": 1}))
+    registry = Subscribers(redis)
+    ids = [f"c{number}=" for number in range(8)]
+    for id_ in ids:
+        registry.add(id_)
+    mute = bucket_of(ids[0])
+    api.behaviour = lambda id_, _posts: 503 if bucket_of(id_) == mute else 200
+    ws_broadcast({"buckets": list(range(BUCKETS))}, context)
+    delivered = registry.state().delivered
+    assert mute not in delivered
+    assert {bucket_of(id_) for id_ in ids} - {mute} <= delivered.keys()
+    api.behaviour = lambda _id, _posts: 200
+    ws_broadcast({"buckets": [mute]}, context)
+    assert registry.state().delivered[mute] == 17

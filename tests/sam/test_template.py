@@ -407,7 +407,7 @@ def test_every_alarm_tells_somebody_when_it_goes_off_and_when_it_is_over(stack: 
     assert len(alarms) >= 13
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopic"}]
-        assert alarm["TreatMissingData"] in {"notBreaching", "breaching"}
+        assert alarm["TreatMissingData"] in {"notBreaching", "breaching", "ignore"}
         assert alarm["AlarmDescription"]
 
 

@@ -1,5 +1,6 @@
 """A ballot: the choice that a request's body holds, as a form or as JSON."""
 
+import codecs
 import json
 import re
 from collections.abc import Collection, Iterable
@@ -73,15 +74,18 @@ def media_type(content_type: str | None) -> tuple[str | None, str | None]:
         return None, None
     header = Message()  # the parser of the standard library: quoted parameters, odd case, stray spaces
     header["Content-Type"] = content_type
-    charset = header.get_param("charset", "utf-8")
+    try:
+        kind, charset = header.get_content_type(), header.get_param("charset", "utf-8")
+    except (TypeError, ValueError):  # it trips over continuations (RFC 2231) that contradict each other
+        return None, None
     is_name = isinstance(charset, str) and CHARSET.fullmatch(charset)
-    return header.get_content_type(), str(charset) if is_name else None
+    return kind, str(charset) if is_name else None
 
 
 def _text(body: bytes, charset: str) -> str:
-    if charset.lower().replace("-", "_") in PYTHONS_OWN:
-        raise _unsupported()
     try:
+        if codecs.lookup(charset).name.replace("-", "_") in PYTHONS_OWN:  # one codec answers to many spellings
+            raise _unsupported()
         return body.decode(charset)
     except LookupError as error:
         raise _unsupported() from error

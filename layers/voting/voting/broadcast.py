@@ -42,10 +42,16 @@ class _Pass:
     least: int  # the version that everybody in it has, once it is done
     taken: int = 0
     open: int = 0  # taken, and nobody knows yet what became of them
+    reached: int = 0
 
     @property
     def is_done(self) -> bool:
         return self.taken == len(self.bucket.connection_ids) and not self.open
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether nobody at all was reached: the fault is the gateway's or the network's, and not a subscriber's."""
+        return self.taken > 0 and not self.reached
 
 
 class Delivery:
@@ -74,6 +80,7 @@ class Delivery:
         self._clock = clock
         self._begun: dict[int, _Pass] = {}  # by bucket, until it is done
         self._done: list[_Pass] = []  # to be recorded
+        self.in_vain: list[int] = []  # buckets of which nobody was reached: not recorded, so they are set off again
         self._of: dict[str, _Pass] = {}  # where each open connection belongs
         self._has_ended = False
         self._ids = self._pull()
@@ -98,17 +105,18 @@ class Delivery:
         self._has_ended = connection_id is None
         return None if connection_id is None else (connection_id, self._frame)
 
-    def settle(self, connection_id: str) -> None:
-        """Note that *connection_id* was sent its frame, is gone, or has failed for good."""
+    def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
+        """Note that *connection_id* was sent its frame or is gone, or that it could not be reached."""
         pass_ = self._of.pop(connection_id)
         pass_.open -= 1
+        pass_.reached += is_reached
         self._note(pass_)
         # Whoever hangs is waited for a little. The other buckets need not wait for that: they are due again.
         if self._has_ended and self._failure is None and len(self._done) >= len(self._begun):
             self._record_if_possible()
 
     def finish(self) -> list[int]:
-        """Record what is delivered, and how far the rest is; return the buckets that are left undone.
+        """Record what is delivered, and how far the rest is; return the buckets for which there was no time.
 
         Raises:
             RedisError: the registry was away, now or before. What is not recorded is set off again.
@@ -117,9 +125,10 @@ class Delivery:
             raise self._failure
         self._record()
         for pass_ in self._begun.values():
-            if after := self._served(pass_, self._of):
+            if pass_.reached and (after := self._served(pass_, self._of)):
                 self._registry.mark_halfway(pass_.bucket, after, pass_.least)
-        return [number for number in self._shard.buckets if number not in self._recorded | self._others]
+        seen_to = self._recorded | self._others | set(self.in_vain)
+        return [number for number in self._shard.buckets if number not in seen_to]
 
     @property
     def took_s(self) -> float:
@@ -166,7 +175,11 @@ class Delivery:
 
     def _note(self, pass_: _Pass) -> None:
         if pass_.is_done:
-            self._done.append(self._begun.pop(pass_.bucket.number))
+            del self._begun[pass_.bucket.number]
+            if pass_.is_in_vain:
+                self.in_vain.append(pass_.bucket.number)
+            else:
+                self._done.append(pass_)
 
     def _record(self) -> None:
         if self._done:
@@ -220,6 +233,8 @@ def deliver(
         subscribers.remove(outcome.gone)
     if undone := delivery.finish():
         logger.warning("time is up before everybody was posted to", buckets=undone, throttled=outcome.throttled)
+    if delivery.in_vain:
+        logger.warning("nobody in these buckets could be reached; they are posted to again", buckets=delivery.in_vain)
     estimate = measured(shard, delivery.taken, delivery.took_s)
     if estimate is not None and not outcome.throttled:  # a throttle says nothing about us
         subscribers.mark_speed(estimate)

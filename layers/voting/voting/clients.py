@@ -25,6 +25,7 @@ T = TypeVar("T")
 REDIS_TIMEOUT_S = 0.9  # two attempts and an answer fit into the 2 s that a voter waits at most
 POSTGRES_CONNECT_TIMEOUT_S = 2  # the least that libpq takes
 POSTGRES_PATIENCE_S = 1.0  # with a read
+SECRET_KEPT_S = 10.0  # before a failed login has it fetched again
 POSTGRES_REST_S = 1.0  # after a failed connect, so that a viewer does not wait for each of many
 STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
@@ -70,6 +71,7 @@ class Clients:
         self._postgres: psycopg.Connection | None = None
         self._postgres_rests_until = 0.0
         self._database_user: dict[str, str] | None = None
+        self._database_user_at = float("-inf")  # when it was fetched
         self._lambda: LambdaClient | None = None
 
     def redis(self) -> Redis:
@@ -163,8 +165,10 @@ class Clients:
 
         try:
             return self._open()
+        except psycopg.errors.TooManyConnections:  # no slot: we are let in
+            raise
         except psycopg.OperationalError:
-            if self._database_user is None:
+            if self._database_user is None or time.monotonic() - self._database_user_at < SECRET_KEPT_S:
                 raise
             self._database_user = None  # the secret may have been rotated: fetch it again, once
             return self._open()
@@ -217,6 +221,7 @@ class Clients:
         if self.settings.database_secret_arn:
             if self._database_user is None:
                 self._database_user = fetch_database_user(self.settings.database_secret_arn)
+                self._database_user_at = time.monotonic()
             options |= self._database_user
         return options
 
@@ -236,11 +241,23 @@ def _cut_after(connection: "psycopg.Connection", seconds: float) -> Iterator[Non
 
 
 def fetch_database_user(secret_arn: str) -> dict[str, str]:
-    """User and password from Secrets Manager, in the shape that RDS stores (keys `username` and `password`)."""
+    """User and password from Secrets Manager, in the shape that RDS stores (keys `username` and `password`).
+
+    Raises:
+        psycopg.OperationalError: it did not answer within seconds, refused, or holds something else. Without it the
+            database cannot be reached, so callers meet what they meet where the database is away.
+    """
     import json  # noqa: PLC0415
 
     import boto3  # noqa: PLC0415
+    import psycopg  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    client = boto3.client("secretsmanager")
-    secret = json.loads(client.get_secret_value(SecretId=secret_arn)["SecretString"])
-    return {"user": secret["username"], "password": secret["password"]}
+    config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+    try:
+        client = boto3.client("secretsmanager", config=config)
+        secret = json.loads(client.get_secret_value(SecretId=secret_arn)["SecretString"])
+        return {"user": secret["username"], "password": secret["password"]}
+    except (BotoCoreError, ClientError, ValueError, LookupError, TypeError) as error:
+        raise psycopg.OperationalError(f"the secret of the database cannot be read: {type(error).__name__}") from error

@@ -13,7 +13,7 @@ from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, Superseded
-from voting.observability import MetricUnit, logger, metrics, publish
+from voting.observability import MetricUnit, first_line, logger, metrics, publish
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.tally import VoteTable
@@ -138,7 +138,9 @@ class Drain:
             logger.warning("the batch is tried again", error=type(error).__name__)
             return _Batch()
         except (psycopg.Error, RedisError) as error:
-            logger.warning("a store failed; the batch waits in Redis", error=type(error).__name__, detail=str(error))
+            logger.warning(
+                "a store failed; the batch waits in Redis", error=type(error).__name__, detail=first_line(error)
+            )
             return self._stumble(error)
         self._failures = 0
         return batch

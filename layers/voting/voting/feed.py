@@ -13,8 +13,8 @@ class Feed(Protocol):
         """The next connection id, which is not on its way already, and its frame; None when there is nothing more."""
         ...
 
-    def settle(self, connection_id: str) -> None:
-        """Hear that *connection_id* was sent its frame, is gone, or has failed for good."""
+    def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
+        """Hear that *connection_id* was sent its frame or is gone, or that it could not be reached."""
         ...
 
 
@@ -50,5 +50,5 @@ class OneForAll:
         connection_id = next(self._connection_ids, None)
         return None if connection_id is None else (connection_id, self._frame)
 
-    def settle(self, connection_id: str) -> None:
+    def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
         """Nobody asks."""

@@ -13,7 +13,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-__all__ = ["NAMESPACE", "MetricUnit", "count", "invocation", "logger", "metrics", "publish"]
+__all__ = ["NAMESPACE", "MetricUnit", "count", "first_line", "invocation", "logger", "metrics", "publish"]
 
 # Service, level and namespace come from POWERTOOLS_* in template.yaml, which Powertools itself reads at import. The
 # namespace has the stack's name in it, so that two stacks in one account do not add up.
@@ -59,6 +59,11 @@ class Invocation(logging.Filter):
 
 invocation = Invocation()
 logger.addFilter(invocation)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a store says, without the lines in which Postgres quotes a row, and so a voter's id."""
+    return str(error).partition("\n")[0]
 
 
 def publish() -> None:

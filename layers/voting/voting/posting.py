@@ -24,6 +24,7 @@ SLOW_AFTER_S = 0.2  # who has not answered by then is waited for beside IN_FLIGH
 ANSWER_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05  # for the slow and the hanging: cheaper than a timer for each post
 BACKOFF_S = 0.05
+ATTEMPTS = 4  # at a post that meets a broken line or an error of the gateway's; a throttled one has as many as it takes
 LONGEST_BACKOFF_S = 2.0
 HANGING, BROKEN = -1, 0  # in place of a status
 
@@ -104,7 +105,7 @@ class _Round:
         self._frame: bytes | None = None
         self._has_ended = False  # the feed
         self._again: deque[str] = deque()  # to be posted to once more
-        self._resting: list[tuple[float, str]] = []  # a heap: until when, who was throttled
+        self._resting: list[tuple[float, str]] = []  # a heap: until when, who was throttled or met an error
         self._attempts: dict[str, int] = {}  # of those that did not get the frame at once
         self._in_flight = 0  # on lines, without those on slow ones
         self._slow = 0
@@ -246,18 +247,24 @@ class _Round:
             self._goes_on = False
         elif status == 429:
             self.outcome.throttled += 1
-            self._attempts[connection_id] = attempts + 1
-            rest_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts, 10)))  # noqa: S311
-            heapq.heappush(self._resting, (self._now + rest_s, connection_id))
-        elif not 200 <= status < 300 and status not in {410, HANGING} and attempts == 0:
-            self._attempts[connection_id] = 1
-            self._again.append(connection_id)
-        else:
-            if 200 <= status < 300:
-                self.outcome.sent += 1
-            else:
-                (self.outcome.gone if status == 410 else self.outcome.failed).append(connection_id)
+            self._rest(connection_id, attempts)
+        elif (status == BROKEN or status >= 500) and attempts + 1 < ATTEMPTS:
+            self._rest(connection_id, attempts)
+        elif 200 <= status < 300:
+            self.outcome.sent += 1
             self._feed.settle(connection_id)
+        elif status == 410:
+            self.outcome.gone.append(connection_id)
+            self._feed.settle(connection_id)
+        else:
+            self.outcome.failed.append(connection_id)
+            self._feed.settle(connection_id, is_reached=False)
+
+    def _rest(self, connection_id: str, attempts: int) -> None:
+        """Have it tried once more after a while (full jitter)."""
+        self._attempts[connection_id] = attempts + 1
+        rest_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts, 10)))  # noqa: S311
+        heapq.heappush(self._resting, (self._now + rest_s, connection_id))
 
     def _look(self) -> None:
         """Give up on the hanging, and stop counting the slow."""

@@ -82,9 +82,7 @@ def _columns(table: Table) -> Iterator[Finding]:
             todo = f"The contract says {kind}: a shorter or other type refuses votes, which are then parked."
             yield problem(f"the column {name} is {found[name].type}", todo)
         elif not found[name].is_required:
-            yield warning(
-                f"the column {name} takes NULL", "The contract says NOT NULL; rows with NULL count for nobody."
-            )
+            yield _nullable(name)
     for column in table.columns:
         if column.name in COLUMNS:
             continue
@@ -96,6 +94,13 @@ def _columns(table: Table) -> Iterator[Finding]:
             yield warning(
                 f"there is a further column {column.name}", "The contract has two; ours leaves it to its default."
             )
+
+
+def _nullable(name: str) -> Finding:
+    text = f"the column {name} takes NULL"
+    if name == "id":
+        return warning(text, "The contract says NOT NULL; a row without an id is nobody's, and is counted.")
+    return problem(text, f"ALTER TABLE votes ALTER {name} SET NOT NULL: the tally refuses rows without a {name}.")
 
 
 def _unique(table: Table) -> Iterator[Finding]:

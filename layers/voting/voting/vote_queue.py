@@ -177,6 +177,7 @@ class VoteQueue(QueueView):
             except RedisError as error:
                 failure = error
                 unanswered |= sent and not isinstance(error, (ResponseError, BusyLoadingError))
+                self._ahead_us = None  # a thaw breaks connections, too, and a new primary has a clock of its own
                 self._redis.connection_pool.disconnect()  # dead, or a primary that has become a replica
         if unanswered:
             raise PushUnanswered("Redis did not answer") from failure
