@@ -14,10 +14,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.chaos.ledger import Ledger
+from tests.chaos.line import Line, Stop
 from tests.chaos.load import Load
 from tests.chaos.marks import Mark, PostgresReader, PostReader, RedisReader
 from tests.chaos.patience import Impatient, until, within
-from tests.chaos.proxy import Line, Proxy, Stop
+from tests.chaos.proxy import Proxy
 from tests.chaos.stack import WORKER, Stack
 from tests.chaos.stores import Store, Stores
 from tests.chaos.subscribers import Audience

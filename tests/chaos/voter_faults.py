@@ -2,9 +2,9 @@
 
 import asyncio
 
+from tests.chaos.line import Line, Stop
 from tests.chaos.marks import Mark
 from tests.chaos.patience import until, within
-from tests.chaos.proxy import Line, Stop
 from tests.chaos.scene import STEP_WITHIN_S, Scene, Unseen
 from tests.chaos.stack import BROADCAST, VOTE
 

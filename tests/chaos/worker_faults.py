@@ -10,8 +10,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from tests.chaos.line import Stop
 from tests.chaos.patience import Impatient, until, within
-from tests.chaos.proxy import Stop
 from tests.chaos.scene import STEP_WITHIN_S, WORKER_WITHIN_S, Scene, Unseen
 from tests.chaos.stack import SCHEDULED, ports_of
 

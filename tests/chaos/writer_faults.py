@@ -5,8 +5,8 @@ from typing import LiteralString
 import psycopg
 
 from tests.chaos.ledger import Outcome, Voter
+from tests.chaos.line import Stop
 from tests.chaos.patience import until, within
-from tests.chaos.proxy import Stop
 from tests.chaos.scene import STEP_WITHIN_S, Scene, Unseen
 
 ATTEMPTS = 3
