@@ -5,6 +5,7 @@ parameter Release is the time: seconds since the epoch, the ten characters that 
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def parameters(environment: str) -> list[str]:
-    """The parameters that samconfig.toml gives *environment*, as `Name=value`.
+    """The parameters that samconfig.toml gives *environment*, as SAM takes them: `Name=value` or `Name="value"`.
 
     Raises:
         SystemExit: there is no such environment.
@@ -25,13 +26,21 @@ def parameters(environment: str) -> list[str]:
         given = config[environment]["deploy"]["parameters"]["parameter_overrides"]
     except KeyError:
         sys.exit(f"samconfig.toml has no [{environment}.deploy.parameters] with parameter_overrides")
+    if isinstance(given, str):  # as `sam deploy --guided` saves them
+        given = [_quoted(pair) for pair in shlex.split(given)]
     return [pair for pair in given if not pair.startswith("Release=")]
+
+
+def _quoted(pair: str) -> str:
+    """Quote the value: SAM refuses an empty one without quotes, and cuts one at its first space."""
+    name, _, value = pair.partition("=")
+    return '{}="{}"'.format(name, value.replace('"', r"\""))
 
 
 def main(sam: str, environment: str, *options: str) -> int:
     """Return the exit code of what failed first, or 0."""
     given = parameters(environment)
-    architecture = dict(pair.split("=", 1) for pair in given).get("Architecture", "arm64")
+    architecture = dict(pair.split("=", 1) for pair in given).get("Architecture", "arm64").strip('"')
     built = subprocess.run(
         [sam, "build", "--parameter-overrides", *given],
         cwd=ROOT,
