@@ -3,10 +3,11 @@
 import argparse
 import sys
 
+from votectl.arguments import address, positive
 from votectl.cost import add_cost
 from votectl.demo import Demo
 from votectl.loadtest import add_loadtest
-from votectl.local_run import local_run
+from votectl.local_run import NotWhole, local_run
 from votectl.ops import add_ops
 
 
@@ -16,11 +17,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="send a trickle of seeded votes, so that the pages have something to show")
-    demo.add_argument("--url", help="where the voting page is (default: the local run)")
+    demo.add_argument("--url", type=address, help="where the voting page is (default: the local run)")
     demo.add_argument("--rate", type=float, default=4.0, help="votes a second, 0.1 to 50 (default: %(default)s)")
-    demo.add_argument("--voters", type=int, default=200, help="how many voters take turns (default: %(default)s)")
+    demo.add_argument("--voters", type=positive, default=200, help="how many voters take turns (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same votes (default: %(default)s)")
-    demo.add_argument("--votes", type=int, help="end after so many votes (default: go on until stopped)")
+    demo.add_argument("--votes", type=positive, help="end after so many votes (default: go on until stopped)")
     demo.set_defaults(command=run_demo)
 
     add_loadtest(commands)
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--rate {options.rate} is not between 0.1 and 50: this is a trickle, no load test")
     try:
         code: int = options.command(options)
+    except NotWhole as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return code
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Send votes until told to stop."""
-    run = local_run()
+    run = None if options.url else local_run()
     url = options.url or (run and run.http)
     if not url:
         print("Nothing runs here: start it with `make up`, or name a stack with --url.", file=sys.stderr)

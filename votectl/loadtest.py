@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 
 from votectl.api_audit import NoResults, follow, read_totals
+from votectl.arguments import address
 from votectl.audit import Accounts, Stores, account
 from votectl.http_connection import NoAnswer, NotSent
 from votectl.load import Plan, outcomes, send
@@ -34,7 +35,9 @@ def add_loadtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--concurrency", type=int, default=16, help="connections at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same votes (default: %(default)s)")
-    parser.add_argument("--url", help="a deployed stack's HttpUrl (default: the local run, stores included)")
+    parser.add_argument(
+        "--url", type=address, help="a deployed stack's HttpUrl (default: the local run, stores included)"
+    )
     parser.set_defaults(command=run_loadtest, usage_error=parser.error)
 
 

@@ -16,10 +16,21 @@ class LocalRun:
     postgres: str
 
 
+class NotWhole(Exception):
+    """There is a run.json that does not describe a run; the message names it."""
+
+
 def local_run() -> LocalRun | None:
-    """The run that LOCAL_RUN_JSON names, or else the one in this folder; None where nothing runs."""
+    """The run that LOCAL_RUN_JSON names, or else the one in this folder; None where nothing runs.
+
+    Raises:
+        NotWhole: its file holds no JSON, or not the addresses that every run has.
+    """
     path = Path(os.environ.get("LOCAL_RUN_JSON", ".local/run.json"))
     if not path.exists():
         return None
-    run = json.loads(path.read_text())
-    return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"])
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotWhole(f"{path} is not whole: end the run that wrote it, and start it again with `make up`") from error

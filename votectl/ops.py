@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Any
 
+from votectl.arguments import named
 from votectl.local_run import local_run
 from votectl.ops_function import LOGICAL_ID, NotInvoked, OpsFunction
 from votectl.report import describe
@@ -23,7 +24,9 @@ def add_ops(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Look after a stack through its function ops. Exit code 0: fine; 1: a problem was found, or it was "
         "refused; 2: usage.",
     )
-    ops.add_argument("--function", metavar="NAME", help="a deployed function (output OpsFunctionName; default: local)")
+    ops.add_argument(
+        "--function", type=named, metavar="NAME", help="a deployed function (output OpsFunctionName; default: local)"
+    )
     ops.add_argument("--json", action="store_true", help="print the answer as JSON, for scripts")
     names = ops.add_subparsers(required=True, metavar="OPERATION")
 
@@ -86,7 +89,10 @@ def _add_handover(names: "Commands[argparse.ArgumentParser]") -> None:
     )
     for parser in (takeover, handback):
         parser.add_argument(
-            "--schedule", metavar="NAME", help="enable or disable this schedule too (output WorkerScheduleName)"
+            "--schedule",
+            type=named,
+            metavar="NAME",
+            help="enable or disable this schedule too (output WorkerScheduleName)",
         )
 
 

@@ -30,6 +30,13 @@ def nothing_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
         "loadtest --revote-share 1.5",
         "loadtest --concurrency none",
         "demo --rate 1000",
+        "demo --voters 0",
+        "demo --votes -1",
+        "demo --url example.org",
+        "demo --url ftp://example.org",
+        "demo --url https://",
+        "demo --url http://example.org:99999",
+        "loadtest --url http://[::1",
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
@@ -37,6 +44,31 @@ def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
         main(arguments.split())
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ops", "--function", "", "status"],
+        ["ops", "--function", "f", "takeover", "--schedule", ""],
+        ["loadtest", "--url", ""],
+        ["demo", "--url", " "],
+    ],
+)
+def test_an_empty_variable_of_the_shell_does_not_stand_for_the_local_run(arguments: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "it is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["", '{"http": "http://127.0.0.1:1",', "[]", "{}"])
+def test_a_run_json_that_is_not_whole_is_told(written: str, tmp_path, capsys) -> None:
+    (tmp_path / "run.json").write_text(written, encoding="utf-8")
+    assert main(["demo"]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'run.json'} is not whole" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", ["ops status", "loadtest", "demo"])

@@ -1,0 +1,34 @@
+"""Values on the command line that would do harm, or end in a traceback, if they were taken as they are."""
+
+import argparse
+from urllib.parse import urlsplit
+
+
+def named(text: str) -> str:
+    """A name. An empty one is what an unset variable of the shell leaves, and must not stand for the local run."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: is a variable of the shell not set?")
+    return text
+
+
+def address(text: str) -> str:
+    """The address of a server: http or https, and a host."""
+    try:
+        parts = urlsplit(named(text))
+        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError as error:  # of the port, and of brackets
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+    if not is_whole:
+        raise argparse.ArgumentTypeError(f"{text} is no address such as https://vote.example.org")
+    return text
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number") from error
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
