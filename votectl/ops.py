@@ -114,7 +114,24 @@ def run_ops(options: argparse.Namespace) -> int:
         print(f"It was not done: {error}", file=sys.stderr)
         return 1
     print(json.dumps(answer, indent=2) if options.json else describe(options.operation, answer))
-    return 0 if answer["ok"] and not answer["problems"] else 1
+    if not answer["ok"]:
+        return 1
+    is_complete = options.operation != "takeover" or not options.schedule or _enabled(options.schedule)
+    return 0 if is_complete and not answer["problems"] else 1
+
+
+def _enabled(schedule: str) -> bool:
+    """Enable the schedule of a worker that has taken over; where that fails, say what is left to do."""
+    try:
+        was_disabled = set_state(schedule, "ENABLED")
+    except ScheduleUnchanged as error:
+        _say(
+            f"It was taken over, but the schedule was not enabled, and without it nothing starts our worker: {error}\n"
+            "Run the same command again when that is mended, or enable the schedule by hand."
+        )
+        return False
+    _say(f"the schedule {schedule} {'is enabled' if was_disabled else 'was enabled already'}")
+    return True
 
 
 def _function(options: argparse.Namespace) -> OpsFunction | None:
@@ -146,10 +163,7 @@ def _perform(options: argparse.Namespace, function: OpsFunction) -> dict[str, An
         _say(f"the schedule {schedule} {'is disabled' if set_state(schedule, 'DISABLED') else 'was disabled already'}")
     if options.operation == "indexes":
         return _with_progress(function)
-    answer = function.perform(options.operation, arguments)
-    if options.operation == "takeover" and schedule and answer["ok"]:
-        _say(f"the schedule {schedule} {'is enabled' if set_state(schedule, 'ENABLED') else 'was enabled already'}")
-    return answer
+    return function.perform(options.operation, arguments)
 
 
 def _with_progress(function: OpsFunction) -> dict[str, Any]:

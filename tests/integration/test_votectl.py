@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
+import requests
 from moto import mock_aws
 from redis import Redis
 
@@ -225,6 +226,23 @@ def test_a_function_that_is_another_is_told_after_the_schedule_was_stopped(aws, 
     assert "the schedule every-minute is disabled" in error
     assert "is it another one?" in error  # moto answers with what it was sent
     assert described()["State"] == "DISABLED"
+
+
+def test_a_takeover_whose_schedule_cannot_be_enabled_is_told_as_done(aws, capsys) -> None:
+    answer = {"operation": "takeover", "ok": True, "problems": [], "changed": True, "waiting": 3}
+    lambda_answers(answer)
+    assert main(["ops", "--function", "ours", "takeover", "--schedule", "misspelt"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("our worker drains from its next run on")
+    assert "not done" not in printed.err
+    assert "misspelt" in printed.err
+    assert "Run the same command again" in printed.err
+
+
+def lambda_answers(answer: dict[str, Any]) -> None:
+    """Let moto answer the next invocation so; it listens to requests and botocore alone."""
+    results = {"results": [json.dumps(answer)], "region": "eu-central-1"}
+    requests.post("http://motoapi.amazonaws.com/moto-api/static/lambda-simple/response", json=results, timeout=5)
 
 
 def test_a_missing_region_is_told(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path) -> None:
