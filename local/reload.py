@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from local.schedule import Scheduler
 from local.service import LambdaService
@@ -24,14 +25,24 @@ class Reloader:
         self._scheduler = scheduler
         self._stop = asyncio.Event()
         self.changed = asyncio.Event()  # set with every reload
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._watch_code()), asyncio.create_task(self._watch_template())]
+        self._task = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
         self._stop.set()
-        await asyncio.gather(*self._tasks)
+        if self._task is not None:
+            await self._task
+
+    async def _watch(self) -> None:
+        """Watch until closed. Where the system cannot, say so and end: what runs is served on."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_code())
+                group.create_task(self._watch_template())
+        except* (OSError, WatchfilesRustInternalError) as errors:  # as where inotify's instances are used up
+            _log.warning("changes are not watched: %s; restart to serve them", errors.exceptions[0])
 
     async def _watch_code(self) -> None:
         folders = {
