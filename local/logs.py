@@ -78,10 +78,15 @@ class Console:
             if left_out:
                 lines.append(f"… {left_out} lines were left out: they came faster than they can be printed")
             try:
-                self._stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.write(self._writable("".join(f"{line}\n" for line in lines)))
                 self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more: `make up | head`
                 return
+
+    def _writable(self, text: str) -> str:
+        """Escape what the stream cannot write: half of a surrogate pair, or what is not in a terminal's encoding."""
+        encoding = self._stream.encoding or "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
 
     def _format(self, at: float, source: str, line: bytes | str) -> list[str]:
         if isinstance(line, str):

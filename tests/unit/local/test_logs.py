@@ -69,6 +69,16 @@ def test_every_line_has_a_time_and_its_source():
     assert (source, message) == ("Vote", "hello")
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "\\ud800 é"), ("ascii", "\\ud800 \\xe9")])
+def test_what_the_terminal_cannot_write_is_shown_escaped_and_the_rest_goes_on(encoding: str, shown: str):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(stream)
+    console.line("Vote", rb'{"message": "\ud800 \u00e9"}')
+    console.say("after")
+    console.close()
+    assert stream.buffer.getvalue().decode(encoding).endswith(f"  {shown}\nafter\n")
+
+
 def test_words_of_the_runner_are_printed_plainly():
     assert printed(lambda console: console.say("Starting …\n  done")) == "Starting …\n  done\n"
 
