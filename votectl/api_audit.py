@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from votectl.audit import possible_choices
-from votectl.http_connection import HttpConnection
+from votectl.http_connection import HttpConnection, NoAnswer, NotSent
 from votectl.voter import Voter
 
 LOOK_EVERY_S = 0.5
@@ -53,12 +53,16 @@ async def read_totals(url: str) -> Counter[str]:
 
 
 async def follow(url: str, before: Counter[str], voters: list[Voter], within_s: float) -> list[Movement]:
-    """Read the totals until they have moved as the voters' last choices say, or until *within_s* is over."""
+    """Read the totals until they have moved as the voters' last choices say, or until *within_s* is over.
+
+    Raises:
+        NoResults, http_connection.NotSent, http_connection.NoAnswer: they could not be read at the end of that time.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:
             movements = compare(before, await read_totals(url), voters)
-        except NoResults:
+        except (NoResults, NotSent, NoAnswer):
             if time.monotonic() > deadline:
                 raise
         else:

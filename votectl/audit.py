@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
+import psycopg
+import redis
+
 from votectl.voter import Voter
 from voting.clients import Clients
 from voting.dead_letters import DeadLetters
@@ -13,6 +16,8 @@ from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote import InvalidVote, Vote, parse
 
+# What the methods of Stores raise where one does not answer.
+AWAY = (redis.ConnectionError, redis.TimeoutError, psycopg.OperationalError)
 LOOK_EVERY_S = 0.1
 IDS_AT_ONCE = 10_000
 

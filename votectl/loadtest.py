@@ -7,7 +7,7 @@ from collections import Counter
 
 from votectl.api_audit import NoResults, follow, read_totals
 from votectl.arguments import address
-from votectl.audit import Accounts, Stores, account
+from votectl.audit import AWAY, Accounts, Stores, account
 from votectl.http_connection import NoAnswer, NotSent
 from votectl.load import Plan, outcomes, send
 from votectl.local_run import LocalRun, local_run
@@ -60,6 +60,10 @@ def run_loadtest(options: argparse.Namespace) -> int:
         return _against_stores(plan, run, options) if run else _against_api(plan, url, options)
     except (NoResults, NotSent, NoAnswer) as error:
         print(f"The results cannot be read: {error}", file=sys.stderr)
+        return 1
+    except AWAY as error:
+        why = str(error).partition("\n")[0]
+        print(f"The votes were sent, but the accounts cannot be made up, since a store is away: {why}", file=sys.stderr)
         return 1
 
 

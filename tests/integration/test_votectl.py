@@ -98,6 +98,21 @@ def test_what_the_stores_lost_or_changed_is_found(fresh: Stack, database) -> Non
         stores.close()
 
 
+@pytest.mark.parametrize(
+    ("store", "away"), [("redis", "redis://127.0.0.1:1/0"), ("postgres", "postgresql://u:p@127.0.0.1:1/x")]
+)
+def test_a_store_that_is_away_after_the_load_is_told(
+    fresh: Stack, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path, store: str, away: str
+) -> None:
+    described = json.loads((fresh.state_dir / "run.json").read_text()) | {store: away}
+    (tmp_path / "run.json").write_text(json.dumps(described), encoding="utf-8")
+    monkeypatch.setenv("LOCAL_RUN_JSON", str(tmp_path / "run.json"))
+    assert main(["loadtest", "--votes", "5"]) == 1
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "%" not in line]
+    assert error.startswith("The votes were sent, but the accounts cannot be made up, since a store is away: ")
+    assert away not in error
+
+
 def test_a_demo_sends_its_votes(run: Run, fresh: Stack) -> None:
     assert run("demo", "--votes", "5", "--rate", "50", "--voters", "1")[0] == 0
     wait_for(lambda: fresh.results()["total"] == 1, "the demo's voter to be counted once")

@@ -1,9 +1,11 @@
+import asyncio
 from collections import Counter
 
 import pytest
 
-from votectl.api_audit import Movement, compare
+from votectl.api_audit import Movement, compare, follow
 from votectl.audit import Accounts, Holdings, account
+from votectl.http_connection import NoAnswer
 from votectl.voter import Cast, Voter
 
 
@@ -90,3 +92,34 @@ def test_totals_move_by_the_last_choices() -> None:
     assert compare(before, after, voters) == [Movement("a", 1, 4, 2), Movement("b", 2, 3, 2)]
     assert all(movement.is_right for movement in compare(before, after, voters))
     assert not all(movement.is_right for movement in compare(before, Counter(a=12, b=24), voters))
+
+
+RESULTS = b'{"options": [{"id": "a", "votes": 1}, {"id": "b", "votes": 0}]}'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(RESULTS), RESULTS)
+
+
+def followed(answers: list[bytes], within_s: float) -> list[Movement]:
+    """Follow the totals of a server that gives each connection the next of *answers*, an empty one by closing it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answers.pop(0) if answers else b"")
+        await writer.drain()
+        writer.close()
+
+    async def run() -> list[Movement]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            return await follow(url, Counter(a=0, b=0), [voter("a")], within_s)
+
+    return asyncio.run(run())
+
+
+def test_a_dropped_connection_does_not_end_the_audit() -> None:
+    assert followed([b"", ANSWER], within_s=30) == [Movement("a", 1, 1, 1), Movement("b", 0, 0, 0)]
+
+
+def test_an_api_that_stays_away_is_told_when_the_patience_is_over() -> None:
+    with pytest.raises(NoAnswer):
+        followed([b"", b""], within_s=0.6)
