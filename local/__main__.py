@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import resource
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -49,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "OPTION_A=Tea python -m local. With REDIS_URL or DATABASE_URL set, that store is used and none is embedded.",
     )
     add = parser.add_argument
-    add("--http-port", type=int, default=3000, metavar="PORT", help="of the HTTP API (3000; 0 takes a free one)")
-    add("--websocket-port", type=int, default=3001, metavar="PORT", help="of the WebSocket API (3001)")
-    add("--lambda-port", type=int, default=3002, metavar="PORT", help="of the Lambda Invoke API (3002)")
+    add("--http-port", type=_port, default=3000, metavar="PORT", help="of the HTTP API (3000; 0 takes a free one)")
+    add("--websocket-port", type=_port, default=3001, metavar="PORT", help="of the WebSocket API (3001)")
+    add("--lambda-port", type=_port, default=3002, metavar="PORT", help="of the Lambda Invoke API (3002)")
     add("--state-dir", type=Path, default=Path(".local"), metavar="DIR", help="data, secrets and run.json (.local)")
     add("--template", type=Path, default=Path("template.yaml"), metavar="FILE", help="what to serve (template.yaml)")
     add("--environments", type=_positive, default=10, metavar="N", help="most execution environments a function (10)")
@@ -132,17 +133,26 @@ def _stop(state: StateDir) -> None:
     raise StateError(f"process {pid} does not end")
 
 
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError("a number from 0 to 65535")
+    return int(text)
+
+
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError("a number of at least 1")
+    return int(text)
 
 
 def _companion(text: str) -> tuple[str, str]:
     name, equals, command = text.partition("=")
     if not (name and equals and command.strip()):
         raise argparse.ArgumentTypeError("NAME=COMMAND")
+    try:
+        shlex.split(command)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
     return name, command
 
 

@@ -1,6 +1,5 @@
 """The state directory: what a run leaves for the next one, and what says that it is running."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -52,7 +51,7 @@ class StateDir:
                 (self.path / _MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
             lock = self._open_lock()
         except OSError as error:
-            raise StateError(f"the state directory {self.path} cannot be used: {error.strerror}") from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,11 +78,17 @@ class StateDir:
         self.run_file.unlink(missing_ok=True)
 
     def holder(self) -> int | None:
-        """Return the pid of the run that holds the folder."""
+        """Return the pid of the run that holds the folder.
+
+        Raises:
+            StateError: it is no folder, or may not be read.
+        """
         try:
             lock = (self.path / "lock").open("r+", encoding="ascii")
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,13 +109,18 @@ class StateDir:
         """Delete the folder.
 
         Raises:
-            StateError: it is not ours.
+            StateError: it is not ours, a link, or may not be deleted.
         """
-        if not self.path.exists():
-            return
-        if not self.is_ours():
-            raise StateError(f"{self.path} was not made by `python -m local`; it is left alone")
-        shutil.rmtree(self.path)
+        try:
+            if not self.path.exists():
+                return
+            if not self.is_ours():
+                raise StateError(f"{self.path} was not made by `python -m local`; it is left alone")
+            if self.path.is_symlink():
+                raise StateError(f"{self.path} is a symbolic link; name the folder itself with --state-dir")
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     # ------------------------------------------------------------ what is kept
 
@@ -147,12 +157,21 @@ class StateDir:
         urls = "".join(f"\n  {name:10} {run[name]}" for name in ("http", "websocket", "lambda") if name in run)
         return f"one runs already on {self.path} (pid {self.holder() or 'unknown'}){urls or ', still starting'}"
 
+    def _unusable(self, error: OSError) -> StateError:
+        return StateError(f"the state directory {self.path} cannot be used: {error.strerror}")
+
     def _read(self, name: str) -> dict[str, Any]:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
-            if isinstance(content, dict):
-                return content
-        return {}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise self._unusable(error) from error
+        except ValueError as error:
+            raise StateError(
+                f"{self.path / name} is not whole; --reset stops the run and deletes the folder"
+            ) from error
+        return content if isinstance(content, dict) else {}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace the file as a whole, readable by its owner only: a reader never sees half of it."""

@@ -60,10 +60,15 @@ def load(path: Path, run: Run) -> Template:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise TemplateError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"{path}: it is not UTF-8 (byte {error.start})") from error
     try:
         return _Reader(path.parent.resolve(), parse(text), run).template()
     except TemplateError as error:
         raise TemplateError(f"{path}: {error}") from error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # What CloudFormation would refuse. To ask for each type before it is used would double the reader.
+        raise TemplateError(f"{path}: a value is not as it must be there ({error})") from error
 
 
 class _Reader:

@@ -66,3 +66,33 @@ def test_ports_are_remembered(state):
     assert state.port("redis") is None
     state.keep_port("redis", 4711)
     assert StateDir(state.path).port("redis") == 4711
+
+
+def test_a_file_is_no_state_directory(tmp_path):
+    (tmp_path / "file").touch()
+    state = StateDir(tmp_path / "file")
+    for use in (state.open, state.holder, state.run, state.forget):
+        with pytest.raises(StateError, match="file"):
+            use()
+    assert (tmp_path / "file").is_file()
+
+
+def test_a_directory_that_may_not_be_used_is_told(state):
+    (state.path / "lock").unlink()
+    (state.path / "lock").mkdir()  # also refused to root, who may run this
+    with pytest.raises(StateError, match="cannot be used"):
+        state.holder()
+
+
+def test_a_link_is_not_forgotten_in_place_of_what_it_points_at(state, tmp_path):
+    (tmp_path / "link").symlink_to(state.path)
+    with pytest.raises(StateError, match="symbolic link"):
+        StateDir(tmp_path / "link").forget()
+    assert state.is_ours()
+
+
+@pytest.mark.parametrize("written", ["", '{"http": ', "\udcff"])
+def test_a_half_written_file_is_told_with_its_name(state, written):
+    state.run_file.write_text(written, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(StateError, match=r"run\.json"):
+        state.run()

@@ -253,3 +253,30 @@ def test_a_missing_template_is_named(tmp_path):
 )
 def test_a_function_is_found_by_name_and_by_arn(name):
     assert function_name(name) == "F"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "      Timeout: soon\n",
+        "      MemorySize: [1]\n",
+        "      Layers: 5\n",
+        "      Events: [a]\n",
+        "      Environment: {Variables: [A]}\n",
+        "      Environment: {Variables: {A: !Join 5}}\n",
+        "      Environment: {Variables: {A: !Select [9, [a]]}}\n",
+        "  Second: 5\n",
+        "Metadata: 5\n",
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told(write, more):
+    path = write(more)
+    with pytest.raises(TemplateError, match=r"template\.yaml: "):
+        load(path, Run())
+
+
+def test_a_template_that_is_not_utf_8_is_told(write):
+    path = write("")
+    path.write_bytes(path.read_bytes() + b"# caf\xe9\n")
+    with pytest.raises(TemplateError, match="UTF-8"):
+        load(path, Run())
