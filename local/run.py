@@ -28,7 +28,7 @@ from local.reload import Reloader
 from local.schedule import Scheduler
 from local.service import LambdaService
 from local.sigv4 import Credentials
-from local.state import StateDir
+from local.state import StateDir, StateError
 from local.stores import Server, Store, StoreError
 from local.template import Run, Template, load
 from local.valkey import Valkey
@@ -174,7 +174,7 @@ class _Runner:
             async with asyncio.TaskGroup() as group:
                 for store in stores.values():
                     group.create_task(self._start_store(store))
-        except* StoreError as errors:
+        except* (StoreError, StateError) as errors:
             raise StartError("\n".join(map(str, errors.exceptions))) from None
         return stores
 

@@ -15,6 +15,8 @@ import psycopg
 import pytest
 from redis import ConnectionError, Redis  # noqa: A004 - as redis names it
 
+from local.state import StateDir
+
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 20.0
 
@@ -272,6 +274,17 @@ def test_a_broken_template_is_one_clear_line(project):
     refused = project.do()
     assert refused.returncode == 1
     assert re.fullmatch(r"local: .*WebFunction\.CodeUri: no folder .*gone\n", refused.stderr)
+
+
+def test_half_written_ports_are_one_clear_line(project):
+    state = StateDir(project.state)
+    state.open()
+    state.close()
+    (project.state / "ports.json").write_text('{"redis": ', encoding="utf-8")
+    refused = project.do()
+    assert refused.returncode == 1
+    assert re.fullmatch(r"local: .*ports\.json is not whole; --reset .*\n", refused.stderr)
+    assert project.do("--reset").returncode == 0
 
 
 def test_a_store_is_stopped_and_started_by_hand(project):
