@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 FENCE = b"{votes}:fence"
-CLAIM_ARGUMENTS = 4  # token, votes to acknowledge, most votes, most bytes; then the dead letters
+CLAIM_ARGUMENTS = 6  # token, votes to acknowledge, most votes, most bytes, two names of claims; then the dead letters
 LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
 PUSH = b"\r\n$1\r\n1\r\n$5\r\nvotes\r\n"  # a script with the list as its only key
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')

@@ -2,6 +2,7 @@ import json
 import socket
 import threading
 import time
+from copy import copy
 from hashlib import sha256
 
 import pytest
@@ -9,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from voting.clients import Clients
-from voting.fence import HandedBack, Superseded
+from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, VOTES
 from voting.vote import Vote
 from voting.vote_queue import PUSH, DeadLetter, NotAList, QueueUnavailable, VoteQueue
@@ -145,6 +146,22 @@ def test_a_wait_moves_the_vote_into_the_batch_in_order(queue: VoteQueue, redis: 
     assert queue.wait(0.05) is True
     assert queue.wait(0.05) is True
     assert queue.claim(1, **ALL) == [b"1", b"2"]
+
+
+def test_a_claim_that_arrives_after_its_run_has_given_it_up_acknowledges_nothing(
+    queue: VoteQueue, redis: Redis
+) -> None:
+    fill(redis, b"1", b"2", b"3")
+    assert queue.claim(1, most=1, most_bytes=1000) == [b"1"]
+    late = copy(queue)  # about to acknowledge, but the network holds that up; its run does not wait for it
+    assert queue.claim(1, most=1, most_bytes=1000) == [b"1"]
+    with pytest.raises(HandedOutAnew):
+        late.claim(1, most=1, most_bytes=1000, acknowledge=1, dead=[DeadLetter("not_json", b"1")])
+    assert (redis.lrange(PROCESSING, 0, -1), redis.exists(DEAD)) == ([b"3", b"2", b"1"], 0)
+    assert queue.claim(1, most=1, most_bytes=1000, acknowledge=1) == [b"2"]
+    with pytest.raises(HandedOutAnew):
+        late.claim(1, most=1, most_bytes=1000, acknowledge=1)
+    assert redis.lrange(PROCESSING, 0, -1) == [b"3", b"2"]
 
 
 def test_a_wait_ends_as_soon_as_a_vote_comes(queue: VoteQueue, redis: Redis) -> None:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
-from voting.fence import HandedBack, Superseded
+from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.observability import MetricUnit, first_line, logger, metrics, publish
 from voting.roles import grant
 from voting.sampling import Sampler
@@ -131,6 +131,9 @@ class Drain:
             else:
                 self._queue.wait(WAIT_S)
                 batch = _Batch()
+        except HandedOutAnew:
+            logger.warning("a batch was handed out again before it was acknowledged; it is claimed anew")
+            return _Batch()
         except NotAList as error:
             logger.error("the key `votes` is not a list; it is left alone until somebody has looked at it")
             return self._stumble(error)

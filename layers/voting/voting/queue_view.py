@@ -15,8 +15,9 @@ FENCE = "{votes}:fence"
 DEAD = "{votes}:dead"
 CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
 HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
+HANDED_OUT = "{votes}:handed_out"  # which claim was given a batch last: the only one that may be acknowledged
 
-KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK)
+KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK, HANDED_OUT)
 
 PAGE = 200  # messages that are read at once where all are looked at
 

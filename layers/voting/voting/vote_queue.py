@@ -9,7 +9,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from voting.channel import Channel
 from voting.dead_letter import DeadLetter
-from voting.fence import HandedBack, Superseded
+from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.queue_view import HANDED_BACK, KEYS, PROCESSING, VOTES, QueueView
 from voting.vote import Vote
 
@@ -70,9 +70,14 @@ end
 # One round trip between two batches: acknowledge the last one, then hand out the next.
 #
 # KEYS[1] votes   KEYS[2] processing   KEYS[3] fence   KEYS[4] dead   KEYS[5] claimed   KEYS[6] handed back
-# ARGV[1] token   ARGV[2] votes to acknowledge   ARGV[3] most votes   ARGV[4] most bytes   ARGV[5..] dead letters
-# Returns {0} to a superseded run, {2} where `votes` is no list, {3} where it is handed back, else
-# {1, oldest vote, next, ...}.
+# KEYS[7] handed out
+# ARGV[1] token   ARGV[2] votes to acknowledge   ARGV[3] most votes   ARGV[4] most bytes   ARGV[5] name of this claim
+# ARGV[6] name of the claim that is acknowledged   ARGV[7..] dead letters
+# Returns {0} to a superseded run, {2} where `votes` is no list, {3} where it is handed back, {4} where what is to be
+# acknowledged has been handed out again, else {1, oldest vote, next, ...}.
+#
+# A claim may arrive late, after its run has given it up and claimed again over another connection. The fence lets it
+# pass, since the run is the newest; without names it would trim what was handed out meanwhile and is stored nowhere.
 #
 # Dead letters are pushed before the trim. RENAME takes any backlog at once, and only when nothing is in process: one
 # generation at a time keeps the order, and a crash leaves the batch where the next run starts. A list that is handed
@@ -86,7 +91,8 @@ local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
 if handed_back and seen > tonumber(ARGV[1]) then give_back() return {3} end
 if seen > tonumber(ARGV[1]) then return {0} end
 if seen < tonumber(ARGV[1]) then redis.call('SET', KEYS[3], ARGV[1]) end
-for i = 5, #ARGV do redis.call('RPUSH', KEYS[4], ARGV[i]) end
+if tonumber(ARGV[2]) > 0 and redis.call('GET', KEYS[7]) ~= ARGV[6] then return {4} end
+for i = 7, #ARGV do redis.call('RPUSH', KEYS[4], ARGV[i]) end
 if tonumber(ARGV[2]) > 0 then redis.call('LTRIM', KEYS[2], 0, -1 - ARGV[2]) end
 if tonumber(ARGV[2]) > 0 then redis.call('DEL', KEYS[5]) end
 if handed_back then give_back() return {3} end
@@ -100,6 +106,7 @@ if waiting == 0 then
 end
 local now = redis.call('TIME')
 redis.call('SET', KEYS[5], now[1] * 1000 + math.floor(now[2] / 1000), 'NX')
+redis.call('SET', KEYS[7], ARGV[5])
 return oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))
 """
 )
@@ -151,6 +158,8 @@ class VoteQueue(QueueView):
         self._look_ahead = redis.register_script(LOOK_AHEAD)
         self._hand_back = redis.register_script(HAND_BACK)
         self._answer_within_s: float = redis.get_connection_kwargs()["socket_timeout"]
+        self._claims = 0
+        self._handed_out = ""  # the claim that was given messages last
         self._ahead_us: int | None = None  # how far Redis' clock is ahead of our monotonic one, at least
 
     def push(self, vote: Vote) -> None:
@@ -193,13 +202,17 @@ class VoteQueue(QueueView):
 
         Raises:
             Superseded: a newer run has claimed; nothing was changed.
+            HandedOutAnew: what was to be acknowledged is with a later claim, or Redis has lost its data since; nothing
+                was changed. Claim again with nothing to acknowledge.
             HandedBack: what was to be acknowledged is; nothing is in process any more.
             NotAList: what was to be acknowledged is; `votes` is untouched.
             redis.RedisError: Redis did not answer or refused.
         """
+        self._claims += 1
+        name = f"{token}.{self._claims}"
+        letters = (letter.encode() for letter in dead)
         answer: list[Any] = self._claim(
-            keys=KEYS,
-            args=[token, acknowledge, most, most_bytes, *(letter.encode() for letter in dead)],
+            keys=KEYS, args=[token, acknowledge, most, most_bytes, name, self._handed_out, *letters]
         )
         status = answer.pop(0)
         if status == 0:
@@ -208,6 +221,10 @@ class VoteQueue(QueueView):
             raise NotAList
         if status == 3:
             raise HandedBack
+        if status == 4:
+            raise HandedOutAnew
+        if answer:
+            self._handed_out = name
         return answer
 
     def look_ahead(self, behind: int, *, most: int, most_bytes: int) -> list[bytes]:
