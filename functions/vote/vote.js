@@ -1,6 +1,7 @@
 "use strict";
 // Sends the form in the background. Without this script the same form does the same by a full page load.
 const PATIENCE_MS = 8000;
+const PUSH_LIVES_MS = 1000; // what a function has sent to Redis lands within 0.9 s or never
 const form = document.querySelector("form");
 const cards = [...form.querySelectorAll("button[name=vote]")];
 const note = document.getElementById("status");
@@ -11,6 +12,7 @@ let received = form.dataset.choice || null; // what the server has told us it to
 let wanted = null; // what was clicked last and is not settled yet
 let failed = null; // what can be tried again
 let sending = false;
+let mayLandUntil = 0; // when the next vote may be sent, so that it comes behind one of which nothing is known
 
 function show() {
   for (const card of cards) {
@@ -30,6 +32,9 @@ function say(state, text) {
 
 // What went wrong, or null once the server has the vote.
 async function cast(choice) {
+  await new Promise((resolve) => setTimeout(resolve, mayLandUntil - performance.now()));
+  let answer = {}; // the gateway's own errors have another form
+  let status = 0;
   try {
     const response = await fetch("/api/votes", {
       method: "POST",
@@ -38,13 +43,17 @@ async function cast(choice) {
       signal: AbortSignal.timeout?.(PATIENCE_MS), // a browser without it waits for as long as it likes
     });
     if (response.ok) return null;
-    const mayWork = response.status >= 500 || response.status === 429;
-    const answer = await response.json().catch(() => ({})); // the gateway's own errors have another form
-    return { mayWork, text: answer.error?.message ?? "Your vote was not recorded. Try again in a moment." };
+    status = response.status;
+    answer = Object(await response.json()); // whatever it is
   } catch {
     // The request may have arrived and only its answer be lost.
-    return { mayWork: true, text: "No answer, so we cannot say that your vote was received. Trying again is safe." };
   }
+  const isUnclear = (status === 0 || status >= 500) && !answer.error;
+  if (isUnclear) mayLandUntil = performance.now() + PUSH_LIVES_MS;
+  const text = isUnclear
+    ? "We cannot say whether your vote was received. Trying again is safe."
+    : "Your vote was not recorded. Try again in a moment.";
+  return { mayWork: isUnclear || status >= 500 || status === 429, text: answer.error?.message ?? text };
 }
 
 // One request at a time: an older choice can never overtake a newer one on its way.

@@ -1,13 +1,15 @@
 """The two pages as people meet them: in a browser, on the whole stack."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect
 
 from tests.stack import PATIENCE, ROOT, Stack, wait_for
+from voting.clients import REDIS_TIMEOUT_S
 
 IMAGES = ROOT / "docs" / "images"
 PHONE, LAPTOP, PROJECTOR = (390, 844), (1280, 800), (1920, 1080)
@@ -196,6 +198,25 @@ def test_a_lost_vote_is_not_called_received_and_can_be_sent_again(fresh: Stack, 
     expect(voter.locator("#status")).to_have_text("Your vote for Cats was received.")
     expect(voter.locator("#retry")).to_be_hidden()
     expect_figures(screen, 1, 0)
+
+
+def test_a_vote_of_which_nothing_is_known_may_land_before_the_next_is_sent(fresh: Stack, unforgiving: Visitors) -> None:
+    voter = unforgiving(fresh.http)
+    asked: list[float] = []
+
+    def fail_once(route: Route) -> None:
+        asked.append(time.monotonic())
+        if len(asked) == 1:  # as API Gateway answers for a function that died
+            route.fulfill(status=502, content_type="application/json", body='{"message": "Internal server error"}')
+        else:
+            route.continue_()
+
+    voter.route("**/api/votes", fail_once)
+    card(voter, "a").click()
+    expect(voter.locator("#status")).to_contain_text("cannot say whether your vote was received")
+    card(voter, "b").click()
+    expect(voter.locator("#status")).to_have_text("Your vote for Dogs was received.")
+    assert asked[1] - asked[0] > REDIS_TIMEOUT_S
 
 
 def test_a_browser_without_cookies_is_told_so(fresh: Stack, unforgiving: Visitors) -> None:

@@ -17,6 +17,7 @@ FAULTS: Mapping[str, Strike] = {
     "orphan-transaction": worker_faults.orphan_transaction,
     "zombie-before-transaction": worker_faults.zombie_before_transaction,
     "zombie-before-trim": worker_faults.zombie_before_trim,
+    "late-claim": worker_faults.late_claim,
     "two-workers": worker_faults.two_workers,
     "three-workers": worker_faults.three_workers,
     "schedule-twice": worker_faults.schedule_twice,

@@ -13,6 +13,7 @@ FENCE = b"{votes}:fence"
 CLAIM_ARGUMENTS = 6  # token, votes to acknowledge, most votes, most bytes, two names of claims; then the dead letters
 LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
 PUSH = b"\r\n$1\r\n1\r\n$5\r\nvotes\r\n"  # a script with the list as its only key
+STATUS = {b":0": "refused", b":4": "handed anew"}  # of a claim that was given nothing; else it is idle
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
 
@@ -44,7 +45,7 @@ class Reader(Protocol):
 
 
 class RedisReader:
-    """claim, then claimed, idle or refused; look ahead, then seen ahead; push, then pushed or late."""
+    """claim, then claimed, idle, refused or handed anew; look ahead, then seen ahead; push, then pushed or late."""
 
     def __init__(self) -> None:
         self._asked: Mark | None = None
@@ -77,7 +78,7 @@ class RedisReader:
             return Mark("seen ahead", data, count=items - 1)
         if items > 1:
             return Mark("claimed", data, asked.token, items - 1)
-        return Mark("refused" if b"\r\n:0\r\n" in data else "idle", data, asked.token)
+        return Mark(STATUS.get(data.split(b"\r\n")[1], "idle"), data, asked.token)
 
 
 class PostgresReader:

@@ -91,6 +91,22 @@ MUTANTS = (
         [Edit(VOTING / "vote_queue.py", "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return 0 end\n", "")],
     ),
     Mutant(
+        "the wait for a push whose connection broke",
+        ["late-push"],
+        [Edit(VOTING / "vote_queue.py", "time.sleep(max(0.0, until - time.monotonic()))", "time.sleep(0.0)")],
+    ),
+    Mutant(
+        "the names of the claims",
+        ["late-claim"],
+        [
+            Edit(
+                VOTING / "vote_queue.py",
+                "if tonumber(ARGV[2]) > 0 and redis.call('GET', KEYS[7]) ~= ARGV[6] then return {4} end\n",
+                "",
+            )
+        ],
+    ),
+    Mutant(
         "the lock of the BEFORE trigger",
         ["other-writer"],
         [Edit(VOTING / "schema.sql", "PERFORM 1 FROM vote_tally_version FOR UPDATE;", "PERFORM 1;")],

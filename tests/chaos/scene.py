@@ -160,13 +160,15 @@ class Scene:
         return stop, pid
 
     @asynccontextmanager
-    async def backlog(self, votes: int = 40) -> AsyncIterator[None]:
-        """Hold the next claim until *votes* wait behind it; leaving lets it go."""
-        claim = await within(STEP_WITHIN_S, self.redis.expect("claim", hold="line"), "a claim")
+    async def backlog(
+        self, votes: int = 40, matches: Callable[[Line, Mark], bool] = lambda _line, _mark: True
+    ) -> AsyncIterator[Stop]:
+        """Hold the next claim that *matches* until *votes* wait behind it; leaving lets it go."""
+        claim = await within(STEP_WITHIN_S, self.redis.expect("claim", matches, hold="line"), "a claim")
         try:
             with suppress(Impatient):  # then it is a smaller one
                 await until(lambda: self._waiting(votes), "votes to pile up", BACKLOG_WITHIN_S)
-            yield
+            yield claim
         finally:
             claim.release()
 

@@ -21,7 +21,7 @@ ROUNDS = (  # what each round strikes, in this order
     ("zombie-before-transaction", "vote-kill"),
     ("zombie-before-trim", "row-locks"),
     ("late-push", "kill-before-trim"),
-    ("other-writer", "kill-in-transaction"),
+    ("other-writer", "kill-in-transaction", "late-claim"),
     ("broadcast-kill", "postgres-quit", "three-workers"),
 )
 

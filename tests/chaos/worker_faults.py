@@ -124,6 +124,33 @@ async def zombie_before_trim(scene: Scene) -> str:
     return f"run {zombie} froze with its batch committed, was overtaken by {newer} and met Redis"
 
 
+async def late_claim(scene: Scene) -> str:
+    """An acknowledgement stays on the network until its run has given it up and claimed again; then it arrives.
+
+    Redis must refuse it: what it would trim by then was handed out meanwhile and is stored nowhere. The fence does not,
+    since the run is the newest.
+    """
+    stop, pid = await scene.stop_worker_at(scene.redis, "claim", lambda _line, mark: mark.count > 0)
+    stop.line.keeps_store = True  # Redis' answer shall be seen, after the worker has given it up
+    try:
+        another = scene.backlog(150, lambda line, mark: line is not stop.line and mark.count > 0)
+        async with another as claim:
+            claimed = scene.redis.expect("claimed", lambda line, _mark: line is claim.line, hold="line")
+        batch = await within(STEP_WITHIN_S, claimed, "the run to be handed another batch")
+        answers = ("handed anew", "claimed", "idle", "refused")
+        answer = scene.redis.expect(answers, lambda line, _mark: line is stop.line)
+        stop.release()
+        ended = await within(STEP_WITHIN_S, answer, "Redis to answer what came late")
+        await scene.stack.kill(pid)
+        batch.drop()
+    finally:
+        stop.drop()
+    if ended.mark.name != "handed anew":
+        scene.notes.append("Redis did not refuse the claim that came late")
+    await scene.newer_run()
+    return f"acknowledged {stop.mark.count} votes when {batch.mark.count} others had been handed out"
+
+
 async def _first(ends: "list[asyncio.Future[Stop]]", what: str) -> Stop:
     """The first of several marks."""
     done, rest = await within(REFUSED_WITHIN_S, asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED), what)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
+from tests.chaos.line import Stop
 from tests.chaos.marks import RedisReader
 from tests.chaos.proxy import Proxy
 from tests.stack import wait_for
@@ -21,6 +22,7 @@ from voting.vote import Vote
 from voting.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 
 SLOW_S = 0.6  # each way: a push arrives within its deadline, its answer after the client has given up
+DELIVERED_AFTER_S = 0.3  # well within the deadline of a push
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Network:
     async def cut_at_the_next_push(self) -> None:
         """Break the connection when the next push comes over it: until then it looks alive."""
         self.proxy.expect("push", hold="line").add_done_callback(lambda found: found.result().drop())
+
+    async def keep_the_next_push(self) -> None:
+        """Reset its connection at once, and deliver it all the same, but later."""
+
+        def keep(found: "asyncio.Future[Stop]") -> None:
+            found.result().line.half_open()
+            self.loop.call_later(DELIVERED_AFTER_S, found.result().release)
+
+        self.proxy.expect("push", hold="line").add_done_callback(keep)
 
 
 @pytest.fixture
@@ -92,6 +103,17 @@ def test_an_environment_that_was_frozen_pushes_over_a_new_connection(
     network.run(network.cut_at_the_next_push())
     queue.push(Vote("b", "x"))
     assert redis.lindex(VOTES, 0) == Vote("b", "x").encode()
+
+
+def test_a_push_whose_connection_broke_is_not_delivered_behind_the_next_vote(
+    queue: VoteQueue, network: Network, redis: Redis
+) -> None:
+    queue.push(Vote("a", "x"))
+    network.run(network.keep_the_next_push())
+    queue.push(Vote("b", "x"))
+    queue.push(Vote("a", "x"))
+    wait_for(lambda: network.proxy.counts["pushed"] + network.proxy.counts["late"] == 4, "the kept push to arrive")
+    assert redis.lindex(VOTES, 0) == Vote("a", "x").encode()
 
 
 def port_of(url: str) -> int:
