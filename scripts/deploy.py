@@ -19,15 +19,20 @@ def parameters(environment: str) -> list[str]:
     """The parameters that samconfig.toml gives *environment*, as SAM takes them: `Name=value` or `Name="value"`.
 
     Raises:
-        SystemExit: there is no such environment.
+        SystemExit: there is no such environment, or it cannot be read.
     """
-    config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
     try:
+        config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
         given = config[environment]["deploy"]["parameters"]["parameter_overrides"]
     except KeyError:
         sys.exit(f"samconfig.toml has no [{environment}.deploy.parameters] with parameter_overrides")
+    except ValueError as error:
+        sys.exit(f"samconfig.toml is no TOML: {error}")
     if isinstance(given, str):  # as `sam deploy --guided` saves them
-        given = [_quoted(pair) for pair in shlex.split(given)]
+        try:
+            given = [_quoted(pair) for pair in shlex.split(given)]
+        except ValueError as error:
+            sys.exit(f"samconfig.toml, parameter_overrides of {environment}: {error}")
     return [pair for pair in given if not pair.startswith("Release=")]
 
 

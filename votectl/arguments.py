@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 
 def named(text: str) -> str:
-    """A name. An empty one is what an unset variable of the shell leaves, and must not stand for the local run."""
+    """A name. An empty one is what an unset variable of the shell leaves; it must not stand for the default."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty: is a variable of the shell not set?")
     return text

@@ -71,7 +71,7 @@ def _add_dead(names: "Commands[argparse.ArgumentParser]") -> None:
     )
     drop = _operation(verbs, "drop", "dead drop", "delete dead letters for good")
     for parser in (show, requeue, drop):
-        parser.add_argument("--reason", help="only those parked for this reason")
+        parser.add_argument("--reason", type=named, help="only those parked for this reason")
     for parser, default in ((show, 50), (requeue, 10_000)):
         parser.add_argument("--limit", type=int, default=default, help="at most so many (default: %(default)s)")
     show.add_argument("--offset", type=int, default=0, help="skip so many (default: %(default)s)")

@@ -42,6 +42,21 @@ def overrides_of(call: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ("""'OptionA="Green Tea'""", "parameter_overrides of dev: No closing quotation"),
+        ("[", "samconfig.toml is no TOML"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_a_line(deploy, capfd, overrides, words):
+    with pytest.raises(subprocess.CalledProcessError):
+        deploy(overrides)
+    error = capfd.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     "overrides",
     [
         '["Architecture=x86_64", "Rollout=AllAtOnce", "Release="]',

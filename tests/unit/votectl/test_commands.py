@@ -51,11 +51,12 @@ def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
     [
         ["ops", "--function", "", "status"],
         ["ops", "--function", "f", "takeover", "--schedule", ""],
+        ["ops", "dead", "drop", "--yes", "--reason", ""],
         ["loadtest", "--url", ""],
         ["demo", "--url", " "],
     ],
 )
-def test_an_empty_variable_of_the_shell_does_not_stand_for_the_local_run(arguments: list[str], capsys) -> None:
+def test_an_empty_variable_of_the_shell_does_not_stand_for_the_default(arguments: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
