@@ -17,11 +17,11 @@ from tests.stack import ROOT
 SEED = 7
 VOTES = 800
 ROUNDS = (  # what each round strikes, in this order
-    ("kill-after-claim", "redis-kill"),
+    ("late-claim", "kill-after-claim", "redis-kill"),
     ("zombie-before-transaction", "vote-kill"),
     ("zombie-before-trim", "row-locks"),
     ("late-push", "kill-before-trim"),
-    ("other-writer", "kill-in-transaction", "late-claim"),
+    ("other-writer", "kill-in-transaction"),
     ("broadcast-kill", "postgres-quit", "three-workers"),
 )
 

@@ -135,6 +135,8 @@ async def late_claim(scene: Scene) -> str:
     try:
         another = scene.backlog(150, lambda line, mark: line is not stop.line and mark.count > 0)
         async with another as claim:
+            if claim.mark.token != stop.mark.token:  # the schedule's, or the retry of one that was killed
+                raise Unseen(f"run {claim.mark.token} came between")
             claimed = scene.redis.expect("claimed", lambda line, _mark: line is claim.line, hold="line")
         batch = await within(STEP_WITHIN_S, claimed, "the run to be handed another batch")
         answers = ("handed anew", "claimed", "idle", "refused")
@@ -145,6 +147,8 @@ async def late_claim(scene: Scene) -> str:
         batch.drop()
     finally:
         stop.drop()
+    if ended.mark.name == "refused":
+        raise Unseen("a newer run came between")
     if ended.mark.name != "handed anew":
         scene.notes.append("Redis did not refuse the claim that came late")
     await scene.newer_run()
