@@ -32,6 +32,10 @@ NOTES = (
         "moment they were due. Voters, subscribers and the whole stack share the machine."
     ),
     (
+        "A vote that is refused since every execution environment is busy is cast again after 0.1 s, and its time runs "
+        "on. That happens where the load is more than the machine takes."
+    ),
+    (
         "A vote counts as shown once the total is at least the number of votes that were sent before this one was "
         "answered: the list is a queue, so it must be among those; mostly it was shown earlier."
     ),
@@ -141,7 +145,8 @@ def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
                 before += load.votes
                 found[load].one.append(Quantiles.of(one))
                 found[load].last.append(Quantiles.of(last))
-                _say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}")
+                refused = sum(cast.refused for cast in casts)
+                _say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}, {refused} refused")
 
 
 def _old(others: stores.Stores, found: dict[Load, Found], repetition: int) -> None:

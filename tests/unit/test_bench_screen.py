@@ -1,11 +1,14 @@
 """How the arrivals of frames become the time from a vote to a screen."""
 
+import http.server
+import threading
+
 import pytest
 
 from bench.audience import Arrival, Step, steps
 from bench.old_way import shown_at
 from bench.screen import Quantiles, shown
-from bench.voters import Cast, moments
+from bench.voters import AGAIN_S, Cast, moments, vote
 
 
 def test_greater_total_reaches_the_smaller_ones_too() -> None:
@@ -47,3 +50,28 @@ def test_moments_are_as_many_as_asked_for_ascending_and_the_same_again() -> None
     assert len(ours) == 50
     assert ours == sorted(ours) == moments(50, 2.0, seed=1)
     assert 0 <= ours[0] <= ours[-1] <= 2.0
+
+
+def test_vote_that_is_refused_is_cast_again_and_its_time_runs_on() -> None:
+    statuses = iter([503, 503, 202])
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(next(statuses))
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Busy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            (cast,) = vote(f"http://127.0.0.1:{server.server_port}", 1, 0.01, seed=1)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert cast.refused == 2
+    assert cast.answered - cast.sent > 2 * AGAIN_S
