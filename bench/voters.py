@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 ANSWER_WITHIN_S = 30.0
 LEAD_S = 0.2  # before the first vote
 AGAIN_S = 0.1  # after a vote that was refused since every execution environment was busy
-BUSY = b"HTTP/1.1 503 "
 
 
 class Cast(NamedTuple):
@@ -77,6 +76,11 @@ class _Line(asyncio.Protocol):
             self._answer.set_exception(exc or ConnectionResetError())
 
 
+def _is_busy(answer: bytes) -> bool:
+    """Whether the gateway found no execution environment: a 503 of the function itself tells its error."""
+    return answer.startswith(b"HTTP/1.1 503 ") and b'"error"' not in answer
+
+
 class _Booth:
     """Casts votes on lines that are kept, and opens one more where none is free."""
 
@@ -97,7 +101,7 @@ class _Booth:
         sent = time.monotonic()
         refused = 0
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            while (answer := await line.post(self._requests[number % 2])).startswith(BUSY):
+            while _is_busy(answer := await line.post(self._requests[number % 2])):
                 refused += 1
                 await asyncio.sleep(AGAIN_S)
         answered = time.monotonic()

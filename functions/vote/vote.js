@@ -48,12 +48,13 @@ async function cast(choice) {
   } catch {
     // The request may have arrived and only its answer be lost.
   }
-  const isUnclear = (status === 0 || status >= 500) && !answer.error;
+  const mayWork = status === 0 || status === 429 || status >= 500;
+  const isUnclear = mayWork && status !== 429 && !answer.error;
   if (isUnclear) mayLandUntil = performance.now() + PUSH_LIVES_MS;
   const text = isUnclear
     ? "We cannot say whether your vote was received. Trying again is safe."
     : "Your vote was not recorded. Try again in a moment.";
-  return { mayWork: isUnclear || status >= 500 || status === 429, text: answer.error?.message ?? text };
+  return { mayWork, text: answer.error?.message ?? text };
 }
 
 // One request at a time: an older choice can never overtake a newer one on its way.

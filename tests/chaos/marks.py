@@ -13,7 +13,7 @@ FENCE = b"{votes}:fence"
 CLAIM_ARGUMENTS = 6  # token, votes to acknowledge, most votes, most bytes, two names of claims; then the dead letters
 LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
 PUSH = b"\r\n$1\r\n1\r\n$5\r\nvotes\r\n"  # a script with the list as its only key
-STATUS = {b":0": "refused", b":4": "handed anew"}  # of a claim that was given nothing; else it is idle
+CLAIM_STATUS = {b":0": "refused", b":4": "handed anew"}  # of a claim that was given nothing; else it is idle
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
 
@@ -78,7 +78,7 @@ class RedisReader:
             return Mark("seen ahead", data, count=items - 1)
         if items > 1:
             return Mark("claimed", data, asked.token, items - 1)
-        return Mark(STATUS.get(data.split(b"\r\n")[1], "idle"), data, asked.token)
+        return Mark(CLAIM_STATUS.get(data.split(b"\r\n")[1], "idle"), data, asked.token)
 
 
 class PostgresReader:

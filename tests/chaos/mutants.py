@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(
         "the wait for a push whose connection broke",
         ["late-push"],
-        [Edit(VOTING / "vote_queue.py", "time.sleep(max(0.0, until - time.monotonic()))", "time.sleep(0.0)")],
+        [Edit(VOTING / "vote_queue.py", "time.sleep(max(0.0, may_land_until - time.monotonic()))", "time.sleep(0.0)")],
     ),
     Mutant(
         "the names of the claims",

@@ -175,21 +175,21 @@ class VoteQueue(QueueView):
         for _ in range(ATTEMPTS):
             if time.monotonic() >= give_up:
                 break
-            until = 0.0  # nothing is sent yet
+            may_land_until: float | None = None  # nothing is sent yet
             try:
                 self._push.open()
                 ahead_us = self._clock_ahead_us()
-                until = min(give_up, time.monotonic() + self._answer_within_s)
-                if self._push.call(VOTES, vote.encode(), int(until * 1_000_000) + ahead_us):
+                may_land_until = min(give_up, time.monotonic() + self._answer_within_s)
+                if self._push.call(VOTES, vote.encode(), int(may_land_until * 1_000_000) + ahead_us):
                     return
                 self._ahead_us = None  # our clock stood still (a frozen environment) or Redis' was set: compare anew
             except RedisError as error:
                 failure = error
-                if until and not isinstance(error, (ResponseError, BusyLoadingError)):
+                if may_land_until is not None and not isinstance(error, (ResponseError, BusyLoadingError)):
                     unanswered = True
                     # A broken connection tells nothing of what it carried: the network may still deliver it until
                     # then, and that must not be behind the next vote of this voter.
-                    time.sleep(max(0.0, until - time.monotonic()))
+                    time.sleep(max(0.0, may_land_until - time.monotonic()))
                 self._ahead_us = None  # a thaw breaks connections, too, and a new primary has a clock of its own
                 self._redis.connection_pool.disconnect()  # dead, or a primary that has become a replica
         if unanswered:
@@ -270,6 +270,7 @@ class VoteQueue(QueueView):
         return int(self._hand_back(keys=KEYS, args=[token]))
 
     def _clock_ahead_us(self) -> int:
+        """How far Redis' clock is ahead of ours, compared anew where that is not known."""
         if self._ahead_us is None:
             seconds, microseconds = self._redis.time()
             # The answer is at least as old as now: the deadline errs to the early side only.
