@@ -90,11 +90,15 @@ def test_a_replayed_batch_changes_nothing(table: VoteTable) -> None:
     assert table.tally() == before
 
 
-def test_many_votes_are_stored_as_few_are(table: VoteTable, database: psycopg.Connection) -> None:
+@pytest.mark.parametrize(
+    "odd",
+    [["\x01", "é", "😀", "'", '"', "NULL", " ", ","], ["\\."], ["\\N"], ["\\"], ["a\tb"], ["a\nb"], ["a\r"]],
+    ids=["as they are", "an end", "null", "backslash", "tab", "newline", "return"],
+)
+def test_many_votes_are_stored_as_few_are(table: VoteTable, database: psycopg.Connection, odd: list[str]) -> None:
     token = table.take_fence()
-    hostile = ["\\.", "\\N", "\\", "a\tb", "a\nb", "a\r", "\x01", "é", "😀", "'", '"', "NULL", " "]
-    ids = hostile + [f"voter{number}" for number in range(WORTH_COPYING)]
-    expected = {id_: "ab"[number % 2] for number, id_ in enumerate(ids[::2])}
+    ids = odd + [f"voter{number}" for number in range(WORTH_COPYING * 2)]
+    expected = {id_: "ab"[number % 2] for number, id_ in enumerate(ids[::2])} | {"chooser": odd[0]}
     assert table.record([Vote(choice, id_) for id_, choice in expected.items()], token) == len(expected)
 
     votes = [Vote("ab"[number % 3 == 0], id_) for number, id_ in enumerate(ids)]
@@ -109,6 +113,14 @@ def test_many_votes_are_stored_as_few_are(table: VoteTable, database: psycopg.Co
     settled = table.tally()
     assert table.record(votes, token) == 0
     assert table.tally() == settled
+
+
+@pytest.mark.parametrize("voters", [1, WORTH_COPYING])
+def test_what_is_to_be_done_meanwhile_is_done_once(table: VoteTable, voters: int) -> None:
+    calls: list[int] = []
+    votes = [Vote("a", f"voter{number}") for number in range(voters)]
+    table.record(votes, table.take_fence(), lambda: calls.append(1))
+    assert len(calls) == 1
 
 
 def test_an_older_run_is_refused_many_votes(table: VoteTable, database: psycopg.Connection) -> None:

@@ -209,11 +209,15 @@ class Drain:
         ahead: Future[_Sorted] | None = None
         size = len(batch.messages)
         was_all = size < self._most
-        if not was_all:
-            ahead = self._beside.submit(self._look_ahead, size)
+
+        def meanwhile() -> None:
+            nonlocal ahead
+            if not was_all:
+                ahead = self._beside.submit(self._look_ahead, size)
+
         started = time.perf_counter()
         try:
-            changed = VoteTable(self._clients.postgres()).record(batch.votes, token) if batch.votes else 0
+            changed = VoteTable(self._clients.postgres()).record(batch.votes, token, meanwhile) if batch.votes else 0
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             return self._refused(batch.messages, error)
         finally:
