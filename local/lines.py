@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
-from local.management import Management, Reply
+from local.management import DONE, Management, Reply
 from local.sigv4 import SignedRequest
 
 # RFC 9112, sections 3 and 5, less than it allows: no query, no obsolete folding, ASCII only.
@@ -78,7 +78,8 @@ class Line(asyncio.Protocol):
         connection_id = self._management.connection_id(request.target)
         if connection_id is None:
             raise _NotPlain
-        self._transport.write(_bytes(self._management.answer(request, connection_id)))
+        reply = self._management.answer(request, connection_id)
+        self._transport.write(_DONE if reply is DONE else _bytes(reply))
         return end
 
     def _hand_over(self, data: bytes) -> None:
@@ -123,3 +124,6 @@ def _bytes(reply: Reply) -> bytes:
     if reply.error:
         head += f"x-amzn-ErrorType: {reply.error}\r\n"
     return f"{head}\r\n".encode() + reply.body
+
+
+_DONE = _bytes(DONE)  # nearly all answers
