@@ -32,7 +32,8 @@ HEAVY = {
 }
 # redis and botocore look whether these are there: with the developers' tools they are, in the layer they are not.
 ABSENT = {"OpenSSL", "_awscrt", "_cffi_backend", "awscrt", "certifi", "cryptography"}
-REDIS = {"redis", "hiredis", "asyncio", "email.message", "ssl"}  # its asynchronous half, and importlib.metadata, come with it
+# The asynchronous half of redis, and importlib.metadata, come with it.
+REDIS = {"redis", "hiredis", "asyncio", "email.message", "ssl"}
 POWERTOOLS = {"aws_lambda_powertools", "botocore", "jmespath", "typing_extensions"}  # of botocore, only its __init__
 # importlib.metadata, which comes with redis, loads it for all functions on older interpreters; newer ones leave it out.
 OLDER = {"email.message"} if sys.version_info >= (3, 12) else set()
