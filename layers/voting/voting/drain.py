@@ -210,14 +210,14 @@ class Drain:
         size = len(batch.messages)
         was_all = size < self._most
 
-        def meanwhile() -> None:
+        def read_ahead() -> None:
             nonlocal ahead
             if not was_all:
                 ahead = self._beside.submit(self._look_ahead, size)
 
         started = time.perf_counter()
         try:
-            changed = VoteTable(self._clients.postgres()).record(batch.votes, token, meanwhile) if batch.votes else 0
+            changed = VoteTable(self._clients.postgres()).record(batch.votes, token, read_ahead) if batch.votes else 0
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             return self._refused(batch.messages, error)
         finally:
