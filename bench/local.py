@@ -24,8 +24,8 @@ from tests.stack import FREE_PORTS, Stack, running, wait_for
 
 ROOT = Path(__file__).parents[1]
 CONNECTIONS = 16
-SECONDS = 3.0
-REPETITIONS = 8
+SECONDS = 2.0
+REPETITIONS = 7
 STARTS = 3
 FLASK_WORKERS = 4
 OURS, SAM, FLASK, BARE = "ours", "sam local", "gunicorn + Flask", "a bare handler"
@@ -77,7 +77,7 @@ class _Contender:
     outcomes: list[Outcome] = field(default_factory=list)
 
     def warm_up(self, seconds: float) -> None:
-        """Let it start what it starts on demand, and load it once for nothing."""
+        """Let it start what it starts on demand, and load it for *seconds* for nothing."""
         httpx.post(
             self.request.url,
             content=self.request.body,
@@ -85,7 +85,8 @@ class _Contender:
             timeout=FIRST_ANSWER_S,
             trust_env=False,
         ).raise_for_status()
-        load.post(self.request, CONNECTIONS, seconds)
+        if seconds:
+            load.post(self.request, CONNECTIONS, seconds)
 
     def measure(self, seconds: float) -> float:
         """Requests a second. A turn without any answer is taken again, once: a ratio to nothing says nothing.
@@ -112,16 +113,18 @@ def measure(scale: Scale) -> Report:
     notes = [*NOTES, f"The load comes from {load.generator()}."]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         state = Path(folder) / "state"
-        starts_s = _starts(state, scale.repetitions(STARTS))
+        starts_s = _starts(state, scale.repetitions(STARTS) - 1)
         with ExitStack() as stack:
+            began = time.monotonic()
             system = stack.enter_context(running(state, "--no-reload"))
+            starts_s.append(_up_after_s(began))
             ours = _Contender(OURS, Post(f"{system.http}/api/votes", '{"vote": "a"}'))
             others = [stack.enter_context(_bare(Path(folder))), *_flask(system, stack, notes)]
             if not scale.smoke:
                 others += _sam(system, Path(folder), stack, notes)
             contenders = (ours, *others)
             for contender in contenders:
-                contender.warm_up(seconds / 2)
+                contender.warm_up(0 if scale.smoke else seconds / 2)
             for _ in in_turns(scale.repetitions(REPETITIONS), *(_turn(one, seconds) for one in contenders)):
                 pass
             pss_mb, rss_mb = _memory_mb(system.pid)
@@ -153,14 +156,19 @@ def measure(scale: Scale) -> Report:
 
 
 def _starts(state: Path, count: int) -> list[float]:
-    """Seconds of each warm start; the first one of all makes the database and is not among them."""
+    """Seconds of each of *count* warm starts; the one before them makes the database and is not among them."""
     took_s = []
     for _ in range(count + 1):
         began = time.monotonic()
         with running(state, "--no-reload"):
-            took_s.append(time.monotonic() - began)
-            _say(f"up after {took_s[-1]:.1f} s")
+            took_s.append(_up_after_s(began))
     return took_s[1:]
+
+
+def _up_after_s(began: float) -> float:
+    took_s = time.monotonic() - began
+    _say(f"up after {took_s:.1f} s")
+    return took_s
 
 
 def _turn(contender: _Contender, seconds: float) -> Callable[[], float]:
