@@ -128,11 +128,12 @@ class Announcer:
         return min(POLL_S, todo.interval_s)
 
     def _invoke(self, shard: Shard) -> None:
-        self._clients.lambda_().invoke(
+        accepted = self._clients.lambda_().invoke(
             FunctionName=self._settings.broadcast_function,
             InvocationType="Event",
             Payload=json.dumps(replace(shard, at=time.time_ns() // 1_000_000).as_event()).encode(),
         )
+        accepted["Payload"].read()  # empty, but only a connection that was read to its end is used again
 
     def _audience(self) -> Audience:
         state = self._subscribers.state()
