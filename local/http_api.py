@@ -46,6 +46,7 @@ class HttpApi:
         self._quotas = quotas or HttpQuotas()
         self._integration = Integration(functions, self._quotas.integration_timeout_s)
         self._lines: set[HttpLine] = set()
+        self._answering = 0
         self._routes: dict[tuple[str, str], str] = {}
         self._default: str | None = None
         for route in routes:
@@ -53,6 +54,11 @@ class HttpApi:
                 self._default = route.function
             else:
                 self._routes[route.method.upper(), route.path] = route.function
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._answering > 0
 
     def application(self) -> web.Application:
         """Return what serves this API; its 4xx and 5xx are logged, access is not."""
@@ -86,11 +92,14 @@ class HttpApi:
     async def _settle(self, method: str, target: str, id_: str, answering: Awaitable[Response]) -> Response:
         """Say in a response what was refused, log what failed, and put the request's id on it."""
         started_s = time.monotonic()
+        self._answering += 1
         try:
             response = await answering
         except Refused as refused:
             body = json.dumps({"message": refused.message}, separators=(",", ":")).encode()
             response = Response(refused.status, [("content-type", "application/json")], body)
+        finally:
+            self._answering -= 1
         if response.status >= 400:
             level = logging.WARNING if response.status >= 500 else logging.INFO
             path = target.partition("?")[0]

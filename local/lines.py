@@ -7,6 +7,8 @@ aiohttp with that request, and stays there.
 
 import asyncio
 import re
+import time
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -18,10 +20,42 @@ _HEAD = re.compile(rb"POST (/[!->@-~]*) HTTP/1\.1((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-
 _HEAD_BYTES = 16 * 1024
 # What changes how a request is read or answered; HTTP has one implementation of that here, and it is not this one.
 _NOT_PLAIN = frozenset({"connection", "expect", "transfer-encoding", "upgrade"})
+SLICE_S = 0.002  # of posts, between which the event loop sees to votes
 
 
 class _NotPlain(Exception):
     """This request is none of those that are answered here."""
+
+
+class Turns:
+    """Who has something to be read, in order. A broadcast's posts come all at once, and make way for what is urgent."""
+
+    def __init__(self, is_urgent: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
+        """Serve all who wait at once, but a slice at a time while *is_urgent* says that somebody waits for all else."""
+        self._is_urgent = is_urgent
+        self._clock = clock
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._goes_on = False
+
+    def wait(self, serve: Callable[[], None]) -> None:
+        """Have *serve* called, once, after those who wait already."""
+        self._waiting.append(serve)
+        if not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve(self) -> None:
+        """Serve, and go on after whatever the event loop has to do by then."""
+        end = self._clock() + SLICE_S
+        try:
+            for _ in range(len(self._waiting)):
+                self._waiting.popleft()()
+                if self._clock() >= end and self._is_urgent():
+                    break
+        finally:
+            self._goes_on = bool(self._waiting)
+            if self._goes_on:
+                asyncio.get_running_loop().call_soon(self._serve)
 
 
 class Line(asyncio.Protocol):
@@ -32,14 +66,17 @@ class Line(asyncio.Protocol):
         management: Management,
         body_bytes: int,
         lines: set["Line"],
+        turns: Turns,
         otherwise: Callable[[], asyncio.Protocol],
     ) -> None:
         """Post through *management* what has up to *body_bytes*; be among *lines* while open and not handed over."""
         self._management = management
         self._body_bytes = body_bytes
         self._lines = lines
+        self._turns = turns
         self._otherwise = otherwise
         self._unread = b""
+        self._waits = False  # for its turn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a TCP server makes no other
@@ -54,17 +91,27 @@ class Line(asyncio.Protocol):
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        data = self._unread + data
-        self._unread = b""
+        self._unread = self._unread + data if self._unread else data
+        self._wait()
+
+    def _wait(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._turns.wait(self._serve)
+
+    def _serve(self) -> None:
+        """Answer one request, or hand the socket over."""
+        self._waits = False
+        if self._transport.is_closing():  # the client has gone meanwhile, or the gateway goes
+            return
         try:
-            while data:
-                end = self._answer(data)
-                if not end:
-                    self._unread = data
-                    return
-                data = data[end:]
+            end = self._answer(self._unread)
         except _NotPlain:
-            self._hand_over(data)
+            self._hand_over()
+            return
+        self._unread = self._unread[end:]
+        if end and self._unread:
+            self._wait()
 
     def _answer(self, data: bytes) -> int:
         """Answer the request at the beginning of *data*; return where it ends, 0 while that has not come.
@@ -82,12 +129,12 @@ class Line(asyncio.Protocol):
         self._transport.write(_DONE if reply is DONE else _bytes(reply))
         return end
 
-    def _hand_over(self, data: bytes) -> None:
+    def _hand_over(self) -> None:
         self._lines.discard(self)
         successor = self._otherwise()
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
-        successor.data_received(data)
+        successor.data_received(self._unread)
 
 
 def _read(data: bytes, body_bytes: int) -> tuple[SignedRequest | None, int]:

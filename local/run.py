@@ -218,7 +218,7 @@ class _Runner:
             credentials = Credentials(
                 self._account.access_key_id, self._account.secret_access_key, self._account.session_token
             )
-            websocket = WebSocketApi(template.websocket, functions, credentials, quotas)
+            websocket = WebSocketApi(template.websocket, functions, credentials, quotas, lambda: http.is_answering)
             doors.append(Door(sockets["websocket"], websocket.application(), websocket.line))
         else:
             sockets["websocket"].close()

@@ -17,7 +17,7 @@ from local.connection import ABNORMAL_ENDING, Connection, Ending, Identity, Over
 from local.http_event import MalformedAnswer
 from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
-from local.lines import Line
+from local.lines import Line, Turns
 from local.management import TOO_LARGE, Management, Reply
 from local.quotas import SERVER_OPTIONS, WebSocketQuotas
 from local.resources import WebSocketStage
@@ -51,7 +51,13 @@ class WebSocketApi:
         functions: Functions,
         credentials: Credentials,
         quotas: WebSocketQuotas | None = None,
+        is_urgent: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Serve *stage*. While *is_urgent*, posts to connections leave room for what others wait for.
+
+        Raises:
+            ValueError: routes are selected by what is no part of the body.
+        """
         match = SELECTION.match(stage.route_selection)
         if not match:
             raise ValueError(f"cannot select routes by {stage.route_selection!r}: only by $request.body.<path>")
@@ -63,6 +69,7 @@ class WebSocketApi:
         self._serving: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._lines: set[Line] = set()
+        self._turns = Turns(is_urgent)
         self._management = Management(stage.stage, self._connections, credentials, self._quotas)
 
     @property
@@ -86,7 +93,7 @@ class WebSocketApi:
 
         The application does the same without, but a post costs it several times as much, and a broadcast is thousands.
         """
-        return Line(self._management, self._quotas.message_bytes, self._lines, otherwise)
+        return Line(self._management, self._quotas.message_bytes, self._lines, self._turns, otherwise)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")

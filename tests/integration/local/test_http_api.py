@@ -2,6 +2,7 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from local.http_api import HttpApi
 from local.quotas import HttpQuotas
 from local.resources import HttpRoute
-from tests.integration.local.front_doors import Loop, Probe, probing, served
+from tests.integration.local.front_doors import Loop, Probe, probing, served, wait_for
 
 ROUTES = [
     HttpRoute("GET", "/", Probe.name),
@@ -327,3 +328,20 @@ def test_target_without_a_path_is_answered_and_not_dropped(client: httpx.Client)
     for target in (b"*", b"http://x/any"):
         answer = raw(client, b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 400"))
+
+
+@pytest.mark.parametrize("with_lines", [True, False], ids=["lines", "application"])
+def test_it_tells_whether_somebody_waits_for_an_answer(world: tuple[Loop, Probe], with_lines: bool) -> None:
+    loop, probe = world
+    api = HttpApi("HttpApi", ROUTES, probe.service)
+    with (
+        served(loop, api.application, api.line if with_lines else None) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        assert not api.is_answering
+        answer = beside.submit(client.post, "/api/votes", json={"sleep_s": 1})
+        wait_for(lambda: api.is_answering)
+        assert answer.result().status_code == 200
+        assert client.get("/nowhere").status_code == 404  # refused by the gateway itself
+        wait_for(lambda: not api.is_answering)

@@ -1,6 +1,8 @@
 """Plain posts are answered by the line itself, all else by the application: aiohttp, which dates its answers."""
 
+import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import Callable, Iterator
 
@@ -9,6 +11,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
+from local import lines
 from local.account import Account
 from local.environment import Sandbox
 from local.quotas import WebSocketQuotas
@@ -50,10 +53,10 @@ class Client:
 
 
 @contextlib.contextmanager
-def gateway() -> Iterator[Client]:
-    loop = Loop()
+def gateway(loop: Loop | None = None) -> Iterator[Client]:
+    loop = loop or Loop()
     service = LambdaService({}, Sandbox(Account()))
-    api = WebSocketApi(STAGE, service, CREDENTIALS, WebSocketQuotas(message_bytes=1000))
+    api = WebSocketApi(STAGE, service, CREDENTIALS, WebSocketQuotas(message_bytes=1000), lambda: True)
     with served(loop, api.application, api.line) as port:
         yield Client(port)
     loop.close()
@@ -131,6 +134,28 @@ def test_endless_head_is_refused_by_the_application(client: Client) -> None:
     endless = b"POST /live/@connections/x HTTP/1.1\r\nX-Name: " + b"x" * 2_000_000
     ((status, by_application, _),) = client.ask(endless)
     assert (status, by_application) == (400, True)
+
+
+def test_many_posts_at_once_make_way_for_what_is_urgent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "SLICE_S", 0.0)
+    loop = Loop()
+    with gateway(loop) as first:
+        clients = [first, *(Client(first.socket.getpeername()[1]) for _ in range(99))]
+        for client in clients:
+            client.ask(signed())
+
+        async def turns_until_all_are_answered() -> int:
+            for client in clients:
+                client.socket.sendall(signed())  # this keeps the event loop, so all of them are there at once
+            turns = 0
+            while len(select.select([client.socket for client in clients], [], [], 0)[0]) < len(clients):
+                await asyncio.sleep(0)
+                turns += 1
+            return turns
+
+        assert loop.run(turns_until_all_are_answered()) >= len(clients)
+        for client in clients:
+            client.close()
 
 
 def test_line_is_hung_up_when_the_gateway_goes_away() -> None:
