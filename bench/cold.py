@@ -21,7 +21,7 @@ from voting.tally import VoteTable
 
 ROOT = Path(__file__).parents[1]
 LAYER = ROOT / "layers" / "voting"
-REPETITIONS = 12
+REPETITIONS = 10
 # Each function, and the event that it gets first.
 FIRST = {
     "vote": "http-post-json",

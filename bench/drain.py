@@ -60,14 +60,14 @@ class Drained:
 
 
 FULL = (
-    Case("into an empty table", 0, 200_000, 2_000, 5),
-    Case("into 1 M rows", 1_000_000, 200_000, 2_000, 3),
-    Case("into 5 M rows", 5_000_000, 200_000, 2_000, 3),
+    Case("into an empty table", 0, 200_000, 1_000, 5),
+    Case("into 1 M rows", 1_000_000, 200_000, 1_000, 3),
+    Case("into 5 M rows", 5_000_000, 200_000, 1_000, 3),
 )
 SMOKE = (Case("into 2,000 rows", 2_000, 20_000, 200, 1),)
 BACKLOGS = (10_000, 100_000, 1_000_000, 5_000_000)
 SMOKE_BACKLOGS = (5_000,)
-SMALL, OFTEN = 100_000, 5  # backlogs up to so many votes are drained so often: a moment's hiccup is all of their time
+SMALL, OFTEN = 100_000, 3  # backlogs up to so many votes are drained so often: a moment's hiccup is all of their time
 FIRST = 200_000  # votes of a backlog, over which backlogs are compared: the table grows under a long drain
 LONGEST = 1_000_000  # votes that are drained of a backlog; of a greater one the others only wait
 
