@@ -41,7 +41,7 @@ CASES = (
     Case(100_000, 80, 150),
     Case(1_000_000, 250, 600),
 )
-SMOKE = (Case(1000, 4, 10), Case(100_000, 200, 80))
+SMOKE = (Case(1000, 4, 10), Case(100_000, 200, 40))
 
 HURRIED_S = 300.0
 # 16 shards at 1,000/s would do, but each has 3 of its 10 s: a third of the budget. Twice that round, and one lost.

@@ -113,7 +113,7 @@ def measure(scale: Scale) -> Report:
     notes = [*NOTES, f"The load comes from {load.generator()}."]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         state = Path(folder) / "state"
-        starts_s = _starts(state, scale.repetitions(STARTS) - 1)
+        starts_s = [] if scale.smoke else _starts(state, STARTS - 1)
         with ExitStack() as stack:
             began = time.monotonic()
             system = stack.enter_context(running(state, "--no-reload"))

@@ -42,7 +42,7 @@ NOTES = (
 
 def measure(scale: Scale) -> Report:
     """Change the results once a second; in blocks, in turns with the limit."""
-    count, changes = (50, 2) if scale.smoke else (SUBSCRIBERS, CHANGES)
+    count, changes = (50, 1) if scale.smoke else (SUBSCRIBERS, CHANGES)
     ours: list[float] = []
     bare: list[float] = []
     with (
