@@ -116,7 +116,7 @@ def _hurried(seed: int, scale: Scale) -> Found:
     conditions = Conditions(
         100_000, 200 if scale.smoke else 40, posts_per_s=1000, time_limit_s=3.0, lost_share=0.05, seed=seed
     )
-    return World(conditions, Planned(BUDGET)).run(HURRIED_S)
+    return World(conditions, Planned(BUDGET)).run(HURRIED_S / 3 if scale.smoke else HURRIED_S)
 
 
 def _compare(case: Case, ours: list[Found], theirs: list[Found]) -> list[Comparison]:

@@ -115,7 +115,7 @@ def measure(scale: Scale) -> Report:
     repetitions = scale.repetitions(REPETITIONS)
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        running(Path(folder) / "state", "--no-reload") as stack,
+        running(stores.initialize(Path(folder) / "state"), "--no-reload") as stack,
         stores.running() as others,
     ):
         _warm(stack)

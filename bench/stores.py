@@ -41,8 +41,7 @@ def running() -> Iterator[Stores]:
         def run(work: Coroutine[Any, Any, None]) -> None:
             asyncio.run_coroutine_threadsafe(work, loop).result(START_AND_STOP_TIMEOUT_S)
 
-        state = StateDir(Path(folder) / "state")
-        subprocess.run(["cp", "-Rp", f"{_initialized().name}/state", str(state.path)], check=True)  # as its owner's
+        state = StateDir(initialize(Path(folder) / "state"))
         state.open()
         redis, postgres = Store(Valkey(state), state), Store(Postgres(state), state)
         try:
@@ -55,6 +54,12 @@ def running() -> Iterator[Stores]:
             run(redis.close())
             run(postgres.close())
             state.close()
+
+
+def initialize(path: Path) -> Path:
+    """Make a state directory at *path* whose database is made and empty; return it."""
+    subprocess.run(["cp", "-Rp", f"{_initialized().name}/state", str(path)], check=True)  # -p: it has an owner
+    return path
 
 
 @cache

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bench import stores
 from bench.audience import Audience, Step
 from bench.bare_broadcast import BareBroadcast
 from bench.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
@@ -48,7 +49,7 @@ def measure(scale: Scale) -> Report:
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         _setting(*BUDGET),
-        running(Path(folder) / "state", "--no-reload") as stack,
+        running(stores.initialize(Path(folder) / "state"), "--no-reload") as stack,
         BareBroadcast() as server,
     ):
         empty_mb = _memory_mb(stack.pid)
