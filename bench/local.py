@@ -115,9 +115,7 @@ def measure(scale: Scale) -> Report:
         state = Path(folder) / "state"
         starts_s = [] if scale.smoke else _starts(state, STARTS - 1)
         with ExitStack() as stack:
-            began = time.monotonic()
-            system = stack.enter_context(running(state, "--no-reload"))
-            starts_s.append(_up_after_s(began))
+            system = stack.enter_context(_timed(state, starts_s))
             ours = _Contender(OURS, Post(f"{system.http}/api/votes", '{"vote": "a"}'))
             others = [stack.enter_context(_bare(Path(folder))), *_flask(system, stack, notes)]
             if not scale.smoke:
@@ -157,18 +155,21 @@ def measure(scale: Scale) -> Report:
 
 def _starts(state: Path, count: int) -> list[float]:
     """Seconds of each of *count* warm starts; the one before them makes the database and is not among them."""
-    took_s = []
+    took_s: list[float] = []
     for _ in range(count + 1):
-        began = time.monotonic()
-        with running(state, "--no-reload"):
-            took_s.append(_up_after_s(began))
+        with _timed(state, took_s):
+            pass
     return took_s[1:]
 
 
-def _up_after_s(began: float) -> float:
-    took_s = time.monotonic() - began
-    _say(f"up after {took_s:.1f} s")
-    return took_s
+@contextmanager
+def _timed(state: Path, took_s: list[float]) -> Iterator[Stack]:
+    """The system, up; how many seconds that took is noted in *took_s*."""
+    began = time.monotonic()
+    with running(state, "--no-reload") as system:
+        took_s.append(time.monotonic() - began)
+        _say(f"up after {took_s[-1]:.1f} s")
+        yield system
 
 
 def _turn(contender: _Contender, seconds: float) -> Callable[[], float]:

@@ -3,7 +3,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -13,6 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 from redis import Redis
 
+from tests.aws_endpoint import AwsEndpoint, serving
 from voting import fanout
 from voting.announce import Announcer
 from voting.clients import Clients
@@ -57,47 +57,10 @@ def lambda_(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
         yield Lambda()
 
 
-class InvokeApi(ThreadingHTTPServer):
-    """What answers an asynchronous invocation over a socket, which moto does without; keeps connections open."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Invocation)
-        self.payloads: list[dict[str, Any]] = []
-        self.connections = 0
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.connections += 1
-        super().process_request(request, client_address)
-
-
-class _Invocation(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: InvokeApi
-
-    def do_POST(self) -> None:
-        self.server.payloads.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        self.send_response(202)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def invoke_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[InvokeApi]:
-    with InvokeApi() as api:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "x")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://127.0.0.1:{api.server_port}")
-        thread = threading.Thread(target=api.serve_forever)
-        thread.start()
-        yield api
-        api.shutdown()
-        thread.join()
+def invoke_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsEndpoint]:
+    with serving(monkeypatch, "LAMBDA", lambda: (202, b"")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -204,13 +167,12 @@ def test_a_shard_that_could_not_be_set_off_is_set_off_at_once(
     assert lambda_.refusals == 0
 
 
-def test_all_invocations_go_over_one_connection(redis, table, database, settings, invoke_api) -> None:
+def test_all_invocations_go_over_one_connection(redis, table, database, settings, invoke_api: AwsEndpoint) -> None:
     Subscribers(redis).add("c=")
-    clients = Clients(settings)
-    with Announcer(clients) as announcer:
+    with Announcer(Clients(settings)) as announcer:
         for number in range(1, 5):
-            assert comes(lambda number=number: len(invoke_api.payloads) == number)
-            Subscribers(redis).mark_delivered({bucket_of("c="): invoke_api.payloads[-1]["version"]})
+            assert comes(lambda number=number: len(invoke_api.requests) == number)
+            Subscribers(redis).mark_delivered({bucket_of("c="): json.loads(invoke_api.requests[-1])["version"]})
             database.execute("INSERT INTO votes VALUES (%s, 'a')", (f"v{number}",))
             announcer.moved()
     assert invoke_api.connections == 1  # each new one would cost a TLS handshake, twenty times a second

@@ -1,9 +1,8 @@
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 from redis import Redis
 
+from tests.aws_endpoint import serving
 from voting.clients import READERS, Clients
 from voting.health import Health, check_health
 from voting.live_results import read_results
@@ -111,43 +111,23 @@ def test_an_idle_session_that_the_server_ended_is_opened_anew(reader, database) 
     assert clients.on_postgres(lambda connection: VoteTable(connection).tally()).counts == {}
 
 
-class SecretsManager(ThreadingHTTPServer):
+@dataclass
+class SecretsManager:
     """AWS's Secrets Manager with one secret, and how often it was asked for."""
 
-    def __init__(self) -> None:
-        self.secret: dict[str, str] = {}
-        self.asked = 0
-        super().__init__(("127.0.0.1", 0), _Answer)
+    secret: dict[str, str] = field(default_factory=dict)
+    asked: int = 0
 
-
-class _Answer(BaseHTTPRequestHandler):
-    server: SecretsManager
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked += 1
-        body = json.dumps({"SecretString": json.dumps(self.server.secret)}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def answer(self) -> tuple[int, bytes]:
+        self.asked += 1
+        return 200, json.dumps({"SecretString": json.dumps(self.secret)}).encode()
 
 
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretsManager]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    with SecretsManager() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{server.server_port}")
-        yield server
-        server.shutdown()
-        thread.join()
+    secrets = SecretsManager()
+    with serving(monkeypatch, "SECRETS_MANAGER", secrets.answer):
+        yield secrets
 
 
 @pytest.fixture
