@@ -260,6 +260,8 @@ def _run(arguments: Sequence[str], scratch: Path) -> int:
     # SAM would ask AWS whose account that is, and try again for seconds; it makes do with a number of its own.
     mine |= {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     kept.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
+    # SAM gives a container 20 s to listen; with eight busy processes a core, its first answer came after 42 s.
+    kept.setdefault("SAM_CLI_CONTAINER_CONNECTION_TIMEOUT", "60")
     child = subprocess.Popen(arguments, cwd=ROOT, env=kept | mine | scratch_env)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the program too, which tidies up and ends
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())

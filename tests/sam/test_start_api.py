@@ -6,7 +6,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.sam.conftest import serving
+from tests.sam.conftest import TIMEOUT_S, serving
 from voting.queue_view import VOTES
 from voting.vote import parse
 
@@ -14,9 +14,19 @@ from voting.vote import parse
 @pytest.fixture(scope="module")
 def http(sam_local: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     log = tmp_path_factory.mktemp("start-api") / "log"
+
+    def refuse_a_broken_container(answer: httpx.Response) -> None:
+        """An answer of `sam local` in place of the function's; only its log says what went wrong."""
+        assert answer.status_code != httpx.codes.BAD_GATEWAY, log.read_text()
+
     with (
         serving(sam_local("start-api", "--warm-containers", "LAZY"), log) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+        httpx.Client(
+            base_url=url,
+            timeout=TIMEOUT_S,
+            trust_env=False,
+            event_hooks={"response": [refuse_a_broken_container]},
+        ) as client,
     ):
         yield client
 
