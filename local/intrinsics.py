@@ -10,6 +10,11 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # built without libyaml, which reads our template in an eighth of the time
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from local.account import Account
 
 _VARIABLE = re.compile(r"\$\{(!?)([^}]*)\}")
@@ -26,7 +31,7 @@ class NoValue:
 NO_VALUE = NoValue()
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """YAML with CloudFormation's short tags: `!Sub x` is `{"Fn::Sub": "x"}`."""
 
 
