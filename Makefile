@@ -23,8 +23,8 @@ down: ## Stop what `make up` started
 reset: ## Stop, and forget the local votes
 	@$(BIN)/python -m local --state-dir $(STATE_DIR) --reset
 
-test: $(VENV)/.dev browser ## Run the whole suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev browser ## Run the whole suite (ARGS="tests/unit -k queue" some of it)
+	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/suite.py)
 
 check: $(VENV)/.dev ## Lint, types, template; edits nothing
 	@$(BIN)/ruff check .

@@ -259,7 +259,7 @@ def _start_api(run_file: Path, log_file: Path) -> Iterator[str]:
     command = [sys.executable, script, "--run", str(run_file), "--build", build, "start-api", "--port", str(port)]
     _say("starting sam local")
     with log_file.open("wb") as log:
-        process = subprocess.Popen([*command, "--warm-containers", "EAGER"], cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen([*command, "--warm-containers", "LAZY"], cwd=ROOT, stdout=log, stderr=log)
     try:
         wait_for(lambda: process.poll() is not None or _listens(port), "sam local start-api", SAM_START_S)
         assert process.poll() is None, log_file.read_text()

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.stack import FREE_PORTS, PATIENCE, ROOT, START_TIMEOUT_S, STOP_TIMEOUT_S, environment, wait_for
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LABELS = {
     "OPTION_A": "</script><img src=x onerror=alert(1)> \"q\" 'q' ${label_b} & 🐈 Donaudampfschifffahrtskapitän",
     "OPTION_B": "كلاب وقطط صغيرة\u202e",  # right to left, with an override that must not leave its element
@@ -22,7 +22,7 @@ LABELS = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser of the machine, else Playwright's own.
+    """The browser of the machine, else Playwright's own; best one without windows, which are half of the work.
 
     One a module: while Playwright's synchronous API is open, its event loop counts as running in this thread, and the
     asynchronous tests of other modules could start none.

@@ -1,17 +1,17 @@
 """template.yaml as CloudFormation gets it: SAM's transform applied on this machine, for one choice of parameters."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from samcli.lib.translate.sam_template_validator import SamTemplateValidator
 from samcli.yamlhelper import yaml_parse
 
 from local.account import Account
-from local.intrinsics import NO_VALUE, Resolver
+from local.intrinsics import NO_VALUE, Resolver, parse
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-central-1"
@@ -44,6 +44,11 @@ class NoManagedPolicies:
 
 def declared() -> dict[str, Any]:
     """The template as it is written, with short tags in their long form."""
+    return copy.deepcopy(_declared())
+
+
+@cache
+def _declared() -> dict[str, Any]:
     document: dict[str, Any] = yaml_parse(TEMPLATE.read_text())
     return document
 
@@ -81,7 +86,7 @@ class Expansion:
 
 
 def expansion(parameters: Mapping[str, str], **layer: str) -> Expansion:
-    document = yaml.safe_load(expand(parameters, **layer))
+    document = parse(expand(parameters, **layer))
     resolver = Resolver(document, parameters, Account(region=REGION))
 
     def decide(value: Any) -> Any:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cfnlint.api import ManualArgs, lint
 
 from local.account import Account
-from local.intrinsics import Resolver
+from local.intrinsics import Resolver, parse
 from tests.sam.expansion import (
     DOMAINS,
     EXISTING_STORES,
@@ -119,7 +118,7 @@ def run_in_a_circle(resources: dict[str, Any]) -> None:
 
 
 def test_the_linter_sees_what_is_wrong_with_an_expanded_template() -> None:
-    document = yaml.safe_load(expand())
+    document = parse(expand())
     for spoil in (break_a_reference, misspell_a_property, run_in_a_circle):
         spoil(document["Resources"])
     found = {match.rule.id for match in lint(json.dumps(document), config=ManualArgs(regions=[REGION]))}

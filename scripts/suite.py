@@ -1,0 +1,38 @@
+"""suite.py: all tests, in two runs of pytest at once.
+
+Those of the containers build, start SAM CLIs and wait for an engine, for minutes, on one core. The others leave one to
+them until they come to what needs the whole machine; tests/conftest.py has that come last.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+CONTAINERS = "tests/sam"
+PATIENCE = "2"  # for whoever has to share the machine
+
+
+def main() -> int:
+    pytest = [sys.executable, "-m", "pytest"]
+    env = {"TEST_PATIENCE": PATIENCE, **os.environ}
+    with tempfile.TemporaryFile() as report:
+        beside = subprocess.Popen([*pytest, CONTAINERS], env=env, stdout=report, stderr=subprocess.STDOUT)
+        here = subprocess.Popen([*pytest, f"--ignore={CONTAINERS}"], env=env)
+        statuses = [_end(here), _end(beside)]
+        report.seek(0)
+        sys.stdout.buffer.write(f"\nBeside it, {CONTAINERS}:\n".encode() + report.read())
+    return max(statuses)
+
+
+def _end(run: subprocess.Popen[bytes]) -> int:
+    """Wait for a run's end; Ctrl-C reaches it too, and it tidies up."""
+    while True:
+        try:
+            return abs(run.wait())
+        except KeyboardInterrupt:
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main())
