@@ -7,6 +7,7 @@ import pytest
 from redis import Redis
 
 from tests.sam.conftest import TIMEOUT_S, serving
+from tests.stack import wait_for
 from voting.queue_view import VOTES
 from voting.vote import parse
 
@@ -14,20 +15,15 @@ from voting.vote import parse
 @pytest.fixture(scope="module")
 def http(sam_local: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     log = tmp_path_factory.mktemp("start-api") / "log"
-
-    def refuse_a_broken_container(answer: httpx.Response) -> None:
-        """An answer of `sam local` in place of the function's; only its log says what went wrong."""
-        assert answer.status_code != httpx.codes.BAD_GATEWAY, log.read_text()
-
     with (
         serving(sam_local("start-api", "--warm-containers", "LAZY"), log) as url,
-        httpx.Client(
-            base_url=url,
-            timeout=TIMEOUT_S,
-            trust_env=False,
-            event_hooks={"response": [refuse_a_broken_container]},
-        ) as client,
+        httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client,
     ):
+        try:  # 502 is an answer of `sam local` itself, where a container did not come up
+            wait_for(lambda: client.get("/").status_code != httpx.codes.BAD_GATEWAY, "a container", 120)
+        except AssertionError as error:
+            error.add_note(log.read_text())
+            raise
         yield client
 
 
