@@ -21,7 +21,15 @@ def test_body_is_the_bytes_that_were_sent() -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("/", "/"), ("//", "/"), ("", "/"), ("/api/votes/", "/api/votes"), ("//api//votes", "/api/votes")],
+    [
+        ("/", "/"),
+        ("//", "/"),
+        ("", "/"),
+        ("results", "/results"),
+        ("/api/votes", "/api/votes"),
+        ("/api/votes/", "/api/votes"),
+        ("//api//votes", "/api/votes"),
+    ],
 )
 def test_paths_have_one_spelling(path: str, expected: str) -> None:
     assert canonical(path) == expected

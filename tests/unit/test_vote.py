@@ -11,6 +11,11 @@ def test_the_message_is_the_container_apps_byte_for_byte() -> None:
     assert Vote("a", "abc123").encode() == b'{"vote": "a", "voter_id": "abc123"}'
 
 
+@given(st.sampled_from("ab"), st.text(alphabet='a0"\\\n/é\x7f') | st.text())
+def test_the_message_is_what_json_writes_whatever_the_id(choice: str, voter_id: str) -> None:
+    assert Vote(choice, voter_id).encode() == json.dumps({"vote": choice, "voter_id": voter_id}).encode()
+
+
 @pytest.mark.parametrize(
     "message",
     [

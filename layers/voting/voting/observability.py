@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger, Metrics
@@ -73,11 +74,18 @@ def publish() -> None:
 
 
 def count(name: str, number: int = 1, **dimensions: str) -> None:
-    """Print a metric of its own line at once: for what happens in every request, at a third of what `metrics` takes.
+    """Print a metric of its own line at once: for what happens in every request, at a tenth of what `metrics` takes.
 
     CloudWatch's embedded metric format. One write, since Lambda flushes after each, and `print` makes two.
     """
-    dimensions = {"service": SERVICE, **dimensions}
+    head, middle, tail = _line(name, tuple(dimensions.items()))
+    sys.stdout.write(f"{head}{time.time_ns() // 1_000_000}{middle}{float(number)}{tail}\n")
+
+
+@lru_cache(maxsize=64)  # only the time and the number change from one line to the next
+def _line(name: str, given: tuple[tuple[str, str], ...]) -> list[str]:
+    """What stands before the timestamp in milliseconds, between it and the number, and behind that."""
+    dimensions = {"service": SERVICE, **dict(given)}
     metric = {"Namespace": NAMESPACE, "Dimensions": [[*dimensions]], "Metrics": [{"Name": name, "Unit": "Count"}]}
-    about = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [metric]}
-    sys.stdout.write(_encode({"_aws": about, **dimensions, name: [float(number)]}) + "\n")
+    about = {"Timestamp": "\0", "CloudWatchMetrics": [metric]}
+    return _encode({"_aws": about, **dimensions, name: ["\0"]}).split(_encode("\0"))

@@ -82,6 +82,8 @@ class Request:
 
 def canonical(path: str) -> str:
     """The path with single slashes and none at its end, so that `//api/votes/` is `/api/votes`."""
+    if path[:1] == "/" != path[-1:] and "//" not in path:  # nearly all
+        return path
     return "/" + "/".join(part for part in path.split("/") if part)
 
 

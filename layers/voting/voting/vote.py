@@ -31,6 +31,9 @@ class Vote:
 
     def encode(self) -> bytes:
         """The message that producers LPUSH, byte for byte as the container app's `json.dumps` writes it."""
+        words = self.choice + self.voter_id
+        if words.isascii() and words.isalnum():  # nothing to escape, as in every id that we issue
+            return f'{{"vote": "{self.choice}", "voter_id": "{self.voter_id}"}}'.encode()
         return json.dumps({"vote": self.choice, "voter_id": self.voter_id}).encode()
 
 
