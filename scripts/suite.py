@@ -1,7 +1,7 @@
 """suite.py: all tests, in two runs of pytest at once.
 
-Those of the containers build, start SAM CLIs and wait for an engine, for minutes, on one core. The others leave one to
-them until they come to what needs the whole machine; tests/conftest.py has that come last.
+The containers' tests build, start SAM CLIs and wait for an engine: minutes of one core. The others leave it to them
+until they come to what needs the whole machine, which tests/conftest.py puts last.
 """
 
 import os
@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def _end(run: subprocess.Popen[bytes]) -> int:
-    """Wait for a run's end; Ctrl-C reaches it too, and it tidies up."""
+    """Wait for a run's end, also after Ctrl-C, which it gets as well and tidies up. Its status, or its signal."""
     while True:
         try:
             return abs(run.wait())
