@@ -9,7 +9,7 @@ export AWS_DEFAULT_REGION ?= eu-central-1
 export PYTHONPATH := layers/voting
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants bench fix lock browser wrk
+.PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ down: ## Stop what `make up` started
 reset: ## Stop, and forget the local votes
 	@$(BIN)/python -m local --state-dir $(STATE_DIR) --reset
 
-test: $(VENV)/.dev browser ## Run the whole suite (ARGS="tests/unit -k queue" some of it)
+test: $(VENV)/.dev browser servers ## Run the whole suite (ARGS="tests/unit -k queue" some of it)
 	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/suite.py)
 
 check: $(VENV)/.dev ## Lint, types, template; edits nothing
@@ -83,3 +83,6 @@ wrk:
 
 browser: $(VENV)/.dev
 	@scripts/browser $(BIN)/python
+
+servers:
+	@scripts/servers
