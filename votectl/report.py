@@ -1,6 +1,6 @@
 """The answers of the function ops, as a person reads them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +24,10 @@ def _status(answer: Answer) -> Iterator[str]:
     rows: list[tuple[object, ...]] = []
     if queue := answer.get("queue"):
         handed_back = queue["handed_back_s"]
+        counting = answer["counting"]
         rows += [
+            ("counting", counting["state"]),
+            *_trouble(counting["trouble"]),
             ("waiting", queue["waiting"]),
             ("in process", queue["in_process"]),
             ("  age of the batch, s", queue["batch_age_s"]),
@@ -49,6 +52,12 @@ def _status(answer: Answer) -> Iterator[str]:
         rows += [("fence in Redis", queue["fence"])]
     if rows:
         yield table(rows)
+
+
+def _trouble(trouble: Mapping[str, Any] | None) -> Iterator[tuple[object, ...]]:
+    if trouble:
+        yield ("  last error", trouble["error"])
+        yield ("  trouble since", _time(trouble["since"]))
 
 
 def _letters(answer: Answer) -> Iterator[str]:

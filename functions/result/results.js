@@ -1,7 +1,8 @@
 "use strict";
 // Keeps the figures current: by WebSocket, and by polling where no socket can be had.
-const PING_MS = 5 * 60 * 1000; // the gateway closes after ten idle minutes, the registry forgets after fifteen
+const REGISTER_MS = 5 * 60 * 1000; // a registration that is not renewed by a ping ends after fifteen minutes
 const ANSWER_MS = 10 * 1000; // how long a socket may be silent after we asked something
+const LATE_MS = 5 * 1000; // an answer that takes longer is worth a word
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30 * 1000;
 const ATTEMPTS_BEFORE_POLLING = 3;
@@ -67,8 +68,6 @@ function show(results) {
   }
   number("total", results.total);
   byId("noun").textContent = noun(results.total);
-  byId("stale").dataset.age = results.stale_seconds ?? "";
-  byId("age").textContent = age(results.stale_seconds ?? 0);
   document.title = `${results.options.map((option) => grouped(option.votes)).join(" : ")} · ${question}`;
   speak(results);
 }
@@ -79,17 +78,47 @@ function speak(results) {
   byId("spoken").textContent = results.options.map((option) => `${option.label}: ${option.votes}`).join(", ");
 }
 
-function badge(state, text) {
+// ------------------------------------------------------------------ The badge, which is never better than the truth
+
+let heardAt = Date.now(); // the last sign of life: a frame, a pong, an answer to a poll
+let asOf = page.dataset.stale === "" ? null : heardAt - page.dataset.stale * 1000; // when stale figures were right
+
+function hear(message) {
+  heardAt = Date.now();
+  asOf = message.stale_seconds === undefined ? null : heardAt - message.stale_seconds * 1000;
+  tell();
+}
+
+// The state, its words, and since when: an age that is shown once it is worth a word.
+function standing() {
+  const isLate = Date.now() - heardAt > pingMs + LATE_MS;
+  if (!navigator.onLine) return ["offline", "Offline", heardAt];
+  if (isSubscribed && isLate) return ["waiting", "No sign of life", heardAt];
+  if (isSubscribed || isPolled) {
+    if (asOf !== null) return ["stale", "Not up to date", asOf];
+    return isSubscribed ? ["live", "Live", null] : ["polling", `Polling every ${POLL_MS / 1000} s`, null];
+  }
+  if (isPolled === false) return ["offline", "Offline", heardAt];
+  return ["waiting", attempts > 0 ? "Reconnecting…" : "Connecting…", heardAt];
+}
+
+function tell() {
+  const [state, text, since] = standing();
   const element = byId("badge");
-  if (element.textContent === text) return; // else a screen reader would say it again
   element.hidden = false;
   element.dataset.state = state;
-  element.textContent = text;
+  // A screen reader says the words once, and not the seconds, which are hidden from it.
+  if (byId("state").textContent !== text) byId("state").textContent = text;
+  const lasts = Date.now() - (since ?? Date.now());
+  byId("since").textContent = lasts > LATE_MS ? `· ${age(Math.round(lasts / 1000))}` : "";
+  byId("stale").dataset.age = asOf ?? "";
+  if (asOf !== null) byId("age").textContent = age(Math.round((Date.now() - asOf) / 1000));
 }
 
 // ------------------------------------------------------------------ Polling
 
 let polling = null; // the loop that may go on: one that was stopped while it waited must not come back
+let isPolled = null; // whether the last poll was answered; null before one was
 
 async function poll(loop) {
   if (polling !== loop) return;
@@ -100,10 +129,12 @@ async function poll(loop) {
     const results = await response.json();
     if (polling !== loop) return; // the socket was faster
     if (results.version >= version) show(results);
-    badge("polling", `Polling every ${POLL_MS / 1000} s`);
+    isPolled = true;
+    hear(results);
   } catch {
     if (polling !== loop) return;
-    badge("offline", "Offline"); // neither way leads to the server; both are tried on
+    isPolled = false; // neither way leads to the server; both are tried on
+    tell();
   }
   setTimeout(poll, POLL_MS, loop);
 }
@@ -115,7 +146,7 @@ function startPolling() {
 }
 
 function stopPolling() {
-  polling = null;
+  polling = isPolled = null;
 }
 
 // ------------------------------------------------------------------ The socket
@@ -125,8 +156,12 @@ let attempts = 0; // without a snapshot since
 let retryTimer = null;
 let silenceTimer = null;
 let isBaseline = false; // whether the next snapshot answers our subscribe, and is shown whatever its version
+let isSubscribed = false; // whether it was answered
+let pingMs = 20 * 1000; // after so much silence we ask for a sign of life; frames say how long, by how many listen
+let askedAt = 0;
 
 function ask(action) {
+  askedAt = Date.now();
   socket.send(JSON.stringify({ action }));
   clearTimeout(silenceTimer);
   silenceTimer = setTimeout(drop, ANSWER_MS, socket); // a half-open connection says nothing, not even that it is dead
@@ -146,8 +181,12 @@ function connect() {
     clearTimeout(silenceTimer);
     const message = JSON.parse(event.data);
     // An error of ours, or the gateway's own, which has no type: we may not be subscribed, so begin anew.
-    if (message.type === "error" || message.type === undefined) drop(opened);
-    else receive(message);
+    if (message.type === "error" || message.type === undefined) {
+      drop(opened);
+      return;
+    }
+    receive(message);
+    hear(message);
   };
   opened.onclose = () => drop(opened);
 }
@@ -155,20 +194,21 @@ function connect() {
 function receive(message) {
   if (message.type !== "results") return;
   if (isBaseline || message.version >= version) show(message);
+  if (message.ping_s > 0) pingMs = message.ping_s * 1000;
   isBaseline = false;
+  isSubscribed = true;
   attempts = 0;
   stopPolling();
-  badge("live", "Live");
 }
 
 function drop(lost) {
   if (socket !== lost) return; // dropped before
   socket = null;
+  isSubscribed = false;
   clearTimeout(silenceTimer);
   lost.close();
   attempts += 1;
-  if (!navigator.onLine) badge("offline", "Offline");
-  else if (polling === null) badge("waiting", "Reconnecting…");
+  tell();
   if (attempts >= ATTEMPTS_BEFORE_POLLING) startPolling();
   // Full jitter: a thousand pages that lost one server must not come back together.
   const wait = Math.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** attempts);
@@ -184,12 +224,20 @@ function hurry() {
   }
 }
 
-setInterval(() => socket?.readyState === WebSocket.OPEN && ask("ping"), PING_MS);
+// Each page by itself a little early, so that thousands that heard one frame do not all ask at once.
+const early = 0.8 + Math.random() / 5;
+
+setInterval(() => {
+  tell();
+  if (socket?.readyState !== WebSocket.OPEN) return;
+  const silent = Date.now() - Math.max(heardAt, askedAt);
+  if (silent >= pingMs * early || Date.now() - askedAt >= Math.max(REGISTER_MS, pingMs)) ask("ping");
+}, 1000);
 addEventListener("online", hurry);
-addEventListener("offline", () => badge("offline", "Offline"));
+addEventListener("offline", tell);
 addEventListener("pageshow", (event) => event.persisted && hurry());
 document.addEventListener("visibilitychange", () => document.hidden || hurry());
 
 byId("where").textContent = ` at ${location.host}`;
-badge("waiting", "Connecting…");
+tell();
 connect();

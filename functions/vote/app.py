@@ -10,6 +10,7 @@ from voting.clients import Clients
 from voting.observability import count
 from voting.origin import require_own_site
 from voting.page import Page
+from voting.queue_view import STALLED_AFTER_S
 from voting.refusal import Refusal
 from voting.request import Request
 from voting.response import Response
@@ -17,7 +18,7 @@ from voting.settings import Settings
 from voting.vote import Vote
 from voting.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 from voting.voter import Register, Voter
-from voting.voting_page import render_voting
+from voting.voting_page import note_delay, render_voting, was_delayed
 from voting.web import Web
 
 if TYPE_CHECKING:
@@ -68,31 +69,37 @@ def voting_page() -> Page:
 def show(request: Request) -> Response:
     voter = register().recognize(request)
     choice = register().choice(request, voter)
-    html = render_voting(voting_page(), settings().labels, choice, register().token())
+    is_delayed = choice is not None and was_delayed(request)
+    html = render_voting(voting_page(), settings().labels, choice, register().token(), is_delayed=is_delayed)
     shown = answer.html(voting_page(), html)
     return shown if voter.is_settled else _remembering(request, shown, voter, choice)
 
 
 @web.post("/")
 def cast_by_form(request: Request) -> Response:
-    voter, ballot = _cast(request)
-    return _remembering(request, answer.empty(303, {"Location": "/"}), voter, ballot.choice)
+    voter, ballot, is_delayed = _cast(request)
+    response = _remembering(request, answer.empty(303, {"Location": "/"}), voter, ballot.choice)
+    return note_delay(request, response, is_delayed=is_delayed)
 
 
 @web.post("/api/votes")
 def cast_by_json(request: Request) -> Response:
-    voter, ballot = _cast(request)
-    queued = answer.document(202, {"vote": ballot.choice, "status": "queued"})
+    voter, ballot, is_delayed = _cast(request)
+    document = {"vote": ballot.choice, "status": "queued"}
+    queued = answer.document(202, document | {"counting": "delayed"} if is_delayed else document)
     return _remembering(request, queued, voter, ballot.choice)
 
 
-def _cast(request: Request) -> tuple[Voter, Ballot]:
+def _cast(request: Request) -> tuple[Voter, Ballot, bool]:
+    """Queue the vote of *request*; with whose it is and what, whether votes are not being counted at the moment."""
     require_own_site(request, settings().allowed_origins)
     ballot = read_ballot(request, settings().labels, settings().max_body_bytes)
     voter = register().admit(request, ballot.token)
-    queue().push(Vote(ballot.choice, voter.id))
+    is_delayed = queue().push(Vote(ballot.choice, voter.id)) > STALLED_AFTER_S
     count("VotesQueued")
-    return voter, ballot
+    if is_delayed:  # seen from here also where no worker is left to say so
+        count("VotesDelayed")
+    return voter, ballot, is_delayed
 
 
 def _remembering(request: Request, response: Response, voter: Voter, choice: str | None) -> Response:

@@ -2,6 +2,7 @@
 // Sends the form in the background. Without this script the same form does the same by a full page load.
 const PATIENCE_MS = 8000;
 const PUSH_LIVES_MS = 1000; // what a function has sent to Redis lands within 0.9 s or never
+const LOOK_AGAIN_MS = 20 * 1000; // whether a delay of counting is over: at least so long, and up to twice
 const form = document.querySelector("form");
 const cards = [...form.querySelectorAll("button[name=vote]")];
 const note = document.getElementById("status");
@@ -12,6 +13,8 @@ let received = form.dataset.choice || null; // what the server has told us it to
 let wanted = null; // what was clicked last and is not settled yet
 let failed = null; // what can be tried again
 let sending = false;
+let isDelayed = form.dataset.delayed !== ""; // whether votes were not being counted when ours was taken
+let lookTimer = null;
 let mayLandUntil = 0; // when the next vote may be sent, so that it comes behind one of which nothing is known
 
 function show() {
@@ -30,6 +33,23 @@ function say(state, text) {
   note.textContent = text;
 }
 
+function sayReceived() {
+  const delay = isDelayed ? " Counting is delayed: your vote is kept and will be counted." : "";
+  say("received", `Your vote for ${label(received)} was received.${delay}`);
+  clearTimeout(lookTimer);
+  if (isDelayed) lookTimer = setTimeout(lookAgain, LOOK_AGAIN_MS * (1 + Math.random()));
+}
+
+async function lookAgain() {
+  try {
+    const response = await fetch("/api/results", { signal: AbortSignal.timeout?.(PATIENCE_MS) });
+    if (response.ok) isDelayed = (await response.json()).stale_seconds !== undefined;
+  } catch {
+    // Nothing is known, so nothing is taken back.
+  }
+  if (note.dataset.state === "received" || note.dataset.state === undefined) sayReceived();
+}
+
 // What went wrong, or null once the server has the vote.
 async function cast(choice) {
   await new Promise((resolve) => setTimeout(resolve, mayLandUntil - performance.now()));
@@ -42,7 +62,10 @@ async function cast(choice) {
       body: JSON.stringify({ vote: choice, token: form.elements.token.value }),
       signal: AbortSignal.timeout?.(PATIENCE_MS), // a browser without it waits for as long as it likes
     });
-    if (response.ok) return null;
+    if (response.ok) {
+      isDelayed = Object(await response.json().catch(() => null)).counting === "delayed";
+      return null;
+    }
     status = response.status;
     answer = Object(await response.json()); // whatever it is
   } catch {
@@ -69,7 +92,7 @@ async function send() {
     if (wanted !== choice) continue;
     wanted = null;
     failed = failure?.mayWork ? choice : null;
-    if (failure === null) say("received", `Your vote for ${label(choice)} was received.`);
+    if (failure === null) sayReceived();
     else say("failed", failure.text);
     show();
   }
@@ -89,4 +112,5 @@ form.addEventListener("submit", (event) => {
   choose(event.submitter.value);
 });
 retry.addEventListener("click", () => failed && choose(failed));
+if (received !== null && isDelayed) sayReceived();
 addEventListener("online", () => failed && choose(failed));

@@ -12,7 +12,7 @@ from typing import Protocol
 FENCE = b"{votes}:fence"
 CLAIM_ARGUMENTS = 6  # token, votes to acknowledge, most votes, most bytes, two names of claims; then the dead letters
 LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
-PUSH = b"\r\n$1\r\n1\r\n$5\r\nvotes\r\n"  # a script with the list as its only key
+PUSH = b"\r\n$1\r\n3\r\n$5\r\nvotes\r\n$16\r\n{votes}:progress\r\n"  # how many keys, and the first two
 CLAIM_STATUS = {b":0": "refused", b":4": "handed anew"}  # of a claim that was given nothing; else it is idle
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
@@ -72,7 +72,7 @@ class RedisReader:
         if data.startswith(b"-"):  # NOSCRIPT, and whatever else Redis refuses
             return None
         if asked.name == "push":
-            return Mark("late" if data.startswith(b":0\r\n") else "pushed", asked.data)
+            return Mark("late" if data.startswith(b":-1\r\n") else "pushed", asked.data)
         items = int(data[1 : data.index(b"\r\n")])
         if asked.name == "look ahead":
             return Mark("seen ahead", data, count=items - 1)

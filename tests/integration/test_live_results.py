@@ -6,7 +6,8 @@ from redis import Redis
 
 from voting.clients import Clients
 from voting.live_results import ResultsUnavailable, read_results
-from voting.results import Results, Tally
+from voting.queue_view import HANDED_BACK, PROGRESS, VOTES
+from voting.results import PING_S, Results, Tally
 from voting.settings import Settings
 from voting.snapshot import SNAPSHOT, Snapshots
 from voting.tally import VoteTable
@@ -28,10 +29,10 @@ def make_old(redis: Redis, seconds: int) -> None:
 def test_a_snapshots_version_never_goes_back(redis: Redis) -> None:
     snapshots = Snapshots(redis)
     assert snapshots.read() is None
-    assert snapshots.write(Tally(5, {"a": 1})) == 5
-    assert snapshots.write(Tally(4, {"a": 9})) == 5
+    assert snapshots.write(Tally(5, {"a": 1})) == (5, 0.0)
+    assert snapshots.write(Tally(4, {"a": 9})) == (5, 0.0)
     assert snapshots.read().tally == Tally(5, {"a": 1})
-    assert snapshots.write(Tally(6, {"b": 2})) == 6
+    assert snapshots.write(Tally(6, {"b": 2})) == (6, 0.0)
     assert snapshots.read().tally == Tally(6, {"b": 2})
 
 
@@ -58,6 +59,48 @@ def test_without_the_database_the_last_snapshot_tells_its_age(redis: Redis, sett
     Snapshots(redis).write(Tally(3, {"a": 2}))
     make_old(redis, 60)
     assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds in {60, 61}
+
+
+def fall_behind(redis: Redis, seconds: int) -> None:
+    """As if a vote had waited for so long, and no batch had been committed."""
+    redis.lpush(VOTES, Vote("a", "waiting").encode())
+    redis.set(PROGRESS, redis.time()[0] * 1000 - seconds * 1000)
+
+
+@pytest.mark.parametrize(("behind_s", "is_stale"), [(0, False), (4, False), (7, True), (600, True)])
+def test_figures_that_lack_votes_are_stale_however_fresh_their_snapshot(
+    redis: Redis, settings: Settings, behind_s: int, is_stale: bool
+) -> None:
+    fall_behind(redis, behind_s)
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    stale_s = read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds
+    assert stale_s in ({behind_s, behind_s + 1} if is_stale else {None})
+
+
+def test_figures_of_the_table_are_stale_where_votes_wait(
+    redis: Redis, database: psycopg.Connection, clients: Clients
+) -> None:
+    VoteTable(database).install()
+    fall_behind(redis, 60)
+    assert read_results(clients, LABELS).stale_seconds in {60, 61}
+
+
+@pytest.mark.parametrize("why", ["handed back", "nothing waits"])
+def test_figures_are_not_stale_where_no_vote_waits_for_us(redis: Redis, settings: Settings, why: str) -> None:
+    fall_behind(redis, 60)
+    if why == "handed back":
+        redis.set(HANDED_BACK, 1)
+    else:
+        redis.delete(VOTES)
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds is None
+
+
+def test_a_snapshot_of_an_older_version_of_ours_is_read(redis: Redis) -> None:
+    now_ms = redis.time()[0] * 1000
+    redis.hset(SNAPSHOT, mapping={"version": 5, "counts": '{"a": 1}', "at": now_ms})
+    snapshot = Snapshots(redis).read()
+    assert (snapshot.tally, snapshot.stale_s, snapshot.ping_s) == (Tally(5, {"a": 1}), None, PING_S)
 
 
 def test_without_redis_the_table_is_read(database: psycopg.Connection, settings: Settings) -> None:

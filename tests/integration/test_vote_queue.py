@@ -13,7 +13,7 @@ from voting.clients import Clients
 from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, VOTES
 from voting.vote import Vote
-from voting.vote_queue import PUSH, DeadLetter, NotAList, QueueUnavailable, VoteQueue
+from voting.vote_queue import PUSH, PUSH_KEYS, DeadLetter, NotAList, QueueUnavailable, VoteQueue
 
 ALL = {"most": 20_000, "most_bytes": 8_000_000}
 
@@ -35,7 +35,7 @@ def test_a_push_lands_at_the_head_in_the_contracts_format(queue: VoteQueue, redi
 
 def test_a_push_past_its_deadline_is_refused(redis: Redis) -> None:
     seconds, microseconds = redis.time()
-    assert redis.eval(PUSH, 1, VOTES, "late", seconds * 1_000_000 + microseconds - 1) == 0
+    assert redis.eval(PUSH, 3, *PUSH_KEYS, "late", seconds * 1_000_000 + microseconds - 1) == -1
     assert redis.llen(VOTES) == 0
 
 

@@ -22,6 +22,7 @@ STORES = (
 )
 PARTS = {  # of a store that stands in several modules
     "dead_letters": {"voting.queue_view"},
+    "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
     "vote_queue": {"voting.channel", "voting.queue_view"},
 }
 

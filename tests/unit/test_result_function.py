@@ -179,18 +179,21 @@ def test_without_both_stores_there_are_no_figures(result: HttpFunction, monkeypa
 
 def test_health_is_ok_while_both_stores_answer(result: HttpFunction) -> None:
     reply = result("get-health")
-    assert (reply.status, reply.json) == (200, {"status": "ok", "redis": "ok", "postgres": "ok"})
+    assert (reply.status, reply.json) == (200, {"status": "ok", "redis": "ok", "postgres": "ok", "counting": "ok"})
     assert reply.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize(("name", "part"), [("REDIS_URL", "redis"), ("DATABASE_URL", "postgres")])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("REDIS_URL", {"redis": "unreachable", "counting": "unknown"}), ("DATABASE_URL", {"postgres": "unreachable"})],
+)
 def test_health_names_the_part_that_failed(
-    result: HttpFunction, monkeypatch: pytest.MonkeyPatch, name: str, part: str
+    result: HttpFunction, monkeypatch: pytest.MonkeyPatch, name: str, part: dict[str, str]
 ) -> None:
     monkeypatch.setenv(name, NOWHERE[name])
     reply = result("get-health")
     assert reply.status == 503
-    assert reply.json == {"status": "unavailable", "redis": "ok", "postgres": "ok"} | {part: "unreachable"}
+    assert reply.json == {"status": "unavailable", "redis": "ok", "postgres": "ok", "counting": "ok"} | part
 
 
 def test_health_does_not_wait_for_stores_that_are_silent(result: HttpFunction, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +204,12 @@ def test_health_does_not_wait_for_stores_that_are_silent(result: HttpFunction, m
         started = time.monotonic()
         reply = result("get-health")
         assert time.monotonic() - started < 6
-    assert reply.json == {"status": "unavailable", "redis": "unreachable", "postgres": "unreachable"}
+    assert reply.json == {
+        "status": "unavailable",
+        "redis": "unreachable",
+        "postgres": "unreachable",
+        "counting": "unknown",
+    }
 
 
 def test_health_gives_up_a_kept_connection_whose_server_is_frozen(result: HttpFunction) -> None:

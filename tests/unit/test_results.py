@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.results import Results, Tally, percentages
+from voting.results import PING_S, Results, Tally, percentages
 
 LABELS = {"a": "Cats", "b": "Dogs"}
 
@@ -58,4 +58,4 @@ def test_stale_seconds_stand_only_where_the_figures_are_old() -> None:
 
 def test_the_frame_is_the_document_with_its_type() -> None:
     results = Results.of(Tally(2, {"a": 1}), LABELS)
-    assert json.loads(results.frame()) == {"type": "results", **results.document()}
+    assert json.loads(results.frame()) == {"type": "results", **results.document(), "ping_s": PING_S}

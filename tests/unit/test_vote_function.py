@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from redis import Redis
 from functions.vote import app
 from tests.unit.http_function import Context, HttpFunction, Reply, event
 from voting.observability import logger
+from voting.queue_view import HANDED_BACK, PROGRESS
 from voting.settings import Settings
 
 LEGACY_ID = "1f2e3d4c5b6a798"
@@ -117,9 +119,57 @@ def test_form_is_answered_with_a_redirect_that_shows_the_choice(vote: HttpFuncti
     assert (reply.status, reply.headers["Location"], reply.body) == (303, "/", "")
     body = vote("get-vote-page", cookies=reply.cookies).body
     assert "Your vote for Cats was received." in body
-    assert "counted" not in body
+    assert "counted" not in words(vote("get-vote-page", cookies=reply.cookies))
     assert 'value="a" aria-pressed="true"' in body
     assert 'value="b" aria-pressed="false"' in body
+
+
+def fall_behind(redis: Redis, seconds: int) -> None:
+    """As if no batch had been committed for so long."""
+    redis.set(PROGRESS, redis.time()[0] * 1000 - seconds * 1000)
+
+
+def test_a_vote_that_is_not_counted_soon_is_kept_and_the_voter_hears_of_the_delay(
+    vote: HttpFunction, redis: Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fall_behind(redis, 16)
+    reply = vote("post-json", body='{"vote": "b"}')
+    assert (reply.status, reply.json) == (202, {"vote": "b", "status": "queued", "counting": "delayed"})
+    assert len(queued(redis)) == 1
+    assert '"VotesDelayed":[1.0]' in capsys.readouterr().out
+
+
+def test_the_page_after_a_form_says_that_counting_is_delayed_until_it_is_not(vote: HttpFunction, redis: Redis) -> None:
+    fall_behind(redis, 16)
+    reply = vote("post-form")
+    assert (reply.status, reply.headers["Location"]) == (303, "/")
+    assert "Counting is delayed" in words(vote("get-vote-page", cookies=reply.cookies))
+    fall_behind(redis, 0)
+    again = vote("post-form", cookies=reply.cookies)
+    assert any(line.startswith("vote_delayed=1; Path=/; Max-Age=0") for line in again.set_cookies)
+    kept = [cookie for cookie in again.cookies if not cookie.startswith("vote_delayed")]
+    assert "Counting is delayed" not in words(vote("get-vote-page", cookies=kept))
+
+
+@pytest.mark.parametrize("behind_s", [0, 14])
+def test_a_short_wait_is_no_delay(vote: HttpFunction, redis: Redis, behind_s: int) -> None:
+    fall_behind(redis, behind_s)
+    assert vote("post-json", body='{"vote": "b"}').json == {"vote": "b", "status": "queued"}
+
+
+def test_what_another_worker_drains_is_no_delay_of_ours(vote: HttpFunction, redis: Redis) -> None:
+    fall_behind(redis, 600)
+    redis.set(HANDED_BACK, 1)
+    assert vote("post-json", body='{"vote": "b"}').json == {"vote": "b", "status": "queued"}
+
+
+def test_the_first_vote_of_all_is_no_delay_and_the_time_counts_from_it(vote: HttpFunction, redis: Redis) -> None:
+    assert vote("post-json", body='{"vote": "b"}').json == {"vote": "b", "status": "queued"}
+    assert redis.get(PROGRESS) is not None
+
+
+def words(page: Reply) -> str:
+    return re.sub("<script>.*</script>", "", page.body, flags=re.DOTALL)
 
 
 def test_json_is_answered_with_the_vote_and_the_cookies(vote: HttpFunction, redis: Redis) -> None:

@@ -14,10 +14,11 @@ from redis.exceptions import RedisError
 from voting.cadence import WEIGHT
 from voting.clients import Clients
 from voting.connections import Subscribers
-from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard
-from voting.observability import NAMESPACE, first_line, logger
-from voting.snapshot import Snapshots
+from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard, ping_s
+from voting.observability import NAMESPACE, logger
+from voting.snapshot import FRESH_S, TROUBLE, Snapshots
 from voting.tally import VoteTable
+from voting.trouble import Trouble
 
 POLL_S = 0.2  # for changes by other writers
 CONFIRM_EVERY_S = 1.0  # tells readers of the snapshot that it is still the newest
@@ -37,9 +38,12 @@ class Announcer:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._written: tuple[int, float] = (-1, 0.0)  # version, when
-        self._fanout = Fanout(
-            Budget(self._settings.broadcast_messages_per_s, self._settings.broadcast_interval_ms / 1000)
-        )
+        self._behind_s = 0.0  # for how long votes had waited by then, and none been counted
+        self._told_stale: bool | None = None  # what subscribers know; None before Redis was asked
+        self._trouble = Trouble(clients.redis(), TROUBLE, "the results are not announced")
+        self._budget = Budget(self._settings.broadcast_messages_per_s, self._settings.broadcast_interval_ms / 1000)
+        self._fanout = Fanout(self._budget)
+        self._count = 0  # subscribers, when they were last looked at
         self._takes_s = 0.0  # to write a snapshot and to look who is there, as measured
         self._measured_at = float("-inf")
         self._failure: Exception | None = None
@@ -83,15 +87,45 @@ class Announcer:
             last = self._stopping
             began = time.monotonic()
             try:
-                version = self._write_snapshot()
-                pause_s = self._set_off_broadcasts(version, began)
+                pause_s = self._announce(began)
+                self._trouble.over()
             except psycopg.errors.UndefinedTable:  # the drain is about to install the tally, and the role for a session
                 self._clients.forget_postgres()
                 pause_s = POLL_S
             except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
-                # Nothing is lost: the next round reads and compares everything anew.
-                logger.warning("the results were not announced", error=type(error).__name__, detail=first_line(error))
+                # Nothing is lost: the next round reads and compares everything again.
+                self._trouble.met(error)
                 pause_s = POLL_S
+
+    def _announce(self, began: float) -> float:
+        """Show the newest tally; return how long to pause without news.
+
+        Where Postgres does not answer, subscribers are told how old the figures are that they have.
+        """
+        try:
+            version = self._write_snapshot()
+        except psycopg.Error:
+            self._tell_of_age()
+            raise
+        self._tell(version, is_stale=self._behind_s > FRESH_S)
+        return self._set_off_broadcasts(version, began)
+
+    def _tell_of_age(self) -> None:
+        snapshot = self._snapshots.read()
+        if snapshot is not None and snapshot.stale_s is not None:
+            self._tell(snapshot.tally.version, is_stale=True)
+            self._set_off_broadcasts(snapshot.tally.version, time.monotonic())
+
+    def _tell(self, version: int, *, is_stale: bool) -> None:
+        """Have everybody sent a frame when the figures become stale, and when they are fresh again."""
+        if self._told_stale is None:
+            self._told_stale = self._snapshots.was_told_stale()
+        if is_stale != self._told_stale:
+            logger.info("the figures are stale" if is_stale else "the figures are fresh again", version=version)
+            self._subscribers.owe_all()
+            self._fanout.forget_what_is_under_way()
+            self._snapshots.note_told(is_stale=is_stale)
+            self._told_stale = is_stale
 
     def _write_snapshot(self) -> int:
         """Bring the snapshot up to date, and return its version."""
@@ -100,7 +134,7 @@ class Announcer:
         now = time.monotonic()
         if tally.version == version and now - at < CONFIRM_EVERY_S:
             return version
-        there = self._snapshots.write(tally)
+        there, self._behind_s = self._snapshots.write(tally, ping_s(self._count, self._budget))
         if there > tally.version:
             # Clients have seen versions that this database does not know: it was restored from a backup.
             self._clients.on_postgres(lambda connection: VoteTable(connection).outgrow(there))
@@ -111,7 +145,8 @@ class Announcer:
     def _set_off_broadcasts(self, version: int, began: float) -> float:
         """Invoke ws_broadcast for those who are due to get *version*; return how long to pause without news."""
         audience = self._audience()
-        self._measure(sum(audience.sizes))
+        self._count = sum(audience.sizes)
+        self._measure(self._count)
         now = time.monotonic()
         todo = self._fanout.turn(version, audience, now)
         if todo.interval_s <= self._takes_s and not todo.shards:  # it begins sooner than we could have looked again

@@ -1,6 +1,7 @@
 """A connection to Redis that is kept for one script, so that a call costs little more than its round trip."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
@@ -34,13 +35,14 @@ class Channel:
             self._connection.disconnect()
             self._connection.connect()
 
-    def call(self, key: str, *args: bytes | int) -> Any:
-        """Run the script on *key*; `open` must have succeeded just before.
+    def call(self, keys: Sequence[str], *args: bytes | int) -> Any:
+        """Run the script on *keys*; `open` must have succeeded just before.
 
         Raises:
             redis.RedisError: Redis refused, or did not answer; the script may have run in the latter case.
         """
-        rest = (b"1", key.encode(), *(arg if isinstance(arg, bytes) else b"%d" % arg for arg in args))
+        names = (key.encode() for key in keys)
+        rest = (b"%d" % len(keys), *names, *(arg if isinstance(arg, bytes) else b"%d" % arg for arg in args))
         try:
             return self._ask(b"EVALSHA", self._sha, *rest)
         except NoScriptError:  # the first call of all, or Redis was restarted

@@ -90,6 +90,11 @@ class Subscribers:
         """Have the newest results sent to *connection_id*, which may have missed some; its bucket gets them again."""
         self._redis.hset(DELIVERED, str(bucket_of(connection_id)), str(-time.time_ns()))  # no two debts are equal
 
+    def owe_all(self) -> None:
+        """Have the newest results sent to everybody once more, though their version is the one that they have."""
+        debt = str(-time.time_ns())
+        self._redis.hset(DELIVERED, mapping={str(bucket): debt for bucket in range(BUCKETS)})
+
     def remove(self, connection_ids: Iterable[str]) -> None:
         """Forget *connection_ids*, and no others."""
         with self._redis.pipeline(transaction=False) as pipeline:

@@ -13,10 +13,12 @@ from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, HandedOutAnew, Superseded
-from voting.observability import MetricUnit, first_line, logger, metrics, publish
+from voting.observability import MetricUnit, logger, metrics, publish
+from voting.queue_view import TROUBLE
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.tally import VoteTable
+from voting.trouble import Trouble
 from voting.vote import InvalidVote, Vote, parse
 from voting.vote_queue import NotAList, VoteQueue
 
@@ -87,6 +89,7 @@ class Drain:
         self._token: int | None = None
         self._failures = 0
         self._last_error: Exception | None = None
+        self._trouble = Trouble(clients.redis(), TROUBLE, "nothing is counted; what waits is kept in Redis")
         self._flushed_at = time.monotonic()
         self._junk = Sampler()
         self._cadence = Cadence(next_turn_at)
@@ -135,17 +138,14 @@ class Drain:
             logger.warning("a batch was handed out again before it was acknowledged; it is claimed anew")
             return _Batch()
         except NotAList as error:
-            logger.error("the key `votes` is not a list; it is left alone until somebody has looked at it")
             return self._stumble(error)
         except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
             logger.warning("the batch is tried again", error=type(error).__name__)
             return _Batch()
         except (psycopg.Error, RedisError) as error:
-            logger.warning(
-                "a store failed; the batch waits in Redis", error=type(error).__name__, detail=first_line(error)
-            )
             return self._stumble(error)
         self._failures = 0
+        self._trouble.over()
         return batch
 
     def _rest(self) -> None:
@@ -245,6 +245,7 @@ class Drain:
         """Forget the connections and what was in memory, and come back after a while (full jitter)."""
         self._last_error = error
         self._failures += 1
+        self._trouble.met(error)
         self._clients.forget_postgres()
         self._clients.redis().connection_pool.disconnect()
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
@@ -273,6 +274,7 @@ class Drain:
             self._flushed_at = time.monotonic()
             metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
             metrics.add_metric("BatchAge", MetricUnit.Seconds, backlog.batch_age_s or 0.0)
+            metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
             metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
             publish()
 

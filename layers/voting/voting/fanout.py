@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from voting.results import PING_S
+
 TURN_S = 10.0  # posting that one turn plans for; a shard has 30 s (template.yaml), which leaves room for trouble
 MOST_SHARDS = 16  # as many as template.yaml reserves environments
 SHARD_S = 1.0  # posting that is worth an invocation: more and smaller shards would cost cold starts and gain little
@@ -27,6 +29,9 @@ LEAST_POSTS_PER_S, MOST_POSTS_PER_S = 100.0, 20_000.0
 SILENCE_S = 600.0  # after which a measurement says nothing any more: other machines, another day
 WEIGHT = 0.25  # of a new measurement beside all earlier ones
 GROWTH = 1.1  # of the estimate, where a shard kept its pace and could have done more
+
+PINGS_SHARE = 0.05  # of the budget of messages, for pings and pongs together
+LONGEST_PING_S = 540  # the gateway closes a connection that is idle for ten minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,16 @@ def round_s(subscribers: int, budget: Budget, posts_per_s: float = PRIOR_POSTS_P
     return max(budget.least_interval_s, subscribers / min(budget.messages_per_s, MOST_SHARDS * posts_per_s))
 
 
+def ping_s(subscribers: int, budget: Budget) -> int:
+    """How many seconds each of *subscribers* should let pass between two pings, each of which is answered by a pong.
+
+    PING_S where they are few. Beyond that pings and pongs take PINGS_SHARE of the budget, as far as the idle time-out
+    of the gateway lets them.
+    """
+    fair_s = 2 * subscribers / (PINGS_SHARE * budget.messages_per_s)
+    return round(min(max(fair_s, PING_S), LONGEST_PING_S))
+
+
 def _turn(waiting: Sequence[tuple[int, int]], most: float) -> Iterator[tuple[int, int]]:
     """The first of *waiting*, *most* messages in all; at least one bucket."""
     messages = 0
@@ -185,6 +200,10 @@ class Fanout:
                 self._under_way[bucket] = version, now + shard.within_s + GRACE_S
         self.next_at = now + todo.interval_s
         return todo
+
+    def forget_what_is_under_way(self) -> None:
+        """Let every bucket be due that lags, whatever is on its way to it: what it brings is out of date."""
+        self._under_way.clear()
 
     def call_off(self, shards: Iterable[Shard]) -> None:
         """Take back that *shards* are under way: they could not be set off."""

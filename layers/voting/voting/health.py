@@ -1,45 +1,63 @@
-"""Whether the stores answer, asked anew each time and never waited for longer than a few seconds."""
+"""Whether votes are taken and counted, asked of the stores each time and never waited for longer than a few seconds."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from voting.clients import Clients
 from voting.observability import logger
+from voting.queue_view import Counting, QueueView
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Which of the stores answered."""
+    """What the stores answered."""
 
-    redis: bool
-    postgres: bool
+    redis: Literal["ok", "refused", "unreachable"]  # refused: it answers, and would not take a vote
+    postgres: Literal["ok", "unreachable"]
+    counting: Counting | Literal["unknown"]  # unknown where Redis cannot be asked
+    stalled_s: int = 0  # for how long votes have waited and none was counted, where that is stalled
 
     @property
     def is_well(self) -> bool:
-        return self.redis and self.postgres
+        return self.redis == self.postgres == "ok" and self.counting in {"ok", "handed_back"}
 
-    def document(self) -> dict[str, str]:
+    def document(self) -> dict[str, object]:
         """The body of `GET /health`: no address, no error text, nothing that a stranger may not know."""
-        words = {True: "ok", False: "unreachable"}
-        return {
+        document: dict[str, object] = {
             "status": "ok" if self.is_well else "unavailable",
-            "redis": words[self.redis],
-            "postgres": words[self.postgres],
+            "redis": self.redis,
+            "postgres": self.postgres,
+            "counting": self.counting,
         }
+        return document | {"stalled_seconds": self.stalled_s} if self.counting == "stalled" else document
 
 
 def check_health(clients: Clients) -> Health:
-    """Ask both stores for a sign of life."""
-    return Health(redis=_redis_answers(clients), postgres=_postgres_answers(clients))
+    """Try what a vote needs of Redis, look whether votes are counted, and ask Postgres for a sign of life."""
+    redis = _redis(clients)
+    counting, stalled_s = _counting(clients)
+    return Health(redis, "ok" if _postgres_answers(clients) else "unreachable", counting, stalled_s)
 
 
-def _redis_answers(clients: Clients) -> bool:
+def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
     try:
-        return bool(clients.redis().ping())
+        return "ok" if QueueView(clients.redis()).takes_votes() else "refused"
+    except ResponseError as error:  # full, read-only, without its replicas, or our user lacks a right
+        logger.warning("redis refuses votes", error=type(error).__name__, detail=str(error))
+        return "refused"
     except RedisError as error:
         logger.warning("redis is unreachable", error=type(error).__name__)
-        return False
+        return "unreachable"
+
+
+def _counting(clients: Clients) -> tuple[Counting | Literal["unknown"], int]:
+    try:
+        backlog = QueueView(clients.redis()).backlog()
+    except RedisError:  # `redis` says so already
+        return "unknown", 0
+    return backlog.counting, round(backlog.behind_s)
 
 
 def _postgres_answers(clients: Clients) -> bool:

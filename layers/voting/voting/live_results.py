@@ -6,10 +6,9 @@ from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.observability import logger
-from voting.results import Results, Tally
-from voting.snapshot import Snapshot, Snapshots
-
-FRESH_S = 5.0  # the worker confirms the snapshot every second; older means that no worker is there to do so
+from voting.queue_view import QueueView
+from voting.results import PING_S, Results, Tally
+from voting.snapshot import FRESH_S, Snapshots
 
 
 class ResultsUnavailable(Exception):
@@ -17,28 +16,26 @@ class ResultsUnavailable(Exception):
 
 
 def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
-    """The newest results that can be had, with `stale_seconds` where they may be outdated.
+    """The newest results that can be had, with `stale_seconds` where nobody confirms them or votes wait uncounted.
 
     Raises:
         ResultsUnavailable: both stores are away, or Postgres is and Redis holds no snapshot.
     """
-    snapshot = _snapshot(clients)
-    if snapshot is not None and snapshot.age_s <= FRESH_S:
-        return Results.of(snapshot.tally, labels)
-    tally = _table(clients)
-    if tally is not None:
-        return Results.of(tally, labels)
-    if snapshot is None:
-        raise ResultsUnavailable
-    return Results.of(snapshot.tally, labels, stale_seconds=round(snapshot.age_s))
-
-
-def _snapshot(clients: Clients) -> Snapshot | None:
     try:
-        return Snapshots(clients.redis()).read()
+        snapshot = Snapshots(clients.redis()).read()
+        if snapshot is not None and snapshot.age_s <= FRESH_S:
+            return snapshot.results(labels)
+        behind_s = QueueView(clients.redis()).backlog().behind_s
     except RedisError as error:
         logger.warning("no snapshot to read", error=type(error).__name__)
-        return None
+        snapshot, behind_s = None, 0.0
+    tally = _table(clients)
+    if tally is not None:
+        ping_s = PING_S if snapshot is None else snapshot.ping_s
+        return Results.of(tally, labels, round(behind_s) if behind_s > FRESH_S else None, ping_s)
+    if snapshot is None:
+        raise ResultsUnavailable
+    return snapshot.results(labels)
 
 
 def _table(clients: Clients) -> Tally | None:

@@ -5,7 +5,7 @@ Everything that touches the list carries the hash tag `{votes}`, so that a clust
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from redis import Redis
 
@@ -16,15 +16,32 @@ DEAD = "{votes}:dead"
 CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
 HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
 HANDED_OUT = "{votes}:handed_out"  # which claim was given a batch last: the only one that may be acknowledged
+PROGRESS = "{votes}:progress"  # when a batch was last acknowledged or nothing waited, in the same unit
+TROUBLE = "{votes}:trouble:counting"  # what has kept a run from counting, until a batch is acknowledged
+TRIAL = "{votes}:trial"  # pushed to and deleted at once, to learn whether a vote would be taken
 
-KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK, HANDED_OUT)
+KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK, HANDED_OUT, PROGRESS, TROUBLE)
+
+STALLED_AFTER_S = 15.0  # without a committed batch, while messages wait: a batch takes a second or two
 
 PAGE = 200  # messages that are read at once where all are looked at
 
+# How long messages have waited without a batch being acknowledged, in ms; 0 where none waits or another worker drains.
+BEHIND = """
+local function behind_ms(votes, processing, progress, handed_back)
+  if redis.call('EXISTS', handed_back) == 1 or redis.call('EXISTS', votes, processing) == 0 then return 0 end
+  local now = redis.call('TIME')
+  local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+  return math.max(0, now_ms - (redis.call('GET', progress) or now_ms))
+end
+"""
+
 # KEYS as for a claim
-# Returns the type of `votes`, the lengths of votes, processing and dead, and the ages in seconds of claimed and handed
-# back: empty where there is none.
-LOOK = """
+# Returns the type of `votes`, the lengths of votes, processing and dead, and in seconds the ages of claimed and handed
+# back (empty where there is none) and what BEHIND tells.
+LOOK = (
+    BEHIND
+    + """
 local now = redis.call('TIME')
 local kind = redis.call('TYPE', KEYS[1]).ok
 local function age(key)
@@ -34,8 +51,24 @@ end
 return {
   kind, kind == 'list' and redis.call('LLEN', KEYS[1]) or 0, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[4]),
   age(KEYS[5]), age(KEYS[6]),
+  string.format('%.3f', behind_ms(KEYS[1], KEYS[2], KEYS[8], KEYS[6]) / 1000),
 }
 """
+)
+
+# What a vote needs of Redis: memory, the right to write, a primary, and replicas where they are asked for.
+#
+# KEYS[1] votes   KEYS[2] trial
+# Returns 1; 0 where the key `votes` holds something that takes no push.
+TRY_PUSH = """
+redis.call('LPUSH', KEYS[2], '')
+redis.call('DEL', KEYS[2])
+local kind = redis.call('TYPE', KEYS[1]).ok
+return (kind == 'list' or kind == 'none') and 1 or 0
+"""
+
+
+Counting = Literal["ok", "stalled", "handed_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +81,18 @@ class Backlog:
     batch_age_s: float | None  # since the batch was first handed out; None without one
     dead: int
     handed_back_s: float | None  # for how long; None where the draining is ours
+    behind_s: float  # for how long messages have waited and no batch was committed; 0.0 where that is another's task
 
     @property
     def length(self) -> int:
         return self.waiting + self.in_process
+
+    @property
+    def counting(self) -> Counting:
+        """Whether what waits is being counted."""
+        if self.handed_back_s is not None:
+            return "handed_back"
+        return "stalled" if self.behind_s > STALLED_AFTER_S else "ok"
 
 
 class QueueView:
@@ -60,10 +101,11 @@ class QueueView:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._look = redis.register_script(LOOK)
+        self._try_push = redis.register_script(TRY_PUSH)
 
     def backlog(self) -> Backlog:
         """Look at everything at once."""
-        kind, waiting, in_process, dead, claimed_s, handed_back_s = self._look(keys=KEYS)
+        kind, waiting, in_process, dead, claimed_s, handed_back_s, behind_s = self._look(keys=KEYS)
         return Backlog(
             kind=kind.decode(),
             waiting=waiting,
@@ -71,7 +113,16 @@ class QueueView:
             dead=dead,
             batch_age_s=float(claimed_s) if in_process and claimed_s else None,
             handed_back_s=float(handed_back_s) if handed_back_s else None,
+            behind_s=float(behind_s),
         )
+
+    def takes_votes(self) -> bool:
+        """Whether a vote could be pushed now.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses: the vote would meet the same.
+        """
+        return bool(self._try_push(keys=[VOTES, TRIAL]))
 
     def length(self) -> int:
         """Votes that wait, the batch in process included."""

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+PING_S = 20  # where nobody has counted the subscribers
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -29,16 +31,20 @@ class Results:
 
     version: int
     options: tuple[Option, ...]
-    stale_seconds: int | None = None  # age of the figures where the database is away
+    stale_seconds: int | None = None  # age of the figures where the database is away, or votes wait uncounted
+    ping_s: int = PING_S  # how often a subscriber should ping
 
     @classmethod
-    def of(cls, tally: Tally, labels: Mapping[str, str], stale_seconds: int | None = None) -> "Results":
+    def of(
+        cls, tally: Tally, labels: Mapping[str, str], stale_seconds: int | None = None, ping_s: int = PING_S
+    ) -> "Results":
         votes = [tally.counts.get(choice, 0) for choice in labels]
         options = zip(labels.items(), votes, percentages(votes), strict=True)
         return cls(
             tally.version,
             tuple(Option(choice, label, count, percent) for (choice, label), count, percent in options),
             stale_seconds,
+            ping_s,
         )
 
     @property
@@ -61,7 +67,7 @@ class Results:
 
     def frame(self) -> bytes:
         """The WebSocket frame of type `results`."""
-        return json.dumps({"type": "results", **self.document()}, separators=(",", ":")).encode()
+        return json.dumps({"type": "results", **self.document(), "ping_s": self.ping_s}, separators=(",", ":")).encode()
 
 
 def percentages(counts: list[int]) -> list[float]:

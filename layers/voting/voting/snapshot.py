@@ -1,24 +1,35 @@
 """The newest tally, kept in Redis for whoever shows it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis import Redis
 
-from voting.results import Tally
+from voting.queue_view import BEHIND, HANDED_BACK, PROCESSING, PROGRESS, VOTES
+from voting.results import PING_S, Results, Tally
 
 SNAPSHOT = "{votes}:snapshot"
+TROUBLE = "{votes}:trouble:results"  # what has kept a run from writing it or from setting off broadcasts
+FRESH_S = 5.0  # the worker confirms the snapshot every second; older means that no worker can
 
-# KEYS[1] snapshot
-# ARGV[1] version   ARGV[2] counts, as JSON
-# Returns the version that is now there: a greater one than ours stays.
-WRITE = """
+# KEYS[1] snapshot   KEYS[2] votes   KEYS[3] processing   KEYS[4] progress   KEYS[5] handed back
+# ARGV[1] version   ARGV[2] counts, as JSON   ARGV[3] seconds between two pings of a subscriber
+# Returns the version that is now there (a greater one than ours stays), and for how many ms nothing has been counted.
+WRITE = (
+    BEHIND
+    + """
 local now = redis.call('TIME')
+local behind = behind_ms(KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 local there = redis.call('HGET', KEYS[1], 'version')
-if there and tonumber(there) > tonumber(ARGV[1]) then return tonumber(there) end
-redis.call('HSET', KEYS[1], 'version', ARGV[1], 'counts', ARGV[2], 'at', now[1] * 1000 + math.floor(now[2] / 1000))
-return tonumber(ARGV[1])
+if there and tonumber(there) > tonumber(ARGV[1]) then return {tonumber(there), behind} end
+redis.call(
+  'HSET', KEYS[1], 'version', ARGV[1], 'counts', ARGV[2], 'at', now[1] * 1000 + math.floor(now[2] / 1000),
+  'behind', behind, 'ping_s', ARGV[3]
+)
+return {tonumber(ARGV[1]), behind}
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,23 @@ class Snapshot:
 
     tally: Tally
     age_s: float
+    behind_s: float = 0.0  # for how long messages had waited then, and none been counted
+    ping_s: int = PING_S
+
+    @property
+    def stale_s(self) -> float | None:
+        """How old the figures are: since when nobody has confirmed them, or votes wait that are not in them.
+
+        None where that is not worth a word.
+        """
+        if self.age_s <= FRESH_S and self.behind_s <= FRESH_S:
+            return None
+        return self.age_s + self.behind_s
+
+    def results(self, labels: Mapping[str, str]) -> Results:
+        """The figures with their age, where they are stale."""
+        stale_s = self.stale_s
+        return Results.of(self.tally, labels, None if stale_s is None else round(stale_s), self.ping_s)
 
 
 class Snapshots:
@@ -36,18 +64,32 @@ class Snapshots:
         self._redis = redis
         self._write = redis.register_script(WRITE)
 
-    def write(self, tally: Tally) -> int:
-        """Keep *tally* unless a newer one is there; return the version that is there now."""
+    def write(self, tally: Tally, ping_s: int = PING_S) -> tuple[int, float]:
+        """Keep *tally* unless a newer one is there; return the version that is there now.
+
+        Returns with it the seconds for which messages have waited and none was counted.
+        """
         counts = json.dumps(dict(tally.counts), separators=(",", ":"))
-        return int(self._write(keys=[SNAPSHOT], args=[tally.version, counts]))
+        keys = [SNAPSHOT, VOTES, PROCESSING, PROGRESS, HANDED_BACK]
+        version, behind_ms = self._write(keys=keys, args=[tally.version, counts, ping_s])
+        return int(version), behind_ms / 1000
+
+    def note_told(self, *, is_stale: bool) -> None:
+        """Keep what subscribers were told last, for the next run of the worker: that the figures are stale, or not."""
+        self._redis.hset(SNAPSHOT, "told", "stale" if is_stale else "fresh")
+
+    def was_told_stale(self) -> bool:
+        """Whether subscribers were told last that the figures are stale."""
+        return self._redis.hget(SNAPSHOT, "told") == b"stale"
 
     def read(self) -> Snapshot | None:
         """The newest tally, or None where the worker has never written one."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.time()
-            pipeline.hmget(SNAPSHOT, "version", "counts", "at")
-            (seconds, microseconds), (version, counts, at) = pipeline.execute()
+            pipeline.hmget(SNAPSHOT, "version", "counts", "at", "behind", "ping_s")
+            (seconds, microseconds), (version, counts, at, behind, ping_s) = pipeline.execute()
         if version is None:
             return None
         age_s = seconds + microseconds / 1e6 - int(at) / 1000
-        return Snapshot(Tally(int(version), json.loads(counts)), max(0.0, age_s))
+        tally = Tally(int(version), json.loads(counts))
+        return Snapshot(tally, max(0.0, age_s), int(behind or 0) / 1000, int(ping_s or PING_S))

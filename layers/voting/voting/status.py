@@ -6,9 +6,12 @@ from redis.exceptions import RedisError
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.dead_letters import DeadLetters
+from voting.queue_view import TROUBLE as TROUBLE_OF_COUNTING
 from voting.queue_view import Backlog, QueueView
+from voting.snapshot import TROUBLE as TROUBLE_OF_RESULTS
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
+from voting.trouble import Record, read_trouble
 
 OLD_BATCH_S = 60.0  # a batch takes seconds; older means that no run gets it through
 OLD_SNAPSHOT_S = 30.0  # the worker confirms it every second
@@ -37,12 +40,21 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
 def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
     queue = QueueView(clients.redis())
     backlog = queue.backlog()
-    problems += _complaints(backlog)
+    trouble = read_trouble(clients.redis(), TROUBLE_OF_COUNTING)
+    announcing = read_trouble(clients.redis(), TROUBLE_OF_RESULTS)
+    problems += [*_complaints(backlog), *_stall(backlog, trouble)]
+    if announcing is not None:
+        problems.append(f"the results are not announced since {announcing.since}: {announcing.error}")
     snapshot = Snapshots(clients.redis()).read()
     if backlog.handed_back_s is None and (snapshot is None or snapshot.age_s > OLD_SNAPSHOT_S):
         problems.append("the snapshot is not confirmed: does the worker run?")
     subscribers = Subscribers(clients.redis()).state().sizes
     return {
+        "counting": {
+            "state": backlog.counting,
+            "behind_s": backlog.behind_s,
+            "trouble": trouble and trouble.document(),
+        },
         "queue": {
             "type": backlog.kind,
             "waiting": backlog.waiting,
@@ -55,6 +67,14 @@ def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
         "snapshot": snapshot and {"version": snapshot.tally.version, "age_s": round(snapshot.age_s, 3)},
         "subscribers": sum(subscribers),
     }
+
+
+def _stall(backlog: Backlog, trouble: Record | None) -> list[str]:
+    """What keeps votes from being counted, and since when."""
+    if backlog.counting == "stalled":
+        why = f"since {trouble.since}: {trouble.error}" if trouble else "no run has met an error: does the worker run?"
+        return [f"votes wait, and none has been counted for {backlog.behind_s:.0f} s; {why}"]
+    return [f"the worker has met errors since {trouble.since}: {trouble.error}"] if trouble else []
 
 
 def _complaints(backlog: Backlog) -> list[str]:

@@ -10,6 +10,7 @@ from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.live_results import ResultsUnavailable, read_results
 from voting.observability import logger
+from voting.snapshot import Snapshots
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -81,7 +82,11 @@ def _ping(connection_id: str, clients: Clients) -> bytes:
     subscribers = Subscribers(clients.redis())
     if subscribers.add(connection_id):  # the registry had lost it, and broadcasts passed it by since
         subscribers.owe(connection_id)
-    return b'{"type":"pong"}'
+    snapshot = Snapshots(clients.redis()).read()
+    if snapshot is None or snapshot.stale_s is None:
+        return b'{"type":"pong"}'
+    # Where no worker is there to say so in a frame.
+    return json.dumps({"type": "pong", "stale_seconds": round(snapshot.stale_s)}, separators=(",", ":")).encode()
 
 
 def _error(code: str, message: str) -> bytes:

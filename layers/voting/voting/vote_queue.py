@@ -10,7 +10,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from voting.channel import Channel
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, HandedOutAnew, Superseded
-from voting.queue_view import HANDED_BACK, KEYS, PROCESSING, VOTES, QueueView
+from voting.queue_view import HANDED_BACK, KEYS, PROCESSING, PROGRESS, VOTES, QueueView
 from voting.vote import Vote
 
 PUSH_WITHIN_S = 1.9  # of the 2 s after which a voter is told "not recorded"
@@ -18,14 +18,22 @@ ATTEMPTS = 2
 
 # A push that was given up on must not land after a later, accepted one: past its deadline it is refused.
 #
-# KEYS[1] votes
+# The push comes last: an error after it would be a recorded vote called unrecorded.
+#
+# KEYS[1] votes   KEYS[2] progress   KEYS[3] handed back
 # ARGV[1] the message   ARGV[2] deadline, microseconds of Redis' own clock
-# Returns the length of the list; 0 where it is too late.
+# Returns for how many ms nothing has been counted, 0 where that is another worker's task; -1 where it is too late.
 PUSH = """
 local now = redis.call('TIME')
-if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return 0 end
-return redis.call('LPUSH', KEYS[1], ARGV[1])
+if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return -1 end
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local since = redis.call('GET', KEYS[2])
+if not since then redis.call('SET', KEYS[2], now_ms) end
+local is_ours = redis.call('EXISTS', KEYS[3]) == 0
+redis.call('LPUSH', KEYS[1], ARGV[1])
+return is_ours and math.max(0, now_ms - (since or now_ms)) or 0
 """
+PUSH_KEYS = (VOTES, PROGRESS, HANDED_BACK)
 
 # For the two scripts below: the batch in process goes back to the tail of `votes`, in order. The shorter of the lists
 # is moved, so that neither a long backlog nor a long batch is walked. Whoever held the batch is fenced off, lest it
@@ -70,7 +78,7 @@ end
 # One round trip between two batches: acknowledge the last one, then hand out the next.
 #
 # KEYS[1] votes   KEYS[2] processing   KEYS[3] fence   KEYS[4] dead   KEYS[5] claimed   KEYS[6] handed back
-# KEYS[7] handed out
+# KEYS[7] handed out   KEYS[8] progress   KEYS[9] trouble of counting
 # ARGV[1] token   ARGV[2] votes to acknowledge   ARGV[3] most votes   ARGV[4] most bytes   ARGV[5] name of this claim
 # ARGV[6] name of the claim that is acknowledged   ARGV[7..] dead letters
 # Returns {0} to a superseded run, {2} where `votes` is no list, {3} where it is handed back, {4} where what is to be
@@ -93,19 +101,27 @@ if seen > tonumber(ARGV[1]) then return {0} end
 if seen < tonumber(ARGV[1]) then redis.call('SET', KEYS[3], ARGV[1]) end
 if tonumber(ARGV[2]) > 0 and redis.call('GET', KEYS[7]) ~= ARGV[6] then return {4} end
 for i = 7, #ARGV do redis.call('RPUSH', KEYS[4], ARGV[i]) end
-if tonumber(ARGV[2]) > 0 then redis.call('LTRIM', KEYS[2], 0, -1 - ARGV[2]) end
-if tonumber(ARGV[2]) > 0 then redis.call('DEL', KEYS[5]) end
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+if tonumber(ARGV[2]) > 0 then
+  redis.call('LTRIM', KEYS[2], 0, -1 - ARGV[2])
+  redis.call('DEL', KEYS[5], KEYS[9])
+  redis.call('SET', KEYS[8], now_ms)
+end
 if handed_back then give_back() return {3} end
 local waiting = redis.call('LLEN', KEYS[2])
 if waiting == 0 then
   local kind = redis.call('TYPE', KEYS[1]).ok
-  if kind == 'none' then return {1} end
+  if kind == 'none' then
+    redis.call('DEL', KEYS[9])
+    redis.call('SET', KEYS[8], now_ms)
+    return {1}
+  end
   if kind ~= 'list' then return {2} end
   redis.call('RENAME', KEYS[1], KEYS[2])
   waiting = redis.call('LLEN', KEYS[2])
 end
-local now = redis.call('TIME')
-redis.call('SET', KEYS[5], now[1] * 1000 + math.floor(now[2] / 1000), 'NX')
+redis.call('SET', KEYS[5], now_ms, 'NX')
 redis.call('SET', KEYS[7], ARGV[5])
 return oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))
 """
@@ -147,6 +163,9 @@ class PushUnanswered(QueueUnavailable):
 class NotAList(Exception):
     """The key `votes` holds something else; it is left alone until an operator has looked at it."""
 
+    def __init__(self) -> None:
+        super().__init__("the key `votes` is not a list; it is left alone until an operator has looked at it")
+
 
 class VoteQueue(QueueView):
     """Votes waiting to be counted: pushed at the head of one Redis list, claimed from its tail."""
@@ -162,8 +181,8 @@ class VoteQueue(QueueView):
         self._handed_out = ""  # the claim that was given messages last
         self._ahead_us: int | None = None  # how far Redis' clock is ahead of our monotonic one, at least
 
-    def push(self, vote: Vote) -> None:
-        """Queue *vote*; return once Redis has it.
+    def push(self, vote: Vote) -> float:
+        """Queue *vote*; return once Redis has it, with the seconds for which no vote has been counted (0.0: as usual).
 
         Raises:
             PushUnanswered: within 2 s; the vote may be there by now, and will not appear later on.
@@ -180,8 +199,10 @@ class VoteQueue(QueueView):
                 self._push.open()
                 ahead_us = self._clock_ahead_us()
                 may_land_until = min(give_up, time.monotonic() + self._answer_within_s)
-                if self._push.call(VOTES, vote.encode(), int(may_land_until * 1_000_000) + ahead_us):
-                    return
+                deadline_us = int(may_land_until * 1_000_000) + ahead_us
+                behind_ms: int = self._push.call(PUSH_KEYS, vote.encode(), deadline_us)
+                if behind_ms >= 0:
+                    return behind_ms / 1000
                 self._ahead_us = None  # our clock stood still (a frozen environment) or Redis' was set: compare anew
             except RedisError as error:
                 failure = error
@@ -260,7 +281,11 @@ class VoteQueue(QueueView):
 
     def allow_claims(self) -> bool:
         """Hand out votes again; return whether that was stopped."""
-        return bool(self._redis.delete(HANDED_BACK))
+        with self._redis.pipeline() as pipeline:
+            pipeline.delete(HANDED_BACK)
+            pipeline.delete(PROGRESS)  # what another worker did not count is no delay of ours
+            was_stopped, _ = pipeline.execute()
+        return bool(was_stopped)
 
     def give_back(self, token: int) -> int:
         """Return the batch in process to the tail of `votes`, in order, and fence off every run up to *token*.

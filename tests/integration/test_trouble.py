@@ -1,0 +1,60 @@
+import psycopg
+import pytest
+from redis import Redis
+
+from voting.clients import Clients
+from voting.queue_view import TROUBLE
+from voting.trouble import REMIND_EVERY_S, Trouble, read_trouble
+
+
+@pytest.fixture
+def trouble(redis: Redis, clients: Clients) -> Trouble:
+    return Trouble(clients.redis(), TROUBLE, "nothing is counted")
+
+
+def test_it_is_kept_with_its_beginning_until_it_is_over(trouble: Trouble, redis: Redis) -> None:
+    assert read_trouble(redis, TROUBLE) is None
+    trouble.met(psycopg.OperationalError("the server is shutting down"))
+    first = read_trouble(redis, TROUBLE)
+    trouble.met(ValueError("another one"))
+    last = read_trouble(redis, TROUBLE)
+    assert "the server is shutting down" in first.error
+    assert "another one" in last.error
+    assert first.since_ms == last.since_ms <= last.at_ms
+    trouble.over()
+    assert read_trouble(redis, TROUBLE) is None
+
+
+def test_an_earlier_runs_trouble_keeps_its_beginning_and_ends_with_the_first_success(redis, clients) -> None:
+    Trouble(clients.redis(), TROUBLE, "nothing is counted").met(ValueError("of the earlier run"))
+    redis.hincrby(TROUBLE, "since", -60_000)
+    since_ms = read_trouble(redis, TROUBLE).since_ms
+    newer = Trouble(clients.redis(), TROUBLE, "nothing is counted")
+    newer.met(ValueError("of the newer run"))
+    assert read_trouble(redis, TROUBLE).since_ms == since_ms
+    Trouble(clients.redis(), TROUBLE, "nothing is counted").over()
+    assert read_trouble(redis, TROUBLE) is None
+
+
+def test_an_outage_is_two_lines_and_a_reminder_every_half_minute(redis, clients, caplog) -> None:
+    now = 0.0
+    trouble = Trouble(clients.redis(), TROUBLE, "nothing is counted", lambda: now)
+    for second in range(int(2 * REMIND_EVERY_S) + 1):
+        now = float(second)
+        for _ in range(5):
+            trouble.met(ValueError("away"))
+    trouble.over()
+    trouble.over()
+    lines = caplog.records
+    assert [line.getMessage() for line in lines] == ["nothing is counted"] * 3 + ["this is over"]
+    assert lines[-1].seconds == 2 * REMIND_EVERY_S
+
+
+def test_it_is_kept_while_memory_is_full(trouble: Trouble, redis: Redis) -> None:
+    redis.set("filler", "x" * 1_000_000)
+    redis.config_set("maxmemory", "500000")
+    try:
+        trouble.met(ValueError("away"))
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert read_trouble(redis, TROUBLE) is not None
