@@ -81,13 +81,19 @@ def test_votes_are_accepted_and_kept_while_postgres_is_stopped(
             cast(http, "b")
         health = http.get("/health")
         assert health.status_code == 503
-        assert health.json() == {"status": "unavailable", "redis": "ok", "postgres": "unreachable"}
+        assert health.json()["status"] == "unavailable"
+        assert (health.json()["redis"], health.json()["postgres"]) == ("ok", "unreachable")
+        told = subscriber.until(lambda frame: "stale_seconds" in frame, "a frame that tells of the age")
+        assert votes(told) == {"a": 1, "b": 0}
+        assert subscriber.ask('{"action": "ping"}')["stale_seconds"] >= 5
         stale = wait_for(lambda: (now := fresh.results()).get("stale_seconds") and now, "results with their age")
         assert votes(stale) == {"a": 1, "b": 0}
         assert stale["version"] == before["version"]
         assert http.get("/results").status_code == 200
     wait_until_well(http)
     assert votes(subscriber.total(11)) == {"a": 1, "b": 10}
+    assert "stale_seconds" not in subscriber.frames[-1]
+    assert subscriber.ask('{"action": "ping"}') == {"type": "pong"}
     assert wait_for(lambda: (now := fresh.results())["total"] == 11 and now, "all votes")
     assert "stale_seconds" not in fresh.results()
 
@@ -118,7 +124,12 @@ def test_votes_are_refused_in_time_while_redis_is_stopped(
         assert votes(results) == {"a": 1, "b": 0}
         health = http.get("/health")
         assert health.status_code == 503
-        assert health.json() == {"status": "unavailable", "redis": "unreachable", "postgres": "ok"}
+        assert health.json() == {
+            "status": "unavailable",
+            "redis": "unreachable",
+            "postgres": "ok",
+            "counting": "unknown",
+        }
     say(f"without Redis a vote was refused after {took_s * 1000:.0f} ms")
     wait_until_well(http)
     cast(http, "a")

@@ -17,11 +17,16 @@ from voting import fanout
 from voting.announce import Announcer
 from voting.clients import Clients
 from voting.connections import Subscribers, bucket_of
+from voting.queue_view import PROGRESS, VOTES
+from voting.results import Tally
 from voting.settings import InvalidSetting, Settings
-from voting.snapshot import Snapshots
+from voting.snapshot import SNAPSHOT, TROUBLE, Snapshots
 from voting.tally import VoteTable
+from voting.trouble import read_trouble
+from voting.vote import Vote
 
 DEADLINE_S = 10.0
+LABELS = {"a": "Cats", "b": "Dogs"}
 
 
 class Lambda:
@@ -219,6 +224,72 @@ def test_versions_of_a_restored_database_outgrow_what_clients_have_seen(redis, t
     redis.hset("{votes}:snapshot", mapping={"version": seen, "counts": "{}", "at": 0})
     with announcing(settings, lambda_):
         assert comes(lambda: version(redis) > seen)
+
+
+def serve(redis: Redis, lambda_: Lambda) -> int:
+    """Do what ws_broadcast does with what was set off last; return for which version it was."""
+    assert comes(lambda: bool(lambda_.payloads))
+    version = lambda_.payloads.pop()["version"]
+    (bucket,) = Subscribers(redis).read([bucket_of("c=")])
+    Subscribers(redis).mark_delivered({bucket.number: version}, {bucket.number: bucket.before})
+    return version
+
+
+def fall_behind(redis: Redis, seconds: int) -> None:
+    redis.lpush(VOTES, Vote("a", "waiting").encode())
+    redis.set(PROGRESS, redis.time()[0] * 1000 - seconds * 1000)
+
+
+def test_subscribers_are_sent_a_frame_when_figures_become_stale_and_when_they_are_fresh_again(
+    redis, table, settings, lambda_
+) -> None:
+    Subscribers(redis).add("c=")
+    with announcing(settings, lambda_):
+        shown = serve(redis, lambda_)
+        fall_behind(redis, 30)
+        assert serve(redis, lambda_) == shown  # the version has not moved
+        assert Snapshots(redis).read().results(LABELS).stale_seconds >= 30
+        redis.delete(VOTES)
+        assert serve(redis, lambda_) == shown
+        assert Snapshots(redis).read().results(LABELS).stale_seconds is None
+    assert lambda_.payloads == []
+
+
+def test_without_postgres_subscribers_are_told_how_old_their_figures_are_and_only_once(
+    redis, table, settings, lambda_
+) -> None:
+    Subscribers(redis).add("c=")
+    with announcing(settings, lambda_):
+        shown = serve(redis, lambda_)
+    redis.hincrby(SNAPSHOT, "at", -60_000)
+    for times in (1, 0):  # the next run of the worker knows that they were told
+        with announcing(settings, lambda_, DATABASE_URL="postgresql://127.0.0.1:1/postgres"):
+            if times:
+                assert serve(redis, lambda_) == shown
+            assert comes(lambda: read_trouble(redis, TROUBLE) is not None)
+            redis.delete(TROUBLE)
+            assert comes(lambda: read_trouble(redis, TROUBLE) is not None)  # one more round
+        assert lambda_.payloads == []
+    with announcing(settings, lambda_):
+        assert serve(redis, lambda_) == shown
+    assert read_trouble(redis, TROUBLE) is None
+
+
+def test_an_outage_is_not_logged_five_times_a_second(redis, table, settings, lambda_, caplog) -> None:
+    Snapshots(redis).write(Tally(1, {}))
+    with announcing(settings, lambda_, DATABASE_URL="postgresql://127.0.0.1:1/postgres"):
+        for _ in range(5):
+            assert comes(lambda: read_trouble(redis, TROUBLE) is not None)
+            redis.delete(TROUBLE)
+    assert [record.getMessage() for record in caplog.records].count("the results are not announced") == 1
+
+
+def test_frames_say_how_often_to_ping(redis, table, settings, lambda_) -> None:
+    registry = Subscribers(redis)
+    for number in range(30):
+        registry.add(f"c{number}")
+    with announcing(settings, lambda_, BROADCAST_MESSAGES_PER_S="40"):
+        assert comes(lambda: (snapshot := Snapshots(redis).read()) is not None and snapshot.ping_s == 30)
 
 
 def test_what_breaks_the_announcer_fails_the_run(redis, table, settings, lambda_) -> None:

@@ -11,10 +11,12 @@ from redis import Redis
 from voting.cadence import GATHER_S
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
-from voting.queue_view import DEAD, PROCESSING, VOTES
+from voting.queue_view import DEAD, PROCESSING, PROGRESS, TROUBLE, VOTES
 from voting.settings import Settings
 from voting.tally import WORTH_COPYING, VoteTable
+from voting.trouble import read_trouble
 from voting.vote import Vote
+from voting.vote_queue import VoteQueue
 
 
 def ends_when(condition: Callable[[], bool], within_s: float = 20.0) -> Callable[[], float]:
@@ -226,6 +228,41 @@ def test_a_run_that_never_reached_the_database_fails_and_leaves_the_votes(redis:
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
     assert redis.llen(VOTES) == 1
     clients.close()
+
+
+def test_what_keeps_a_run_from_counting_is_kept_until_a_batch_gets_through(redis, database, settings, drain) -> None:
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}), redis_retries=0)
+    with pytest.raises(RunFailed):
+        Drain(clients, ends_when(lambda: read_trouble(redis, TROUBLE) is not None), lambda: None).run()
+    clients.close()
+    redis.hincrby(TROUBLE, "since", -1000)
+    assert "Connection refused" in read_trouble(redis, TROUBLE).error
+    drain(empty(redis))
+    assert read_trouble(redis, TROUBLE) is None
+
+
+def test_progress_is_made_with_every_batch_and_while_nothing_waits(redis, database, clients) -> None:
+    queue = VoteQueue(clients.redis())
+    made: list[int] = []
+
+    def progress() -> int:
+        made.append(int(redis.get(PROGRESS) or 0))
+        redis.set(PROGRESS, 1)
+        return made[-1]
+
+    redis.lpush(VOTES, *(Vote("a", f"v{i}").encode() for i in range(2)))
+    redis.set(PROGRESS, 1)
+    assert queue.claim(1, most=1, most_bytes=1000)
+    assert progress() == 1  # handed out, and not stored
+    assert queue.backlog().behind_s > 1000
+    queue.claim(1, most=1, most_bytes=1000, acknowledge=1)
+    assert progress() > 1
+    queue.claim(1, most=1, most_bytes=1000, acknowledge=1)
+    progress()
+    assert queue.claim(1, most=1, most_bytes=1000) == []
+    assert progress() > 1
+    assert queue.backlog().behind_s == 0.0
 
 
 def test_a_wrong_type_under_votes_fails_the_run_and_is_left_alone(drain, redis: Redis) -> None:

@@ -17,11 +17,13 @@ from voting.dead_letter import DeadLetter
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.fence import HandedBack
 from voting.observability import metrics
-from voting.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, VOTES
+from voting.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, PROGRESS, TROUBLE, VOTES
 from voting.roles import grant
 from voting.settings import Settings
+from voting.snapshot import TROUBLE as RESULTS_TROUBLE
 from voting.tally import VoteTable
 from voting.traffic import Traffic, watch
+from voting.trouble import Trouble
 from voting.vote import Vote
 from voting.vote_queue import VoteQueue
 
@@ -164,6 +166,22 @@ def test_status_tells_what_is_where(ops, redis, queue, table, database) -> None:
     assert (status["snapshot"], status["subscribers"]) == (None, 0)
     assert len(status["problems"]) == 2
     assert "in process for 9" in status["problems"][0]
+
+
+def test_status_names_the_last_error_and_since_when_nothing_is_counted(ops, redis, clients, table) -> None:
+    assert ops("status")["counting"] == {"state": "ok", "behind_s": 0.0, "trouble": None}
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    redis.set(PROGRESS, (redis.time()[0] - 60) * 1000)
+    assert any("does the worker run?" in problem for problem in ops("status")["problems"])
+    Trouble(clients.redis(), TROUBLE, "nothing is counted").met(psycopg.errors.ReadOnlySqlTransaction("read-only"))
+    status = ops("status")
+    assert status["counting"]["state"] == "stalled"
+    assert status["counting"]["behind_s"] >= 60
+    assert "read-only" in status["counting"]["trouble"]["error"]
+    (problem,) = (problem for problem in status["problems"] if problem.startswith("votes wait"))
+    assert "UTC: ReadOnlySqlTransaction: read-only" in problem
+    Trouble(clients.redis(), RESULTS_TROUBLE, "not announced").met(ValueError("no such function"))
+    assert any("not announced since" in problem for problem in ops("status")["problems"])
 
 
 def test_status_without_one_store_tells_of_the_other(ops, redis, monkeypatch) -> None:

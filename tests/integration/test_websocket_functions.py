@@ -10,7 +10,7 @@ from voting.broadcast import MEASURED_FROM
 from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.results import Tally
 from voting.settings import Settings
-from voting.snapshot import Snapshots
+from voting.snapshot import SNAPSHOT, Snapshots
 from voting.subscriber_api import may_connect
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
@@ -101,6 +101,17 @@ def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, a
     ws_connect(event("websocket-ping"), context)
     assert frames(api) == [{"type": "pong"}]
     assert subscribers(redis) == [CONNECTION]
+
+
+def test_a_pong_tells_of_figures_that_nobody_confirms(ws_connect, context, api, redis: Redis) -> None:
+    Snapshots(redis).write(Tally(17, {"a": 1}))
+    ws_connect(event("websocket-ping"), context)
+    redis.hincrby(SNAPSHOT, "at", -40_000)  # no worker is there to say so in a frame
+    ws_connect(event("websocket-ping"), context)
+    fresh, stale = frames(api)
+    assert fresh == {"type": "pong"}
+    assert stale == {"type": "pong", "stale_seconds": stale["stale_seconds"]}
+    assert stale["stale_seconds"] in {40, 41}
 
 
 def test_a_healed_subscriber_is_owed_what_it_missed(ws_connect, context, redis: Redis) -> None:

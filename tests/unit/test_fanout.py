@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from voting import fanout
 from voting.connections import BUCKETS
-from voting.fanout import Audience, Budget, Fanout, Shard, learned, plan, round_s
+from voting.fanout import LONGEST_PING_S, Audience, Budget, Fanout, Shard, learned, ping_s, plan, round_s
 
 sizes = st.lists(st.integers(0, 20_000), min_size=BUCKETS, max_size=BUCKETS)
 audiences = sizes.map(lambda counts: [(bucket, size) for bucket, size in enumerate(counts) if size])
@@ -63,6 +63,19 @@ def test_a_shard_stops_before_its_function_is_stopped(waiting, budget: Budget, s
 
 def test_nobody_there_means_no_shard() -> None:
     assert plan([], BUDGET).shards == ()
+
+
+@pytest.mark.parametrize(
+    ("subscribers", "seconds"), [(0, 20), (1, 20), (300, 20), (2000, 20), (3000, 30), (30_000, 300), (54_000, 540)]
+)
+def test_pings_and_pongs_take_a_twentieth_of_the_budget_at_most(subscribers: int, seconds: int) -> None:
+    budget = Budget(4000, 0.05)
+    assert ping_s(subscribers, budget) == seconds
+    assert 2 * subscribers / ping_s(subscribers, budget) <= 4000 / 20
+
+
+def test_pings_come_before_the_gateway_closes_an_idle_connection() -> None:
+    assert ping_s(1_000_000, Budget(4000, 0.05)) == LONGEST_PING_S < 600
 
 
 @pytest.mark.parametrize(("subscribers", "interval_s"), [(1, 0.05), (200, 0.05), (1000, 0.25), (40_000, 10.0)])
