@@ -91,7 +91,8 @@ function hear(message) {
 
 // The state, its words, and since when: an age that is shown once it is worth a word.
 function standing() {
-  const isLate = Date.now() - heardAt > pingMs + LATE_MS;
+  const isUnanswered = askedAt > heardAt && Date.now() - askedAt > LATE_MS;
+  const isLate = isUnanswered || Date.now() - heardAt > pingMs + LATE_MS; // a tab that slept has not asked
   if (!navigator.onLine) return ["offline", "Offline", heardAt];
   if (isSubscribed && isLate) return ["waiting", "No sign of life", heardAt];
   if (isSubscribed || isPolled) {

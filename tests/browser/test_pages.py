@@ -1,6 +1,7 @@
 """The two pages as people meet them: in a browser, on the whole stack."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -295,6 +296,10 @@ class Scripted:
         assert self.socket is not None
         self.socket.send(json.dumps(fault))
 
+    def pong(self, **more: int) -> None:
+        assert self.socket is not None
+        self.socket.send(json.dumps({"type": "pong", **more}))
+
     def send(self, version: int, a: int, **more: int) -> None:
         assert self.socket is not None
         options = [{"id": "a", "label": "Cats", "votes": a, "percent": 100.0}]
@@ -316,7 +321,7 @@ def test_older_frames_are_dropped_but_the_answer_to_a_subscribe_is_the_new_basel
     server.send(version=99, a=1)
     server.send(version=101, a=1234, stale_seconds=12)
     expect(screen.locator("#total")).to_have_text("1,234")
-    expect(screen.locator("#stale")).to_have_text("Figures are 12 s old")
+    expect(screen.locator("#stale")).to_have_text(re.compile(r"Figures are \d\d s old"))
     server.send(version=102, a=8)
     expect(screen.locator("#stale")).to_be_hidden()
     assert server.socket is not None
@@ -351,6 +356,113 @@ def test_a_subscribe_that_fails_is_polled_around_and_sent_again(
     wait_for(lambda: screen.evaluate("1") and len(server.heard) == 4, "one more subscribe", RECONNECTED_S)
     server.send(version=2**52, a=2)
     expect(screen.locator("#badge")).to_have_text("Live")
+
+
+# ---------------------------------------------------------------- When nothing is counted
+
+
+def hears(page: Page, server: Scripted, *actions: str) -> None:
+    # Evaluating lets Playwright deliver what the socket sent.
+    wait_for(lambda: page.evaluate("1") and server.heard == [*actions], f"the page to have sent {actions}")
+
+
+def test_figures_that_nobody_confirms_are_not_called_live(fresh: Stack, unforgiving: Visitors) -> None:
+    screen = watch(unforgiving, fresh.http)
+    badge = screen.locator("#badge")
+    assert fresh.local("--stop-store", "postgres").returncode == 0
+    try:
+        expect(badge).to_have_attribute("data-state", "stale", timeout=30_000 * PATIENCE)
+        expect(screen.locator("#state")).to_have_text("Not up to date")
+        expect(screen.locator("#stale")).to_contain_text("Figures are ")
+        first = screen.locator("#since").inner_text()
+        expect(screen.locator("#since")).not_to_have_text(first)  # it grows, though nothing comes
+    finally:
+        assert fresh.local("--start-store", "postgres").returncode == 0
+    expect(badge).to_have_text("Live", timeout=30_000 * PATIENCE)
+    expect(screen.locator("#stale")).to_be_hidden()
+
+
+def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: Stack, unforgiving: Visitors) -> None:
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.clock.install()
+    screen.goto(f"{fresh.http}/results")
+    hears(screen, server, "subscribe")
+    server.send(version=100, a=7, ping_s=30)
+    expect(screen.locator("#badge")).to_have_text("Live")
+    screen.clock.run_for(23_000)
+    hears(screen, server, "subscribe")  # as often as the frame said, and up to a fifth sooner
+    screen.clock.run_for(8_000)
+    hears(screen, server, "subscribe", "ping")
+    server.pong()
+    screen.clock.run_for(1000)
+    expect(screen.locator("#badge")).to_have_text("Live")
+    for _ in range(32):
+        if server.heard == ["subscribe", "ping"]:
+            screen.clock.run_for(1_000)
+    hears(screen, server, "subscribe", "ping", "ping")
+    screen.clock.run_for(6_000)  # and no answer comes
+    expect(screen.locator("#badge")).to_have_attribute("data-state", "waiting")
+    expect(screen.locator("#badge")).to_contain_text("No sign of life")
+    expect(screen.locator("#since")).to_contain_text(" s")
+    screen.clock.run_for(6_000)
+    expect(screen.locator("#state")).to_have_text("Reconnecting…")
+
+
+def test_pongs_tell_of_stale_figures_where_no_frame_does(fresh: Stack, unforgiving: Visitors) -> None:
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.clock.install()
+    screen.goto(f"{fresh.http}/results")
+    hears(screen, server, "subscribe")
+    server.send(version=100, a=7, ping_s=20)
+    screen.clock.run_for(20_000)
+    hears(screen, server, "subscribe", "ping")
+    server.pong(stale_seconds=25)
+    expect(screen.locator("#badge")).to_have_text("Not up to date· 25 s")
+    screen.clock.run_for(10_000)
+    expect(screen.locator("#badge")).to_have_text("Not up to date· 35 s")
+    screen.clock.run_for(10_000)
+    hears(screen, server, "subscribe", "ping", "ping")
+    server.pong()
+    expect(screen.locator("#badge")).to_have_text("Live")
+
+
+def test_a_busy_hall_is_not_pinged_while_frames_come_but_registrations_are_kept(
+    fresh: Stack, unforgiving: Visitors
+) -> None:
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.clock.install()
+    screen.goto(f"{fresh.http}/results")
+    hears(screen, server, "subscribe")
+    for number in range(29):
+        server.send(version=100 + number, a=number, ping_s=20)
+        screen.clock.run_for(10_000)
+    hears(screen, server, "subscribe")
+    server.send(version=200, a=1, ping_s=20)
+    screen.clock.run_for(11_000)
+    hears(screen, server, "subscribe", "ping")  # five minutes are over
+
+
+def test_a_voter_hears_that_counting_is_delayed_and_when_that_is_over(fresh: Stack, unforgiving: Visitors) -> None:
+    voter = unforgiving("")
+    voter.clock.install()
+    stale = {"stale_seconds": 30}
+    voter.route("**/api/votes", lambda route: route.fulfill(status=202, json={"vote": "a", "counting": "delayed"}))
+    voter.route("**/api/results", lambda route: route.fulfill(json={"version": 1, **stale}))
+    voter.goto(fresh.http)
+    card(voter, "a").click()
+    expect(voter.locator("#status")).to_have_text(
+        "Your vote for Cats was received. Counting is delayed: your vote is kept and will be counted."
+    )
+    with voter.expect_response("**/api/results"):
+        voter.clock.run_for(41_000)
+    expect(voter.locator("#status")).to_contain_text("Counting is delayed")
+    stale.clear()
+    with voter.expect_response("**/api/results"):
+        voter.clock.run_for(41_000)
+    expect(voter.locator("#status")).to_have_text("Your vote for Cats was received.")
 
 
 # ---------------------------------------------------------------- Every screen, every label
