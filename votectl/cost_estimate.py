@@ -21,7 +21,7 @@ REQUEST_KB = 512  # and an HTTP request
 
 # As template.yaml sets them. MB.
 VOTE_MB, FUNCTION_MB = 1024, 512
-ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 23, 17, 1, 3, 1
+ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 24, 18, 1, 3, 1
 
 # Milliseconds that Lambda bills, of warm environments on one vCPU or less; cold starts are a few thousand at most.
 PAGE_MS, VOTE_MS, RESULTS_MS, FRAME_MS = 5, 10, 10, 10
@@ -34,7 +34,7 @@ FRAME_OVERHEAD_BYTES = 60  # WebSocket, TLS, TCP
 POST_BYTES = 1_000  # of a post to @connections: what a NAT gateway processes, answer included
 
 LOG_BYTES = 1_500  # an invocation: what Lambda logs at its start and end, our line, its metrics, the access log's
-PING_MINUTES = 5  # pages ping so often
+PING_MINUTES = 5  # pages ping so often while frames come
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ from voting.dead_letters import DeadLetters
 from voting.fence import HandedBack
 from voting.health import check_health
 from voting.preflight_redis import redis_findings
+from voting.queue_view import TROUBLE
 from voting.results import Tally
 from voting.settings import Settings
 from voting.snapshot import Snapshots
 from voting.traffic import watch
+from voting.trouble import Trouble, read_trouble
 from voting.vote import Vote
 from voting.vote_queue import VoteQueue
 
@@ -83,7 +85,14 @@ def test_dead_letters(clients: Clients, redis: Redis) -> None:
 
 def test_snapshot_subscribers_and_health(clients: Clients, redis: Redis) -> None:
     snapshots, subscribers = Snapshots(clients.redis()), Subscribers(clients.redis())
-    assert snapshots.write(Tally(2, {"a": 1})) == snapshots.write(Tally(1, {})) == 2
+    assert snapshots.write(Tally(2, {"a": 1})) == snapshots.write(Tally(1, {})) == (2, 0.0)
+    snapshots.note_told(is_stale=True)
+    assert snapshots.was_told_stale()
+    subscribers.owe_all()
+    trouble = Trouble(clients.redis(), TROUBLE, "nothing is counted")
+    trouble.met(ValueError("away"))
+    assert read_trouble(clients.redis(), TROUBLE) is not None
+    trouble.over()
     assert snapshots.read() is not None
     assert subscribers.add("c=")
     subscribers.mark_delivered(dict.fromkeys(range(BUCKETS), 2))

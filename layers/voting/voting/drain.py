@@ -273,7 +273,6 @@ class Drain:
             backlog = self._queue.backlog()
             self._flushed_at = time.monotonic()
             metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
-            metrics.add_metric("BatchAge", MetricUnit.Seconds, backlog.batch_age_s or 0.0)
             metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
             metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
             publish()
