@@ -1,8 +1,6 @@
 """A real Chromium, and a system with other labels than the common one."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.chromium import arguments, executable
 from tests.stack import FREE_PORTS, PATIENCE, ROOT, START_TIMEOUT_S, STOP_TIMEOUT_S, environment, wait_for
 
-NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LABELS = {
     "OPTION_A": "</script><img src=x onerror=alert(1)> \"q\" 'q' ${label_b} & 🐈 Donaudampfschifffahrtskapitän",
     "OPTION_B": "كلاب وقطط صغيرة\u202e",  # right to left, with an override that must not leave its element
@@ -28,10 +26,8 @@ def browser() -> Iterator[Browser]:
     asynchronous tests of other modules could start none.
     """
     expect.set_options(timeout=5000 * PATIENCE)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    found = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        browser = playwright.chromium.launch(executable_path=executable(), args=arguments())
         yield browser
         browser.close()
 

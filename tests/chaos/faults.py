@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from tests.chaos import store_faults, voter_faults, worker_faults, writer_faults
+from tests.chaos import stalls, store_faults, voter_faults, worker_faults, writer_faults
 from tests.chaos.scene import Scene
 
 Strike = Callable[[Scene], Awaitable[str]]
@@ -39,6 +39,9 @@ FAULTS: Mapping[str, Strike] = {
     "broadcast-kill": voter_faults.kill_broadcast,
     "row-locks": writer_faults.lock_rows,
     "other-writer": writer_faults.write_rows,
+    "stall-postgres": stalls.without_postgres,
+    "stall-worker": stalls.without_worker,
+    "stall-table": stalls.with_refusing_table,
 }
 
 

@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "the push's deadline",
         ["late-push"],
-        [Edit(VOTING / "vote_queue.py", "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return 0 end\n", "")],
+        [Edit(VOTING / "vote_queue.py", "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return -1 end\n", "")],
     ),
     Mutant(
         "the wait for a push whose connection broke",
@@ -110,6 +110,33 @@ MUTANTS = (
         "the lock of the BEFORE trigger",
         ["other-writer"],
         [Edit(VOTING / "schema.sql", "PERFORM 1 FROM vote_tally_version FOR UPDATE;", "PERFORM 1;")],
+    ),
+    Mutant(
+        "progress by committed batches only (by every claim instead)",
+        ["stall-postgres"],
+        [
+            Edit(
+                VOTING / "vote_queue.py",
+                "redis.call('SET', KEYS[5], now_ms, 'NX')\n",
+                "redis.call('SET', KEYS[5], now_ms, 'NX')\nredis.call('SET', KEYS[8], now_ms)\n",
+            )
+        ],
+    ),
+    Mutant(
+        "the frame that tells of stale figures",
+        ["stall-postgres"],
+        [Edit(VOTING / "announce.py", "            self._subscribers.owe_all()\n", "")],
+    ),
+    Mutant(
+        "the age in a pong",
+        ["stall-worker"],
+        [
+            Edit(
+                VOTING / "subscriber_api.py",
+                "if snapshot is None or snapshot.stale_s is None:",
+                "if True:",
+            )
+        ],
     ),
 )
 ORIGINAL = Mutant("none: the original", sorted({fault for mutant in MUTANTS for fault in mutant.faults}), [])

@@ -22,6 +22,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.stack import WORKER, Stack
 from tests.chaos.stores import Store, Stores
 from tests.chaos.subscribers import Audience
+from tests.chaos.witness import Witness
 
 # Small batches, so that a few thousand votes are many batches; the intervals leave the processor to the votes.
 SETTINGS = {
@@ -54,6 +55,7 @@ class Scene:
         self.postgres = Proxy(PostgresReader)
         self.posts = Proxy(PostReader)
         self.audience = Audience()
+        self.witness = Witness()
         self._load: Load | None = None
 
     @property
@@ -93,8 +95,10 @@ class Scene:
             self.posts.store_port = int(self.stack.websocket.split(":")[2].split("/")[0])
             await until(self._has_table, "the first run of the worker to make the table", WORKER_WITHIN_S)
             await self.audience.open(self.stack.websocket)
+            await self.witness.open(self.stack.http)
             yield self
         finally:
+            await self.witness.close()
             await self.audience.close()
             await self.stack.stop()
             for proxy in self.proxies:
@@ -202,6 +206,11 @@ class Scene:
     async def queued(self) -> int:
         async with self.direct_redis() as redis:
             return int(await redis.llen("votes") + await redis.llen("{votes}:processing"))
+
+    async def oldest(self) -> bytes | None:
+        """The message that is counted next; None where none waits."""
+        async with self.direct_redis() as redis:
+            return await redis.lindex("{votes}:processing", -1) or await redis.lindex("votes", -1)
 
     async def _waiting(self, votes: int) -> bool:
         try:

@@ -23,6 +23,7 @@ ROUNDS = (  # what each round strikes, in this order
     ("late-push", "kill-before-trim"),
     ("other-writer", "kill-in-transaction"),
     ("broadcast-kill", "postgres-quit", "three-workers"),
+    ("stall-worker", "stall-postgres"),
 )
 
 
