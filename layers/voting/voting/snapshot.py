@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from voting.full_memory import TOUCH_HASH
 from voting.results import Tally
 
 SNAPSHOT = "{votes}:snapshot"
@@ -12,13 +13,16 @@ SNAPSHOT = "{votes}:snapshot"
 # KEYS[1] snapshot
 # ARGV[1] version   ARGV[2] counts, as JSON
 # Returns the version that is now there: a greater one than ours stays.
-WRITE = """
+WRITE = (
+    TOUCH_HASH
+    + """
 local now = redis.call('TIME')
 local there = redis.call('HGET', KEYS[1], 'version')
 if there and tonumber(there) > tonumber(ARGV[1]) then return tonumber(there) end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'counts', ARGV[2], 'at', now[1] * 1000 + math.floor(now[2] / 1000))
 return tonumber(ARGV[1])
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
