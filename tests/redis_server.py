@@ -23,7 +23,7 @@ def serving(name: str, *settings: str) -> Iterator[str]:
         port = free_port()
         command = [BINARIES[name], "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
         options = [word for setting in settings for word in setting.split()]
-        server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+        server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
         try:
             url = f"redis://127.0.0.1:{port}/0"
             _await(url)
