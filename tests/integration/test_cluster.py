@@ -191,6 +191,25 @@ def test_the_slot_may_move_to_another_node(cluster, redis_url, settings) -> None
     clients.close()
 
 
+def test_while_the_slot_is_being_moved_votes_are_refused_and_none_is_lost(settings) -> None:
+    with cluster_of(2, "valkey") as cluster:
+        clients = Clients(Settings({**settings.env, "REDIS_URL": cluster.urls[0]}), redis_retries=0)
+        queue = VoteQueue(clients.redis())
+        queue.push(Vote("a", "x"))
+        source, target = cluster.home, 1 - cluster.home
+        ids = [node.execute_command("CLUSTER MYID") for node in cluster.nodes]
+        cluster.nodes[target].execute_command("CLUSTER SETSLOT", OURS, "IMPORTING", ids[source])
+        cluster.nodes[source].execute_command("CLUSTER SETSLOT", OURS, "MIGRATING", ids[target])
+        migrate = ("MIGRATE", "127.0.0.1", cluster.port(target), "", 0, 5000, "KEYS", VOTES)
+        cluster.nodes[source].execute_command(*migrate)
+        with pytest.raises(QueueUnavailable):
+            queue.push(Vote("b", "x"))
+        cluster.give_our_slot_to(target)
+        queue.push(Vote("a", "y"))
+        assert queue.claim(1, most=10, most_bytes=100) == [Vote("a", "x").encode(), Vote("a", "y").encode()]
+        clients.close()
+
+
 def test_a_home_that_is_gone_is_left_for_the_entrance() -> None:
     with serving("valkey", *NODE) as entrance, contextlib.ExitStack() as home:
         cluster = Cluster([entrance, home.enter_context(serving("valkey", *NODE))])
