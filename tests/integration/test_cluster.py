@@ -191,9 +191,9 @@ def test_the_slot_may_move_to_another_node(cluster, redis_url, settings) -> None
     clients.close()
 
 
-def test_while_the_slot_is_being_moved_votes_are_refused_and_none_is_lost(settings) -> None:
+def test_while_the_slot_is_being_moved_votes_are_refused_and_none_is_lost() -> None:
     with cluster_of(2, "valkey") as cluster:
-        clients = Clients(Settings({**settings.env, "REDIS_URL": cluster.urls[0]}), redis_retries=0)
+        clients = Clients(Settings({"REDIS_URL": cluster.urls[0]}), redis_retries=0)
         queue = VoteQueue(clients.redis())
         queue.push(Vote("a", "x"))
         source, target = cluster.home, 1 - cluster.home
@@ -226,6 +226,24 @@ def test_a_home_that_is_gone_is_left_for_the_entrance() -> None:
         queue.push(Vote("a", "z"))
         assert cluster.nodes[0].lrange(VOTES, 0, -1) == [Vote("a", "z").encode()]
         clients.close()
+
+
+def test_the_entrance_may_be_a_replica() -> None:
+    with serving("valkey", *NODE) as first, serving("valkey", *NODE) as entrance:
+        cluster = Cluster([first])
+        replica = Redis.from_url(entrance)
+        replica.execute_command("CLUSTER MEET", "127.0.0.1", cluster.port(0))
+        primary = cluster.nodes[0].execute_command("CLUSTER MYID").decode()
+        until(lambda: primary in str(replica.execute_command("CLUSTER NODES")))
+        replica.execute_command("CLUSTER REPLICATE", primary)
+        until(lambda: replica.info("replication")["master_link_status"] == "up")
+        clients = Clients(Settings({"REDIS_URL": entrance}), redis_retries=0)
+        assert not [each.what for each in redis_findings(clients.redis()) if each.level == "problem"]
+        VoteQueue(clients.redis()).push(Vote("a", "x"))
+        assert cluster.nodes[0].llen(VOTES) == 1
+        clients.close()
+        replica.close()
+        cluster.nodes[0].close()
 
 
 def test_a_slot_that_is_not_served_is_a_problem() -> None:
