@@ -95,6 +95,13 @@ REQUEUE = (
     REMOVE
     + TOUCH_LIST % 3
     + """
+local function voter_of(message)
+  local plain = string.match(message, '^{"vote": ?"[^"\\]*", ?"voter_id": ?"([^"\\]*)"}$')
+  if plain then return plain end  -- the parser would make the whole take half as long again
+  local parsed, fields = pcall(cjson.decode, message)
+  local voter_id = parsed and type(fields) == 'table' and fields.voter_id
+  return type(voter_id) == 'string' and voter_id or nil
+end
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'list' and kind ~= 'none' then return {-2, 0} end
 local queued, most = {}, tonumber(ARGV[1])
@@ -102,9 +109,8 @@ if most > 0 then
   if redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2]) > most then return {-1, 0} end
   for key = 1, 2 do
     for _, message in ipairs(redis.call('LRANGE', KEYS[key], 0, -1)) do
-      local parsed, fields = pcall(cjson.decode, message)
-      local voter_id = parsed and type(fields) == 'table' and fields.voter_id
-      if type(voter_id) == 'string' then queued[voter_id] = true end
+      local voter_id = voter_of(message)
+      if voter_id then queued[voter_id] = true end
     end
   end
 end

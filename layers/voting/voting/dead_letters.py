@@ -19,7 +19,7 @@ from voting.dead_letter_scripts import COUNT, DROP, REQUEUE
 from voting.queue_view import DEAD, PAGE, PROCESSING, VOTES
 from voting.vote_queue import NotAList
 
-MOST_QUEUED = 20_000  # messages that a requeueing looks through while Redis does nothing else: some 40 ms
+MOST_QUEUED = 20_000  # messages that a requeueing looks through while Redis does nothing else: some 20 ms
 PAGE_BYTES = 1024 * 1024  # of one page, about: a letter can have 400 KB
 FIRST_PAGE = 16  # letters, as long as their size is unknown
 COUNTED_AT_ONCE = 1000
