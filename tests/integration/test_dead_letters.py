@@ -128,6 +128,9 @@ def test_letters_of_other_programs_are_counted_and_dropped_by_their_reason(ops, 
     park(redis, b'{"at":1,"payload":"x","reason":"odd"}', b'{"reason": "o\\u0064d", "at": 1, "payload": "y"}')
     park(redis, b"no JSON", b'{"reason": 7}', junk(1))
     assert ops("status")["dead"]["by_reason"] == {"odd": 2, "unreadable": 2, "not_json": 1}
+    shown = ops("dead list")["letters"]
+    assert [letter["reason"] for letter in shown] == ["odd", "odd", "unreadable", "unreadable", "not_json"]
+    assert ops("dead requeue")["left"] == {"still_no_vote": 5}
     assert ops("dead drop", reason="odd")["dropped"] == 2
     assert ops("dead drop", reason="unreadable")["dropped"] == 2
     assert redis.llen(DEAD) == 1

@@ -132,7 +132,7 @@ class DeadLetters:
         if most <= 0:
             return []
         page: list[Any] = self._redis.lrange(DEAD, start, start + most - 1)
-        return [Parked(raw, DeadLetter.decode(raw)) for raw in page]
+        return [Parked(raw, _letter(raw)) for raw in page]
 
     def _counted(self, reason: str = "", most: int = 0) -> Iterator[tuple[int, Counter[str]]]:
         """Page by page: the place behind it, and how many letters of each reason; up to *most* of *reason*."""
@@ -148,6 +148,14 @@ class DeadLetters:
                 most -= counts[reason]
                 if most <= 0:
                     return
+
+
+def _letter(raw: bytes) -> DeadLetter:
+    """What *raw* holds; what another program left there, and we cannot read, must not hide the others."""
+    try:
+        return DeadLetter.decode(raw)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return DeadLetter("unreadable", raw)
 
 
 def fitting(page: Sequence[Parked]) -> int:
