@@ -9,6 +9,7 @@ from typing import Any
 from votectl.arguments import named
 from votectl.local_run import local_run
 from votectl.ops_function import LOGICAL_ID, NotInvoked, OpsFunction
+from votectl.pages import PAGED, page_by_page
 from votectl.report import describe
 from votectl.schedule import ScheduleUnchanged, set_state
 
@@ -163,6 +164,8 @@ def _perform(options: argparse.Namespace, function: OpsFunction) -> dict[str, An
         _say(f"the schedule {schedule} {'is disabled' if set_state(schedule, 'DISABLED') else 'was disabled already'}")
     if options.operation == "indexes":
         return _with_progress(function)
+    if options.operation in PAGED:
+        return page_by_page(function, options.operation, arguments, _say)
     return function.perform(options.operation, arguments)
 
 

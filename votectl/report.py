@@ -13,7 +13,11 @@ PAYLOAD_WIDTH = 80
 def describe(operation: str, answer: Answer) -> str:
     """*answer* in words and tables, its problems last."""
     if not answer["ok"]:
-        return f"refused ({answer['error']['code']}): {answer['error']['message']}"
+        refusal = f"refused ({answer['error']['code']}): {answer['error']['message']}"
+        done = [
+            f"{answer[what]:,} letters were {what} until then" for what in ("requeued", "dropped") if what in answer
+        ]
+        return "\n".join([refusal, *done])
     lines = list(REPORTS[operation](answer))
     if operation != "preflight":  # there they stand among the findings
         lines += [f"PROBLEM: {problem}" for problem in answer["problems"]]
@@ -80,6 +84,7 @@ def _requeue(answer: Answer) -> Iterator[str]:
         "still_no_vote": "are still no votes",
         "voted_since": "stay: their voters have a row",
         "queued_since": "stay: their voters have a vote in the list",
+        "out_of_place": "stay: another operation removed letters at the same time; run it again",
     }
     yield from (f"{count:,} {reasons[why]}" for why, count in answer["left"].items())
 

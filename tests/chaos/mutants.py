@@ -123,11 +123,6 @@ MUTANTS = (
         ],
     ),
     Mutant(
-        "the frame that tells of stale figures",
-        ["stall-postgres"],
-        [Edit(VOTING / "announce.py", "            self._subscribers.owe_all()\n", "")],
-    ),
-    Mutant(
         "the age in a pong",
         ["stall-worker"],
         [

@@ -23,7 +23,7 @@ Subscribe = Callable[[], Subscriber]
 
 
 def registered(redis: Redis) -> int:
-    return sum(redis.zcard(key) for key in redis.keys("voting:subscribers:*"))
+    return sum(redis.zcard(key) for key in redis.keys("{votes}:subscribers:*"))
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_client_that_vanishes_without_a_close_is_forgotten(fresh: Stack, http: h
 @pytest.mark.usefixtures("nobody")
 def test_lost_registration_is_healed_by_a_ping(http: httpx.Client, redis: Redis, subscribe: Subscribe) -> None:
     lost = subscribe()
-    redis.delete(*redis.keys("voting:subscribers:*"))
+    redis.delete(*redis.keys("{votes}:subscribers:*"))
     other = subscribe()
     cast(http, "a")
     other.total(1)

@@ -193,7 +193,7 @@ def test_a_plan_is_made_with_what_was_measured_lately(redis, table, settings, la
 
 def test_what_was_measured_long_ago_counts_no_more(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
-    redis.hset("voting:speed", mapping={"posts_per_s": 1234.5, "at": time.time() - fanout.SILENCE_S - 1})
+    redis.hset("{votes}:speed", mapping={"posts_per_s": 1234.5, "at": time.time() - fanout.SILENCE_S - 1})
     with announcing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
     assert lambda_.payloads[0]["posts_per_s"] == fanout.PRIOR_POSTS_PER_S

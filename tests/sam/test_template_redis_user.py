@@ -77,9 +77,9 @@ def test_dead_letters(clients: Clients, redis: Redis) -> None:
     redis.rpush("{votes}:dead", *(DeadLetter("not_json", b'{"vote": "a"}').encode() for _ in range(1)))
     redis.rpush("{votes}:dead", DeadLetter("not_json", b"junk").encode())
     letters = DeadLetters(clients.redis())
-    first, second = letters.read()
-    assert letters.requeue([(first, "x")], unless_queued=True) == 1
-    assert letters.drop([second]) == 1
+    first, _second = letters.read()
+    assert letters.requeue(0, 2, [(first, "x")], unless_queued=True).moved == 1
+    assert letters.drop(letters.place("not_json", 9), "not_json")[1] == 1
     assert refusals(redis) == set()
 
 

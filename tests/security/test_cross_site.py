@@ -55,6 +55,6 @@ def test_a_foreign_page_cannot_subscribe(ws_connect: Handler, context, origin: s
     connect = event("websocket-connect")
     connect["headers"] = {"ORIGIN": origin}
     assert ws_connect(connect, context) == {"statusCode": 403}
-    assert redis.keys("voting:subscribers:*") == []
+    assert redis.keys("{votes}:subscribers:*") == []
     connect["headers"] = {"ORIGIN": OWN}
     assert ws_connect(connect, context) == {"statusCode": 200}

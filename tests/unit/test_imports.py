@@ -21,7 +21,7 @@ STORES = (
     "roles",
 )
 PARTS = {  # of a store that stands in several modules
-    "dead_letters": {"voting.queue_view"},
+    "dead_letters": {"voting.dead_letter_scripts", "voting.queue_view", "voting.vote_queue"},
     "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
     "vote_queue": {"voting.channel", "voting.queue_view"},
 }
@@ -66,15 +66,15 @@ def test_votectl_imports_voting_only(path: Path) -> None:
     assert {name.split(".")[0] for name in ours(imported(path))} <= {"voting", "votectl"}
 
 
-def test_clients_know_settings_and_roles_only() -> None:
+def test_clients_know_settings_roles_and_clusters_only() -> None:
     modules = {name for name in ours(imported(PACKAGE / "clients.py")) if name.count(".") == 1}
-    assert modules == {"voting.roles", "voting.settings"}
+    assert modules == {"voting.cluster", "voting.roles", "voting.settings"}
 
 
 @pytest.mark.parametrize("store", STORES)
 def test_stores_are_handed_their_client_and_know_no_other_store(store: str) -> None:
     modules = {name for name in ours(imported(PACKAGE / f"{store}.py")) if name.count(".") == 1}
-    values = {"voting.vote", "voting.dead_letter", "voting.fence", "voting.results"}
+    values = {"voting.vote", "voting.dead_letter", "voting.fence", "voting.full_memory", "voting.results"}
     assert modules <= values | PARTS.get(store, set())
 
 

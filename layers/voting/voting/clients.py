@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
+from voting.cluster import RetryOnceMoved, follow
 from voting.roles import Role, take
 from voting.settings import Settings
 
@@ -81,12 +81,13 @@ class Clients:
                 self.settings.redis_url,
                 socket_timeout=REDIS_TIMEOUT_S,
                 socket_connect_timeout=REDIS_TIMEOUT_S,
-                retry=Retry(NoBackoff(), self._redis_retries),
+                retry=RetryOnceMoved(NoBackoff(), self._redis_retries),
                 # RESP2 without a name or notifications: nothing is sent at connect but AUTH, as Redis 6.2 knows it.
                 protocol=2,
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
+            follow(self._redis)
         return self._redis
 
     def postgres(self) -> "psycopg.Connection":

@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 from redis import Redis
 
-EXPIRE_S = 15 * 60  # a page pings every 5 minutes; API Gateway's $disconnect is best effort
+from voting.full_memory import TOUCH_HASH, TOUCH_SORTED_SET
+
+EXPIRE_S = 15 * 60  # a page pings every 5 to 9 minutes at least; API Gateway's $disconnect is best effort
 BUCKETS = 64  # a worker counts them all for each vote: 64 take it 0.2 ms, 256 would take it twice that
-SUBSCRIBERS = "voting:subscribers:"  # and the bucket's number
-DELIVERED = "voting:delivered"
-HALFWAY = "voting:halfway"
-BEGUN = "voting:begun"
-SPEED = "voting:speed"
+# The tag of the votes' keys: all our keys share a slot, so that one node of a cluster is enough (voting.cluster).
+SUBSCRIBERS = "{votes}:subscribers:"  # and the bucket's number
+DELIVERED = "{votes}:delivered"
+HALFWAY = "{votes}:halfway"
+BEGUN = "{votes}:begun"
+SPEED = "{votes}:speed"
 
 # KEYS[1] delivered   KEYS[2] speed
 # ARGV[1] what the keys of the registry begin with   ARGV[2] how many there are
@@ -30,7 +33,9 @@ return {table.concat(sizes, ' '), redis.call('HGETALL', KEYS[1]), redis.call('HM
 # KEYS[1] delivered   KEYS[2] halfway
 # ARGV    for each bucket three: its number, the version that everybody in it was sent, what stood there before
 # A version never goes back. A debt (a number below zero) that came up meanwhile stays: the bucket is sent again.
-MARK = """
+MARK = (
+    TOUCH_HASH
+    + """
 for i = 1, #ARGV, 3 do
     local there = redis.call('HGET', KEYS[1], ARGV[i])
     local is_owed = there and tonumber(there) < 0 and there ~= ARGV[i + 2]
@@ -40,6 +45,16 @@ for i = 1, #ARGV, 3 do
     redis.call('HDEL', KEYS[2], ARGV[i])
 end
 """
+)
+
+# KEYS[1] a hash
+# ARGV    field, value, ...
+PUT = TOUCH_HASH + "return redis.call('HSET', KEYS[1], unpack(ARGV))"
+
+# KEYS[1] a bucket
+# ARGV[1] when the connection expires   ARGV[2] its id
+# Returns 1 where it was unknown, else 0.
+ADD = TOUCH_SORTED_SET + "return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])"
 
 
 def bucket_of(connection_id: str) -> int:
@@ -75,25 +90,31 @@ class Bucket:
 
 
 class Subscribers:
-    """Sorted sets of connection ids, scored by when they expire, and the version each bucket has been sent."""
+    """Sorted sets of connection ids, scored by when they expire, and the version each bucket has been sent.
+
+    All of it can be written while Redis' memory is full: it is small, and viewers see how the backlog goes down.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._state = redis.register_script(STATE)
         self._mark = redis.register_script(MARK)
+        self._put = redis.register_script(PUT)
+        self._add = redis.register_script(ADD)
 
     def add(self, connection_id: str) -> bool:
         """Register *connection_id*, or keep its registration alive; return whether it was unknown."""
-        return self._redis.zadd(_key(bucket_of(connection_id)), {connection_id: time.time() + EXPIRE_S}) == 1
+        return bool(self._add(keys=[_key(bucket_of(connection_id))], args=[time.time() + EXPIRE_S, connection_id]))
 
     def owe(self, connection_id: str) -> None:
         """Have the newest results sent to *connection_id*, which may have missed some; its bucket gets them again."""
-        self._redis.hset(DELIVERED, str(bucket_of(connection_id)), str(-time.time_ns()))  # no two debts are equal
+        debt = -time.time_ns()  # no two are equal
+        self._put(keys=[DELIVERED], args=[bucket_of(connection_id), debt])
 
     def owe_all(self) -> None:
         """Have the newest results sent to everybody once more, though their version is the one that they have."""
-        debt = str(-time.time_ns())
-        self._redis.hset(DELIVERED, mapping={str(bucket): debt for bucket in range(BUCKETS)})
+        debt = -time.time_ns()
+        self._put(keys=[DELIVERED], args=[part for bucket in range(BUCKETS) for part in (bucket, debt)])
 
     def remove(self, connection_ids: Iterable[str]) -> None:
         """Forget *connection_ids*, and no others."""
@@ -119,7 +140,7 @@ class Subscribers:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(BEGUN, fields)
             if at:
-                pipeline.hset(BEGUN, mapping=dict.fromkeys(fields, at))
+                pipeline.eval(PUT, 1, BEGUN, *(part for field in fields for part in (field, at)))
             pipeline.hmget(DELIVERED, fields)
             pipeline.hmget(HALFWAY, fields)
             for number in fields:
@@ -151,11 +172,11 @@ class Subscribers:
 
     def mark_halfway(self, bucket: Bucket, after: str, least: int) -> None:
         """Record that an attempt at *bucket* stopped *after* this id, and sent *least* or newer up to there."""
-        self._redis.hset(HALFWAY, str(bucket.number), json.dumps([after, least, bucket.before]))
+        self._put(keys=[HALFWAY], args=[bucket.number, json.dumps([after, least, bucket.before])])
 
     def mark_speed(self, posts_per_s: float) -> None:
         """Record how much one shard posts a second."""
-        self._redis.hset(SPEED, mapping={"posts_per_s": round(posts_per_s, 1), "at": round(time.time(), 1)})
+        self._put(keys=[SPEED], args=["posts_per_s", round(posts_per_s, 1), "at", round(time.time(), 1)])
 
 
 def _bucket(number: str, members: Sequence[bytes], delivered: bytes | None, halfway: bytes | None) -> Bucket:

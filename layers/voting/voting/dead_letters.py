@@ -1,4 +1,11 @@
-"""The parked messages, for an operator: looked at, queued again, dropped."""
+"""The parked messages, for an operator: looked at, queued again, dropped.
+
+There may be a hundred thousand of them, and Redis does one thing at a time: a call looks at a page of letters, at known
+places. To search the list for one letter after the other took seconds, in which no vote got in.
+
+Removing walks from the newest to the oldest, since places count from the oldest: what others remove in the meantime
+moves letters to places that are still to come, so that none is missed. New letters come behind the place of the start.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,47 +15,14 @@ from typing import Any
 from redis import Redis
 
 from voting.dead_letter import DeadLetter
+from voting.dead_letter_scripts import COUNT, DROP, REQUEUE
 from voting.queue_view import DEAD, PAGE, PROCESSING, VOTES
+from voting.vote_queue import NotAList
 
-MOST_QUEUED = 20_000  # messages that a requeueing looks through while Redis does nothing else: some 40 ms
-
-# At the tail they are older than whatever waits, and only what is still parked moves: whatever dies, every letter is in
-# one of the lists, and in one only.
-#
-# KEYS[1] votes   KEYS[2] processing   KEYS[3] dead
-# ARGV[1] most messages to look through for other votes of the same voters; 0 to look at none
-# ARGV[2..] by threes, the newest first: letter, its message, its voter
-# Returns how many moved; -1 where more messages are queued than may be looked through.
-REQUEUE = """
-local queued, most = {}, tonumber(ARGV[1])
-if most > 0 then
-  if redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2]) > most then return -1 end
-  for key = 1, 2 do
-    for _, message in ipairs(redis.call('LRANGE', KEYS[key], 0, -1)) do
-      local parsed, fields = pcall(cjson.decode, message)
-      local voter_id = parsed and type(fields) == 'table' and fields.voter_id
-      if type(voter_id) == 'string' then queued[voter_id] = true end
-    end
-  end
-end
-local moved = 0
-for i = 2, #ARGV, 3 do
-  if not queued[ARGV[i + 2]] and redis.call('LREM', KEYS[3], 1, ARGV[i]) == 1 then
-    redis.call('RPUSH', KEYS[1], ARGV[i + 1])
-    moved = moved + 1
-  end
-end
-return moved
-"""
-
-# KEYS[1] dead
-# ARGV letters
-# Returns how many were there to be dropped.
-DROP = """
-local dropped = 0
-for _, letter in ipairs(ARGV) do dropped = dropped + redis.call('LREM', KEYS[1], 1, letter) end
-return dropped
-"""
+MOST_QUEUED = 20_000  # messages that a requeueing looks through while Redis does nothing else: some 20 ms
+PAGE_BYTES = 1024 * 1024  # of one page, about: a letter can have 400 KB
+FIRST_PAGE = 16  # letters, as long as their size is unknown
+COUNTED_AT_ONCE = 1000
 
 
 class TooManyQueued(Exception):
@@ -63,48 +37,128 @@ class Parked:
     letter: DeadLetter
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of letters that were to be queued again; the others wait for their voters' other votes."""
+
+    moved: int
+    gone: int  # from their places, since another operation removed older ones: they are to be looked for again
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a walk from the newest to the oldest letter has come."""
+
+    behind: int  # letters that are still to be looked at, of any reason
+    left: int  # of the reason that is looked for
+
+    @property
+    def is_end(self) -> bool:
+        return self.behind <= 0 or self.left <= 0
+
+
 class DeadLetters:
     """The list that claims park messages in, the oldest letter first."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._count = redis.register_script(COUNT)
         self._requeue = redis.register_script(REQUEUE)
         self._drop = redis.register_script(DROP)
 
-    def read(self, reason: str | None = None) -> Iterator[Parked]:
-        """All letters, or those of one *reason*, oldest first."""
-        start = 0
-        while True:
-            page: list[Any] = self._redis.lrange(DEAD, start, start + PAGE - 1)
-            if not page:
+    def read(self, reason: str | None = None, skip: int = 0) -> Iterator[Parked]:
+        """All letters, or those of one *reason*, oldest first, but the first *skip*; exact while none is removed."""
+        start = skip
+        if reason is not None and skip:
+            place = self.place(reason, skip)
+            if place.left < skip:
                 return
+            start = place.behind
+        most = FIRST_PAGE
+        while page := self._page(start, most):
             start += len(page)
-            for raw in page:
-                letter = DeadLetter.decode(raw)
-                if reason in {None, letter.reason}:
-                    yield Parked(raw, letter)
+            most = fitting(page)
+            yield from (parked for parked in page if reason in {None, parked.letter.reason})
 
     def count(self) -> Counter[str]:
         """How many letters there are of each reason."""
-        return Counter(parked.letter.reason for parked in self.read())
+        counts: Counter[str] = Counter()
+        for _, page in self._counted():
+            counts += page
+        return counts
 
-    def requeue(self, letters: Sequence[tuple[Parked, str]], *, unless_queued: bool) -> int:
-        """Move *letters*, each with its voter and oldest first, to the tail of `votes`; return how many moved.
+    def place(self, reason: str | None, most: int) -> Place:
+        """Where a walk begins that is to meet the oldest letters of *reason* (None: all), and *most* of them."""
+        if reason is None:
+            length = min(most, self._redis.llen(DEAD))
+            return Place(length, length)
+        found = behind = 0
+        for behind, page in self._counted(reason, most):  # noqa: B007 - the last one counts
+            found += page[reason]
+        return Place(behind, found)
 
-        All at once. *unless_queued* leaves those whose voter has another vote in the list or in process.
+    def read_back(self, place: Place, most: int) -> tuple[int, list[Parked]]:
+        """The next page of a walk: the place of its first letter, and up to *most* letters, the oldest first."""
+        first = max(0, place.behind - most)
+        return first, self._page(first, place.behind - first)
+
+    def requeue(self, first: int, page: int, letters: Sequence[tuple[Parked, str]], *, unless_queued: bool) -> Moved:
+        """Move *letters*, each with its voter and oldest first, to the tail of `votes`.
+
+        They lie in the *page* letters from the place *first* on. *unless_queued* leaves those whose voter has another
+        vote in the list or in process.
 
         Raises:
             TooManyQueued: so many messages are queued that looking for those votes would hold up Redis.
+            NotAList: the key `votes` holds something else. Nothing was moved, as above.
         """
         arguments: list[bytes | str] = []
         for parked, voter_id in reversed(letters):
             arguments += [parked.raw, parked.letter.message, voter_id]
         most = MOST_QUEUED if unless_queued else 0
-        moved = int(self._requeue(keys=[VOTES, PROCESSING, DEAD], args=[most, *arguments]))
-        if moved < 0:
+        moved, gone = self._requeue(keys=[VOTES, PROCESSING, DEAD], args=[most, first, first + page - 1, *arguments])
+        if moved == -1:
             raise TooManyQueued
-        return moved
+        if moved == -2:
+            raise NotAList
+        return Moved(moved, gone)
 
-    def drop(self, letters: Sequence[Parked]) -> int:
-        """Delete *letters*; return how many were still there."""
-        return int(self._drop(keys=[DEAD], args=[parked.raw for parked in letters]))
+    def drop(self, place: Place, reason: str | None) -> tuple[Place, int]:
+        """Delete the letters of *reason* (None: all) in the next page; return how far that came, and how many."""
+        first, dropped = self._drop(keys=[DEAD], args=[place.behind, PAGE, PAGE_BYTES, reason or ""])
+        return Place(first, place.left - dropped), dropped
+
+    def _page(self, start: int, most: int) -> list[Parked]:
+        if most <= 0:
+            return []
+        page: list[Any] = self._redis.lrange(DEAD, start, start + most - 1)
+        return [Parked(raw, _letter(raw)) for raw in page]
+
+    def _counted(self, reason: str = "", most: int = 0) -> Iterator[tuple[int, Counter[str]]]:
+        """Page by page: the place behind it, and how many letters of each reason; up to *most* of *reason*."""
+        place = 0
+        while True:
+            behind, *pairs = self._count(keys=[DEAD], args=[place, COUNTED_AT_ONCE, PAGE_BYTES, reason, most])
+            if behind == place:
+                return
+            place = behind
+            counts = Counter({name.decode(): count for name, count in zip(pairs[::2], pairs[1::2], strict=True)})
+            yield place, counts
+            if reason:
+                most -= counts[reason]
+                if most <= 0:
+                    return
+
+
+def _letter(raw: bytes) -> DeadLetter:
+    """What *raw* holds; what another program left there, and we cannot read, must not hide the others."""
+    try:
+        return DeadLetter.decode(raw)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return DeadLetter("unreadable", raw)
+
+
+def fitting(page: Sequence[Parked]) -> int:
+    """How many letters to read next, by the size of those that were read last."""
+    size = sum(len(parked.raw) for parked in page) or 1
+    return max(1, min(PAGE, 2 * len(page), PAGE_BYTES * len(page) // size))

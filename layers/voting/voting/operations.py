@@ -1,21 +1,25 @@
 """What an operator can ask of the function ops, by name; arguments in, a JSON document or a typed error out."""
 
 import base64
+import math
+import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
-from voting.dead_letters import DeadLetters, Parked, TooManyQueued
+from voting.dead_letters import DeadLetters, Parked, Place, TooManyQueued
+from voting.dropping import Dropping
 from voting.handover import HandOver, StillDrained, hand_back, take_over
 from voting.indexes import Indexes
 from voting.observability import logger
 from voting.preflight import LONGEST_WATCH_S, inspect
-from voting.requeueing import requeue
+from voting.requeueing import Requeueing
 from voting.roles import leave
 from voting.settings import InvalidSetting
 from voting.status import read_status
@@ -24,8 +28,9 @@ from voting.vote_queue import NotAList
 
 LONGEST_SHOWN = 2000  # bytes of a payload in a listing: an answer of Lambda holds 6 MB
 MOST_SHOWN = 1000
-MOST_REQUEUED = 10_000
-DROP_AT_ONCE = 500
+REQUEUED = 10_000
+MOST_REQUEUED = 1_000_000
+EVERY = 1_000_000_000  # letters
 
 Document = dict[str, object]
 
@@ -36,6 +41,25 @@ class OperationRefused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.done: Document = {}  # before it was refused
+
+
+class BrokenOff(Exception):
+    """A store failed, after a part was done; its error is the cause."""
+
+    def __init__(self, done: Document) -> None:
+        super().__init__("a store failed midway")
+        self.done = done
+
+
+class Walk(Protocol):
+    """Work on the dead letters that goes on page by page."""
+
+    place: Place
+
+    def step(self) -> None: ...
+
+    def document(self) -> Document: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +86,31 @@ class Arguments:
             raise OperationRefused("invalid_argument", f"{name} takes a number from {least} to {most}")
         return value
 
+    def cursor(self) -> Place | None:
+        """Where an earlier answer stopped; None to begin."""
+        text = self.text("cursor")
+        if text is None:
+            return None
+        numbers = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", text, re.ASCII)
+        if numbers is None:
+            raise OperationRefused("invalid_argument", "cursor takes what an earlier answer called so")
+        return Place(int(numbers[1]), int(numbers[2]))
+
 
 def operate(clients: Clients, event: Mapping[str, Any]) -> Document:
     """Do what *event* asks for: `{"operation": "status", ...arguments}`.
 
     Returns `{"operation": ..., "ok": true, "problems": [...], ...}`, or `{"operation": ..., "ok": false, "error":
-    {"code", "message"}}`. Codes: unknown_operation, invalid_argument, invalid_setting, not_installed, not_a_list, busy,
-    still_drained, too_many_queued, postgres_unavailable, postgres_refused, redis_unavailable.
+    {"code", "message"}}`, with what was done until then where that is something. Codes: unknown_operation,
+    invalid_argument, invalid_setting, not_installed, not_a_list, busy, still_drained, too_many_queued,
+    postgres_unavailable, postgres_refused, redis_unavailable.
     """
     name = event.get("operation")
     try:
         document = _perform(clients, name, {key: value for key, value in event.items() if key != "operation"})
     except OperationRefused as error:
         logger.warning("refused an operation", operation=str(name), code=error.code)
-        return {"operation": name, "ok": False, "error": {"code": error.code, "message": str(error)}}
+        return {"operation": name, "ok": False, "error": {"code": error.code, "message": str(error)}, **error.done}
     logger.info("performed an operation", operation=name)
     return {"operation": name, "ok": True, "problems": [], **document}
 
@@ -88,19 +123,32 @@ def _perform(clients: Clients, name: object, given: Mapping[str, Any]) -> Docume
         raise OperationRefused("invalid_argument", f"{name} takes no argument {', '.join(unknown)}")
     try:
         return perform(clients, Arguments(given))
-    except TooManyQueued as error:
-        raise OperationRefused("too_many_queued", "Too many votes wait: try again once they are drained.") from error
-    except StillDrained as error:
-        message = "Somebody takes votes from the list: stop the old worker first, or use force."
-        raise OperationRefused("still_drained", message) from error
-    except NotAList as error:
-        raise OperationRefused("not_a_list", "The key `votes` is no list: look at it first.") from error
-    except InvalidSetting as error:
-        raise OperationRefused("invalid_setting", str(error)) from error
-    except RedisError as error:
-        raise OperationRefused("redis_unavailable", f"Redis did not do it ({type(error).__name__}).") from error
-    except psycopg.Error as error:
-        raise _refusal(error) from error
+    except BrokenOff as error:
+        refused = _refused(error.__cause__)
+        refused.done = error.done
+        raise refused from error
+    except FAILURES as error:
+        raise _refused(error) from error
+
+
+# What the work on the stores may raise. _refused has words for each.
+FAILURES = (TooManyQueued, StillDrained, NotAList, InvalidSetting, RedisError, psycopg.Error)
+
+
+def _refused(error: BaseException | None) -> OperationRefused:
+    match error:
+        case TooManyQueued():
+            return OperationRefused("too_many_queued", "Too many votes wait: try again once they are drained.")
+        case StillDrained():
+            message = "Somebody takes votes from the list: stop the old worker first, or use force."
+            return OperationRefused("still_drained", message)
+        case NotAList():
+            return OperationRefused("not_a_list", "The key `votes` is no list: look at it first.")
+        case InvalidSetting():
+            return OperationRefused("invalid_setting", str(error))
+        case psycopg.Error():
+            return _refusal(error)
+    return OperationRefused("redis_unavailable", f"Redis did not do it ({type(error).__name__}).")
 
 
 def _refusal(error: psycopg.Error) -> OperationRefused:
@@ -122,8 +170,8 @@ def _status(clients: Clients, arguments: Arguments) -> Document:
 def _dead_list(clients: Clients, arguments: Arguments) -> Document:
     limit = int(arguments.number("limit", 50, least=1, most=MOST_SHOWN))
     offset = int(arguments.number("offset", 0, least=0, most=1e9))
-    letters = DeadLetters(clients.redis()).read(arguments.text("reason"))
-    return {"letters": [_shown(parked) for parked in islice(letters, offset, offset + limit)]}
+    letters = DeadLetters(clients.redis()).read(arguments.text("reason"), offset)
+    return {"letters": [_shown(parked) for parked in islice(letters, limit)]}
 
 
 def _shown(parked: Parked) -> Document:
@@ -137,16 +185,39 @@ def _shown(parked: Parked) -> Document:
 
 
 def _dead_requeue(clients: Clients, arguments: Arguments) -> Document:
-    limit = int(arguments.number("limit", MOST_REQUEUED, least=1, most=MOST_REQUEUED))
-    done = requeue(clients, reason=arguments.text("reason"), limit=limit, force=arguments.flag("force"))
-    return {"requeued": done.moved, "left": {why: count for why, count in done.left.items() if count}}
+    limit = int(arguments.number("limit", REQUEUED, least=1, most=MOST_REQUEUED))
+    reason = arguments.text("reason")
+    place = arguments.cursor() or DeadLetters(clients.redis()).place(reason, limit)
+    return _walked(Requeueing(clients, reason, place, force=arguments.flag("force")), arguments)
 
 
 def _dead_drop(clients: Clients, arguments: Arguments) -> Document:
-    letters = DeadLetters(clients.redis())
-    found = list(letters.read(arguments.text("reason")))
-    pages = (found[start : start + DROP_AT_ONCE] for start in range(0, len(found), DROP_AT_ONCE))
-    return {"dropped": sum(letters.drop(page) for page in pages)}
+    letters, reason = DeadLetters(clients.redis()), arguments.text("reason")
+    place = arguments.cursor() or letters.place(reason, EVERY)
+    return _walked(Dropping(letters, reason, place), arguments)
+
+
+def _walked(walk: Walk, arguments: Arguments) -> Document:
+    """Go on for `within_s`; answer with what was done, and with a cursor where something is left to do.
+
+    Raises:
+        BrokenOff: with as much, where a store fails. A step without an answer may have been done all the same.
+    """
+    give_up = time.monotonic() + arguments.number("within_s", math.inf, least=0.0, most=math.inf)
+
+    def document() -> Document:
+        place = walk.place
+        cursor = None if place.is_end else f"{place.behind}.{place.left}"
+        return {**walk.document(), "cursor": cursor, "remaining": max(0, place.left) if cursor else 0}
+
+    try:
+        while not walk.place.is_end:
+            walk.step()
+            if time.monotonic() >= give_up:
+                break
+    except FAILURES as error:
+        raise BrokenOff(document()) from error
+    return document()
 
 
 def _tally_verify(clients: Clients, arguments: Arguments) -> Document:
@@ -201,8 +272,8 @@ def _preflight(clients: Clients, arguments: Arguments) -> Document:
 OPERATIONS: dict[str, tuple[Callable[[Clients, Arguments], Document], frozenset[str]]] = {
     "status": (_status, frozenset({"count"})),
     "dead list": (_dead_list, frozenset({"reason", "limit", "offset"})),
-    "dead requeue": (_dead_requeue, frozenset({"reason", "limit", "force"})),
-    "dead drop": (_dead_drop, frozenset({"reason"})),
+    "dead requeue": (_dead_requeue, frozenset({"reason", "limit", "force", "cursor", "within_s"})),
+    "dead drop": (_dead_drop, frozenset({"reason", "cursor", "within_s"})),
     "tally verify": (_tally_verify, frozenset({"repair"})),
     "preflight": (_preflight, frozenset({"watch_s"})),
     "takeover": (_takeover, frozenset({"force"})),

@@ -70,6 +70,15 @@ return (kind == 'list' or kind == 'none') and 1 or 0
 
 Counting = Literal["ok", "stalled", "handed_back"]
 
+# A script in place of a transaction, which a full memory refuses whatever it reads.
+#
+# KEYS[1] votes
+# ARGV[1] most messages
+# Returns those at the head and those at the tail.
+ENDS = """
+return {redis.call('LRANGE', KEYS[1], 0, ARGV[1] - 1), redis.call('LRANGE', KEYS[1], -ARGV[1], -1)}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -102,6 +111,7 @@ class QueueView:
         self._redis = redis
         self._look = redis.register_script(LOOK)
         self._try_push = redis.register_script(TRY_PUSH)
+        self._ends = redis.register_script(ENDS)
 
     def backlog(self) -> Backlog:
         """Look at everything at once."""
@@ -140,10 +150,7 @@ class QueueView:
 
     def ends(self, most: int) -> tuple[list[bytes], list[bytes]]:
         """Up to *most* messages at the head and at the tail of `votes`, both from head to tail, of one moment."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.lrange(VOTES, 0, most - 1)
-            pipeline.lrange(VOTES, -most, -1)
-            head, tail = pipeline.execute()
+        head, tail = self._ends(keys=[VOTES], args=[most])
         return head, tail
 
     def greatest_token(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from voting.full_memory import TOUCH_HASH
 from voting.queue_view import BEHIND, HANDED_BACK, PROCESSING, PROGRESS, VOTES
 from voting.results import PING_S, Results, Tally
 
@@ -17,7 +18,8 @@ FRESH_S = 5.0  # the worker confirms the snapshot every second; older means that
 # ARGV[1] version   ARGV[2] counts, as JSON   ARGV[3] seconds between two pings of a subscriber
 # Returns the version that is now there (a greater one than ours stays), and for how many ms nothing has been counted.
 WRITE = (
-    BEHIND
+    TOUCH_HASH
+    + BEHIND
     + """
 local now = redis.call('TIME')
 local behind = behind_ms(KEYS[2], KEYS[3], KEYS[4], KEYS[5])
@@ -30,6 +32,11 @@ redis.call(
 return {tonumber(ARGV[1]), behind}
 """
 )
+
+
+# KEYS[1] snapshot
+# ARGV[1] what subscribers were told: stale or fresh
+TOLD = TOUCH_HASH + "redis.call('HSET', KEYS[1], 'told', ARGV[1])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ class Snapshots:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._write = redis.register_script(WRITE)
+        self._told = redis.register_script(TOLD)
 
     def write(self, tally: Tally, ping_s: int = PING_S) -> tuple[int, float]:
         """Keep *tally* unless a newer one is there; return the version that is there now.
@@ -76,7 +84,7 @@ class Snapshots:
 
     def note_told(self, *, is_stale: bool) -> None:
         """Keep what subscribers were told last, for the next run of the worker: that the figures are stale, or not."""
-        self._redis.hset(SNAPSHOT, "told", "stale" if is_stale else "fresh")
+        self._told(keys=[SNAPSHOT], args=["stale" if is_stale else "fresh"])
 
     def was_told_stale(self) -> bool:
         """Whether subscribers were told last that the figures are stale."""

@@ -10,21 +10,22 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from voting.full_memory import TOUCH_HASH
 from voting.observability import first_line, logger
 
 REMIND_EVERY_S = 30.0
 
-# The first write frees memory: Redis refuses the others while its memory is full, unless a script has written before.
-#
 # KEYS[1] trouble
 # ARGV[1] error
-NOTE = """
-redis.call('HDEL', KEYS[1], 'error')
+NOTE = (
+    TOUCH_HASH
+    + """
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local since = redis.call('HGET', KEYS[1], 'since') or now_ms
 redis.call('HSET', KEYS[1], 'error', ARGV[1], 'since', since, 'at', now_ms)
 """
+)
 
 
 @dataclass(frozen=True, slots=True)

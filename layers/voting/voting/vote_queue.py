@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
 from voting.channel import Channel
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, HandedOutAnew, Superseded
+from voting.full_memory import TOUCH_LIST
 from voting.queue_view import HANDED_BACK, KEYS, PROCESSING, PROGRESS, VOTES, QueueView
 from voting.vote import Vote
 
@@ -84,6 +85,8 @@ end
 # Returns {0} to a superseded run, {2} where `votes` is no list, {3} where it is handed back, {4} where what is to be
 # acknowledged has been handed out again, else {1, oldest vote, next, ...}.
 #
+# It must pass while memory is full, or the backlog that fills it never moves again (voting.full_memory).
+#
 # A claim may arrive late, after its run has given it up and claimed again over another connection. The fence lets it
 # pass, since the run is the newest; without names it would trim what was handed out meanwhile and is stored nowhere.
 #
@@ -93,6 +96,7 @@ end
 CLAIM = (
     GIVE_BACK
     + OLDEST
+    + TOUCH_LIST % 2
     + """
 local handed_back = redis.call('EXISTS', KEYS[6]) == 1
 local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
@@ -143,11 +147,23 @@ return oldest(ARGV[1], math.min(behind, ARGV[2]), tonumber(ARGV[3]))
 # Returns how many votes went back.
 HAND_BACK = (
     GIVE_BACK
+    + TOUCH_LIST % 2
     + """
 if redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('handed_back is not set') end
 local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
 if seen < tonumber(ARGV[1]) then redis.call('SET', KEYS[3], ARGV[1]) end
 return give_back()
+"""
+)
+
+
+# KEYS as for a claim
+# Returns 1, or 0 where nothing was handed out before.
+STOP_CLAIMS = (
+    TOUCH_LIST % 2
+    + """
+local now = redis.call('TIME')
+return redis.call('SET', KEYS[6], now[1] * 1000 + math.floor(now[2] / 1000), 'NX') and 1 or 0
 """
 )
 
@@ -176,6 +192,7 @@ class VoteQueue(QueueView):
         self._claim = redis.register_script(CLAIM)
         self._look_ahead = redis.register_script(LOOK_AHEAD)
         self._hand_back = redis.register_script(HAND_BACK)
+        self._stop_claims = redis.register_script(STOP_CLAIMS)
         self._answer_within_s: float = redis.get_connection_kwargs()["socket_timeout"]
         self._claims = 0
         self._handed_out = ""  # the claim that was given messages last
@@ -267,25 +284,25 @@ class VoteQueue(QueueView):
     def wait(self, timeout_s: float) -> bool:
         """Wait for a vote; move it into the batch in process, in order, and return whether there was one.
 
-        *timeout_s* must be below the client's socket timeout.
+        While Redis' memory is full, nothing is moved. *timeout_s* must be below the client's socket timeout.
 
         Raises:
             redis.RedisError: Redis did not answer, or `votes` is no list.
         """
-        return self._redis.blmove(VOTES, PROCESSING, timeout_s, "RIGHT", "LEFT") is not None  # type: ignore[arg-type] # Redis takes fractions
+        try:
+            return self._redis.blmove(VOTES, PROCESSING, timeout_s, "RIGHT", "LEFT") is not None  # type: ignore[arg-type] # Redis takes fractions
+        except OutOfMemoryError:  # moving may take memory, says Redis; a claim passes and takes what comes
+            time.sleep(timeout_s)
+            return False
 
     def stop_claims(self) -> bool:
         """Hand nothing out from now on; return whether anything was until now."""
-        seconds, microseconds = self._redis.time()
-        return bool(self._redis.set(HANDED_BACK, seconds * 1000 + microseconds // 1000, nx=True))
+        return bool(self._stop_claims(keys=KEYS))
 
     def allow_claims(self) -> bool:
         """Hand out votes again; return whether that was stopped."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.delete(HANDED_BACK)
-            pipeline.delete(PROGRESS)  # what another worker did not count is no delay of ours
-            was_stopped, _ = pipeline.execute()
-        return bool(was_stopped)
+        self._redis.delete(PROGRESS)  # what another worker did not count is no delay of ours
+        return bool(self._redis.delete(HANDED_BACK))
 
     def give_back(self, token: int) -> int:
         """Return the batch in process to the tail of `votes`, in order, and fence off every run up to *token*.

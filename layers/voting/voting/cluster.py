@@ -1,0 +1,78 @@
+"""Redis Cluster: all our keys share one slot, so one node is enough, and the client moves to the node that has it.
+
+Not redis-py's RedisCluster: it asks for the whole map of the cluster at every start and keeps connections to each node.
+Without cluster mode nothing is sent or done differently. While the slot itself is being moved to another node, commands
+are refused; so the voter is told, and the worker waits.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.connection import Connection, SSLConnection
+from redis.exceptions import MovedError
+from redis.retry import Retry
+
+T = TypeVar("T")
+
+Address = tuple[str, int]
+
+
+class Home:
+    """The node that holds our keys, as far as a node has named it; one for all connections of a client."""
+
+    def __init__(self) -> None:
+        self.address: Address | None = None
+
+
+class _FollowingConnection(Connection):
+    """A connection that leads to the home of our keys from its next command on, where a node has named it."""
+
+    def __init__(self, *, home: Home, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py has no types there
+        self._home = home
+        self._entrance: Address = (self.host, self.port)
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        address = self._home.address
+        if address is not None and address != (self.host, self.port):
+            self.disconnect()  # type: ignore[no-untyped-call] # redis-py has no types there
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call] # redis-py has no types there
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)
+        except MovedError as moved:
+            self._home.address = (moved.host or self.host, moved.port)  # without a host, it is the node's own
+            raise
+
+    def _connect(self) -> Any:
+        self.host, self.port = self._home.address or self._entrance
+        try:
+            return super()._connect()  # type: ignore[no-untyped-call] # redis-py has no types there
+        except OSError:
+            self._home.address = None  # it may be gone for good; the entrance knows who has taken over
+            raise
+
+
+class _FollowingSSLConnection(_FollowingConnection, SSLConnection):
+    """The same with TLS: what the class above calls next is SSLConnection's."""
+
+
+class RetryOnceMoved(Retry):
+    """Retries as it is told, and once more where another node has the key: nothing was executed in that case."""
+
+    def call_with_retry(self, do: Callable[[], T], fail: Callable[..., Any], *args: Any, **options: Any) -> T:
+        try:
+            return super().call_with_retry(do, fail, *args, **options)
+        except MovedError:
+            return super().call_with_retry(do, fail, *args, **options)
+
+
+def follow(redis: Redis) -> None:
+    """Make a client that has not connected yet follow our keys to their node."""
+    pool = redis.connection_pool
+    following = {Connection: _FollowingConnection, SSLConnection: _FollowingSSLConnection}.get(pool.connection_class)
+    if following is not None:  # a socket file leads to one node only
+        pool.connection_class = following
+        pool.connection_kwargs["home"] = Home()
