@@ -99,6 +99,11 @@ class Environment:
         self._stopping = False
         self._ended: Answer | None = None
 
+    @property
+    def said_why(self) -> bool:
+        """Whether its init ended in a reported error or over its time; else its process just ended."""
+        return self._init_error is not None
+
     def start(self) -> None:
         """Begin the init; the owner hears of its end."""
         self._life = asyncio.create_task(self._live(), name=f"environment of {self.function.name}")

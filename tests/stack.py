@@ -75,7 +75,7 @@ class Stack:
 
 @contextmanager
 def running(state_dir: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Start the system with *arguments* on free ports, *env* added to its shell; stop it by SIGTERM, and see that nothing stays behind.
+    """Start the system with *arguments* on free ports, in a shell with *env*; stop it, see that nothing is left.
 
     Raises:
         AssertionError: it did not come up, did not end well, or left a process or its run.json; with its log.
