@@ -35,7 +35,7 @@ def may_become_plain(data: bytes, methods: tuple[bytes, ...]) -> bool:
 
 
 class AnyHttp(web.RequestHandler):
-    """One socket of an application. Nothing that a client does to it hangs, or prints a stack."""
+    """One socket of an application. Malformed requests are answered at once, and clients that close their half too."""
 
     def __init__(self, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, **SERVER_OPTIONS)  # type: ignore[arg-type] # aiohttp's way to have none

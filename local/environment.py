@@ -22,8 +22,8 @@ INIT_TIMEOUT_S = 30.0
 # The runtime that truly runs: the client polls as it does on AWS for this version.
 _EXECUTION_ENV = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
 _PASSED_ON = ("PATH", "LANG", "TZ")
-# As on AWS, where no such folder exists: in a developer's lie files for AWS's and PostgreSQL's clients, and with the
-# wrong words in them no client can be built, or it calls the real AWS.
+# As on AWS, where a function has no home folder. A developer's holds files for AWS's and PostgreSQL's clients: with the
+# wrong words in them, no client can be built, or it calls the real AWS.
 _NO_HOME = "/nonexistent"
 
 

@@ -40,7 +40,7 @@ class OpsFunction:
         payload, error = self._invoke(json.dumps({"operation": operation, **arguments}).encode())
         try:
             document: Any = json.loads(payload)
-        except ValueError:  # a server of somebody else's
+        except ValueError:  # another server
             document = None
         if isinstance(document, dict) and error:
             raise NotInvoked(f"{document.get('errorType')}: {document.get('errorMessage')}")

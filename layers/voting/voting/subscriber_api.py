@@ -26,7 +26,7 @@ class Refused(Exception):
 def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[str], api_origin: str = "") -> bool:
     """Whether a page of *origin* may subscribe; a program may, with no Origin or with that of the WebSocket API itself.
 
-    Some libraries send the address that they connect to (*api_origin*). No page of anybody's has it: API Gateway serves
+    Some libraries send the address that they connect to (*api_origin*). No page has that origin: API Gateway serves
     none there, and answers under its own names only.
     """
     if origin is None:
@@ -40,8 +40,8 @@ def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[st
 def own_origin(domain_name: str, protocol: str) -> str:
     """The origin of the API that a client reached under *domain_name* by *protocol* (X-Forwarded-Proto); "" for none.
 
-    Over plain HTTP, which only a local run speaks, the name is whatever the client says. It counts if it is a loopback
-    one: a page of a stranger's, whose name was pointed at this machine once it had loaded, would say its own.
+    Over plain HTTP, which only a local run speaks, the name is whatever the client sends, so only loopback names count:
+    a foreign page can have its own name pointed at this machine once it has loaded (DNS rebinding).
     """
     host = domain_name.lower()
     is_local = host.rpartition(":")[0] in LOOPBACK or host in LOOPBACK
