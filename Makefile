@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= eu-central-1
 export PYTHONPATH := layers/voting
+# By the environment, so that a recipe quotes it whatever is in it.
+export STATE_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
@@ -15,13 +17,13 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 up: $(VENV)/.run ## Serve everything on this machine until Ctrl-C (DEMO=1 sends a trickle of votes)
-	@$(BIN)/python -m local --state-dir $(STATE_DIR) $(if $(DEMO),--also "demo=$(BIN)/python -m votectl demo") $(ARGS)
+	@$(BIN)/python -m local --state-dir "$$STATE_DIR" $(if $(DEMO),--also "demo=$(BIN)/python -m votectl demo") $(ARGS)
 
 down: ## Stop what `make up` started
-	@$(BIN)/python -m local --state-dir $(STATE_DIR) --down
+	@$(BIN)/python -m local --state-dir "$$STATE_DIR" --down
 
 reset: ## Stop, and forget the local votes
-	@$(BIN)/python -m local --state-dir $(STATE_DIR) --reset
+	@$(BIN)/python -m local --state-dir "$$STATE_DIR" --reset
 
 test: $(VENV)/.dev browser servers ## Run the whole suite (ARGS="tests/unit -k queue" some of it)
 	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/suite.py)
@@ -35,7 +37,7 @@ check: $(VENV)/.dev ## Lint, types, template; edits nothing
 
 sam-invoke: $(VENV)/.dev ## Run FUNCTION=VoteFunction on EVENT=http-post-json in a container, on the stores of a running `make up`
 	@$(if $(and $(FUNCTION),$(EVENT)),,echo "make sam-invoke FUNCTION=VoteFunction EVENT=http-post-json (a name in events/, or a file)" >&2; exit 2)
-	@$(BIN)/python scripts/sam_local.py --run $(STATE_DIR)/run.json --build $(SAM_BUILD) invoke $(FUNCTION) --event $(EVENT) $(ARGS)
+	@$(BIN)/python scripts/sam_local.py --run "$$STATE_DIR/run.json" --build $(SAM_BUILD) invoke $(FUNCTION) --event $(EVENT) $(ARGS)
 
 chaos: $(VENV)/.dev ## Strike the running system with faults and audit what is left (ROUNDS=200 for all, SEED= repeats)
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -1,8 +1,11 @@
 """The AWS account that a local run pretends to be."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +20,12 @@ class Account:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Account":
-        """Take the region from the shell, and nothing else: real credentials never reach a local function."""
-        return cls(region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "eu-central-1")
+        """Take the region from the shell, and nothing else: real credentials never reach a local function.
+
+        What is no region is passed over: no client of AWS could be built with it.
+        """
+        named = (env.get(name, "") for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+        return cls(region=next(filter(_REGION.fullmatch, named), "eu-central-1"))
 
     def function_arn(self, name: str) -> str:
         return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{name}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from local.any_http import any_http
+
 _log = logging.getLogger("local.access")
 
 # Makes what serves one connection, out of what makes the application's own.
@@ -37,20 +39,18 @@ async def open_doors(doors: Sequence[Door], stack: AsyncExitStack, *, access_log
     stack.push_async_callback(_clean_up, runners)
     for door, runner in zip(doors, runners, strict=True):
         await runner.setup()
-        if door.line is None or access_log:  # which only the applications write
-            await web.SockSite(runner, door.listener, backlog=BACKLOG).start()
-        else:
-            await _LineSite(runner, door.listener, door.line, backlog=BACKLOG).start()
+        line = None if access_log else door.line  # only the applications write that log
+        await _Site(runner, door.listener, line, backlog=BACKLOG).start()
 
 
-class _LineSite(web.SockSite):
+class _Site(web.SockSite):
     """Accepts the connections of a listening socket, each a line until it shows what it is."""
 
     def __init__(
         self,
         runner: web.AppRunner,
         listener: socket.socket,
-        line: Line,
+        line: Line | None,
         *,
         backlog: int = 128,
     ) -> None:
@@ -62,8 +62,9 @@ class _LineSite(web.SockSite):
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None  # noqa: S101 - for mypy: the constructor has asked
+        application, line = any_http(server), self._line
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: self._line(server), sock=self._sock, backlog=self._backlog
+            application if line is None else lambda: line(application), sock=self._sock, backlog=self._backlog
         )
 
 

@@ -21,7 +21,10 @@ from local.runtime_api import MAX_RESPONSE, Invocation, RuntimeApi
 INIT_TIMEOUT_S = 30.0
 # The runtime that truly runs: the client polls as it does on AWS for this version.
 _EXECUTION_ENV = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
-_PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
+_PASSED_ON = ("PATH", "LANG", "TZ")
+# As on AWS, where a function has no home folder. A developer's holds files for AWS's and PostgreSQL's clients: with the
+# wrong words in them, no client can be built, or it calls the real AWS.
+_NO_HOME = "/nonexistent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,9 @@ class Sandbox:
         """Return the whole environment of a process: Lambda's variables, then what the template declares."""
         variables = {name: self.shell[name] for name in _PASSED_ON if name in self.shell}
         variables |= {
+            "HOME": _NO_HOME,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_ACCESS_KEY_ID": self.account.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.account.secret_access_key,
             "AWS_SESSION_TOKEN": self.account.session_token,
@@ -92,6 +98,11 @@ class Environment:
         self._init_error: Answer | None = None
         self._stopping = False
         self._ended: Answer | None = None
+
+    @property
+    def said_why(self) -> bool:
+        """Whether its init ended in a reported error or over its time; else its process just ended."""
+        return self._init_error is not None
 
     def start(self) -> None:
         """Begin the init; the owner hears of its end."""

@@ -14,7 +14,7 @@ from local.http_event import Caller, MalformedAnswer, Response, event_of, reques
 from local.http_line import HttpLine
 from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
-from local.quotas import SERVER_OPTIONS, HttpQuotas
+from local.quotas import HttpQuotas
 from local.resources import HttpRoute
 
 logger = logging.getLogger("local.http")
@@ -62,10 +62,7 @@ class HttpApi:
 
     def application(self) -> web.Application:
         """Return what serves this API; its 4xx and 5xx are logged, access is not."""
-        application = web.Application(
-            client_max_size=self._quotas.body_bytes,
-            handler_args=SERVER_OPTIONS,
-        )
+        application = web.Application(client_max_size=self._quotas.body_bytes)
         application.router.add_route("*", "/{path:.*}", self._serve)
         application.on_response_prepare.append(_drop_server)
         application.on_shutdown.append(self._hang_up)

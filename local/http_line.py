@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
+from local.any_http import hand_over, may_become_plain
 from local.http_event import Caller, Response
 
 _log = logging.getLogger("local.http")
@@ -23,6 +24,7 @@ _BODY_BYTES = 64 * 1024
 # What changes how a request is read or answered; HTTP has one implementation of that here, and it is not this one.
 _NOT_PLAIN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 _BODILESS = frozenset({204, 304})
+_METHODS = (b"GET /", b"POST /")
 
 
 class _NotPlain(Exception):
@@ -45,6 +47,7 @@ class HttpLine(asyncio.Protocol):
         self._unread = b""
         self._answering: asyncio.Task[None] | None = None
         self._closing = False
+        self._client_has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a TCP server makes no other
@@ -68,6 +71,13 @@ class HttpLine(asyncio.Protocol):
         if self._answering is None:  # else the client is ahead of us: its turn comes
             self._read_next()
 
+    def eof_received(self) -> bool:
+        """Answer what came before; the client may have closed its half only (RFC 9112, section 9.6)."""
+        self._client_has_ended = True
+        if self._answering is None:
+            self._read_next()
+        return True
+
     def _read_next(self) -> None:
         try:
             caller, end = self._read()
@@ -77,6 +87,8 @@ class HttpLine(asyncio.Protocol):
         if caller is not None:
             self._unread = self._unread[end:]
             self._answering = asyncio.get_running_loop().create_task(self._serve(caller))
+        elif self._client_has_ended:
+            self._finish()
 
     async def _serve(self, caller: Caller) -> None:
         try:
@@ -88,7 +100,7 @@ class HttpLine(asyncio.Protocol):
         self._answering = None
         if self._closing:
             self._transport.close()
-        elif self._unread:
+        elif self._unread or self._client_has_ended:
             self._read_next()
 
     def _read(self) -> tuple[Caller | None, int]:
@@ -100,7 +112,7 @@ class HttpLine(asyncio.Protocol):
         data = self._unread
         head_end = data.find(b"\r\n\r\n", 0, _HEAD_BYTES)
         if head_end < 0:
-            if len(data) >= _HEAD_BYTES:
+            if len(data) >= _HEAD_BYTES or not may_become_plain(data, _METHODS):
                 raise _NotPlain
             return None, 0
         match = _HEAD.fullmatch(data, 0, head_end)
@@ -133,12 +145,16 @@ class HttpLine(asyncio.Protocol):
             port=self._port,
         ), end
 
+    def _finish(self) -> None:
+        """Close, or have the application answer what is no whole request and will be none."""
+        if self._unread:
+            self._hand_over()
+        else:
+            self._transport.close()
+
     def _hand_over(self) -> None:
         self._lines.discard(self)
-        successor = self._otherwise()
-        self._transport.set_protocol(successor)
-        successor.connection_made(self._transport)
-        successor.data_received(self._unread)
+        hand_over(self._transport, self._unread, self._otherwise(), has_ended=self._client_has_ended)
 
 
 def _bytes(response: Response) -> bytes:

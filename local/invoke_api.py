@@ -33,7 +33,6 @@ class InvokeApi:
         application = web.Application(
             client_max_size=MAX_PAYLOAD + 1024 * 1024,  # so that what is too large is refused in Lambda's words
             middlewares=[refuse_browsers],
-            handler_args={"access_log": None},
         )
         application.router.add_post(_PATH, self._invoke)
         return application

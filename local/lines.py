@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
+from local.any_http import hand_over, may_become_plain
 from local.management import DONE, Management, Reply
 from local.sigv4 import SignedRequest
 
@@ -20,6 +21,7 @@ _HEAD = re.compile(rb"POST (/[!->@-~]*) HTTP/1\.1((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-
 _HEAD_BYTES = 16 * 1024
 # What changes how a request is read or answered; HTTP has one implementation of that here, and it is not this one.
 _NOT_PLAIN = frozenset({"connection", "expect", "transfer-encoding", "upgrade"})
+_METHODS = (b"POST /",)
 SLICE_S = 0.002  # of posts, between which the event loop sees to votes
 
 
@@ -77,6 +79,7 @@ class Line(asyncio.Protocol):
         self._otherwise = otherwise
         self._unread = b""
         self._waits = False  # for its turn
+        self._client_has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a TCP server makes no other
@@ -93,6 +96,12 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unread = self._unread + data if self._unread else data
         self._wait()
+
+    def eof_received(self) -> bool:
+        """Answer what came before; the client may have closed its half only (RFC 9112, section 9.6)."""
+        self._client_has_ended = True
+        self._wait()
+        return True
 
     def _wait(self) -> None:
         if not self._waits:
@@ -112,6 +121,8 @@ class Line(asyncio.Protocol):
         self._unread = self._unread[end:]
         if end and self._unread:
             self._wait()
+        elif self._client_has_ended:
+            self._finish()
 
     def _answer(self, data: bytes) -> int:
         """Answer the request at the beginning of *data*; return where it ends, 0 while that has not come.
@@ -129,12 +140,16 @@ class Line(asyncio.Protocol):
         self._transport.write(_DONE if reply is DONE else _bytes(reply))
         return end
 
+    def _finish(self) -> None:
+        """Close, or have the application answer what is no whole request and will be none."""
+        if self._unread:
+            self._hand_over()
+        else:
+            self._transport.close()
+
     def _hand_over(self) -> None:
         self._lines.discard(self)
-        successor = self._otherwise()
-        self._transport.set_protocol(successor)
-        successor.connection_made(self._transport)
-        successor.data_received(self._unread)
+        hand_over(self._transport, self._unread, self._otherwise(), has_ended=self._client_has_ended)
 
 
 def _read(data: bytes, body_bytes: int) -> tuple[SignedRequest | None, int]:
@@ -145,7 +160,7 @@ def _read(data: bytes, body_bytes: int) -> tuple[SignedRequest | None, int]:
     """
     head_end = data.find(b"\r\n\r\n", 0, _HEAD_BYTES)
     if head_end < 0:
-        if len(data) >= _HEAD_BYTES or data[:5] != b"POST "[: len(data)]:
+        if len(data) >= _HEAD_BYTES or not may_become_plain(data, _METHODS):
             raise _NotPlain
         return None, 0
     match = _HEAD.fullmatch(data, 0, head_end)

@@ -16,6 +16,7 @@ GROW_AFTER_S = 0.1
 FEW = (os.cpu_count() or 1) + 1
 GROW_BEYOND_AFTER_S = 0.4
 REAP_AFTER_S = 300.0
+MOST_STARTS = 3  # one after the other that die without a word, before those who wait are told
 
 
 class InitFailed(Exception):
@@ -50,6 +51,7 @@ class Pool:
         self._starting: set[Environment] = set()
         self._waiting: deque[_Waiter] = deque()
         self._active = 0
+        self._deaths = 0  # of starts in a row, without a word
         self._growth: asyncio.TimerHandle | None = None
         self._stops: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -117,6 +119,7 @@ class Pool:
 
     def idle(self, environment: Environment) -> None:
         self._starting.discard(environment)
+        self._deaths = 0
         if environment.retired:
             self._stop_later(environment)
             return
@@ -134,7 +137,7 @@ class Pool:
             self._idle.remove(environment)
         if self._closed:
             return
-        if init_error is not None and not environment.retired:
+        if init_error is not None and not environment.retired and not self._is_worth_another_start(environment):
             # Everyone who waits would meet the same error: starting again for each would only burn the processor.
             while self._waiting:
                 future = self._waiting.popleft().future
@@ -142,6 +145,16 @@ class Pool:
                     future.set_exception(InitFailed(init_error))
         elif self._waiting:
             self._grow()
+
+    def _is_worth_another_start(self, environment: Environment) -> bool:
+        """Tell whether a start that failed says nothing about the next: its process was killed, say for its memory.
+
+        Lambda gives every invocation an environment of its own and tries its init twice.
+        """
+        if environment.said_why:
+            return False
+        self._deaths = (self._deaths + 1) % MOST_STARTS
+        return self._deaths > 0
 
     # ------------------------------------------------------------ growth
 

@@ -119,7 +119,7 @@ class Postgres:
 
     def _pid_file(self) -> list[str]:
         try:
-            return (self._data / "postmaster.pid").read_text(encoding="utf-8").split("\n")
+            return (self._data / "postmaster.pid").read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         except FileNotFoundError:
             return []
         except PermissionError as error:

@@ -4,14 +4,15 @@ Source: "Quotas for configuring and running an HTTP API" and "... a WebSocket AP
 Tests and demonstrations shrink them; nothing else should.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 KIB = 1024
 MIB = 1024 * KIB
 
 # For aiohttp's HTTP parser: its own limits would answer, in its own words, before ours are looked at.
-SERVER_OPTIONS = {
-    "access_log": None,
+SERVER_OPTIONS: Mapping[str, Any] = {
     "auto_decompress": False,  # a body reaches the function as it was sent
     "max_line_size": MIB,
     "max_field_size": MIB,

@@ -151,7 +151,7 @@ class _Runner:
     def _load(self, sockets: Mapping[str, socket.socket]) -> Template:
         run = Run(
             account=self._account,
-            variables=dict.fromkeys(_STORES, "") | dict(self._shell),
+            variables=dict.fromkeys(_STORES, "") | _without_aws(self._shell),
             http_url=_url("http", sockets["http"]),
             websocket_url=_url("ws", sockets["websocket"]),
             secret=self._state.secret,
@@ -273,6 +273,11 @@ def _port_error(name: str, port: int, error: OSError) -> StartError:
 def _url(scheme: str, listener: socket.socket) -> str:
     host, port = listener.getsockname()
     return f"{scheme}://{host}:{port}"
+
+
+def _without_aws(shell: Mapping[str, str]) -> dict[str, str]:
+    """What functions declare may come from the shell, but for what its own clients of AWS go by."""
+    return {name: value for name, value in shell.items() if not name.startswith("AWS_")}
 
 
 def _declares(template: Template, variable: str) -> bool:

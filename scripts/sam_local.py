@@ -33,6 +33,7 @@ import docker  # type: ignore[import-untyped] # ships no types
 from docker.errors import DockerException  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[1]
+KEPT_OF_AWS = frozenset({"AWS_REGION", "AWS_DEFAULT_REGION"})
 SAM = Path(sys.executable).with_name("sam")
 RUNTIME = "python:3.13"
 # Only a stack on existing stores declares the variables that are given below; these addresses are not used.
@@ -254,9 +255,11 @@ def _run(arguments: Sequence[str], scratch: Path) -> int:
     """Run a program to its end; whoever ends us ends it."""
     # Killed while it builds an image, SAM leaves a lock among the temporary files, and waits for it the next time.
     scratch_env = {"TMPDIR": str(scratch)}
-    # Never the shell's own credentials: what a function does must not reach an account.
-    kept = {name: value for name, value in os.environ.items() if name not in {"AWS_PROFILE", "AWS_SESSION_TOKEN"}}
-    mine = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "SAM_CLI_TELEMETRY": "0"}
+    # Never the shell's own credentials: what a function does must not reach an account. Nor the rest of its set-up: a
+    # profile that does not exist, or a syntax error in ~/.aws/config, ends SAM.
+    kept = {name: value for name, value in os.environ.items() if name in KEPT_OF_AWS or not name.startswith("AWS_")}
+    mine = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+    mine |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "SAM_CLI_TELEMETRY": "0"}
     # SAM would ask AWS whose account that is, and try again for seconds; it makes do with a number of its own.
     mine |= {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     kept.setdefault("AWS_DEFAULT_REGION", "eu-central-1")

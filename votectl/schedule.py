@@ -1,9 +1,6 @@
 """The schedule that starts the worker every minute, on AWS."""
 
-from typing import Any, Literal
-
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from typing import Literal
 
 # An update replaces the schedule whole: what it holds besides is sent back as it was.
 KEPT = (
@@ -31,12 +28,16 @@ def set_state(name: str, state: Literal["ENABLED", "DISABLED"]) -> bool:
     """
     group, _, bare = name.rpartition("/")
     which = {"Name": bare, "GroupName": group or "default"}
+    from votectl.aws_client import FAILURES, NotConfigured, client, explain  # noqa: PLC0415 - only a deployed stack has one
+
     try:
-        scheduler: Any = boto3.client("scheduler")  # the stubs in use do not know this service
+        scheduler = client("scheduler")
         found = scheduler.get_schedule(**which)
         if found["State"] == state:
             return False
         scheduler.update_schedule(**which, State=state, **{key: found[key] for key in KEPT if key in found})
-    except (BotoCoreError, ClientError) as error:
-        raise ScheduleUnchanged(f"the schedule {name}: {error}") from error
+    except NotConfigured as error:
+        raise ScheduleUnchanged(str(error)) from error
+    except FAILURES as error:
+        raise ScheduleUnchanged(f"the schedule {name}: {explain(error)}") from error
     return True

@@ -13,7 +13,7 @@ from voting.roles import Role
 from voting.sampling import Sampler
 from voting.settings import Settings
 from voting.signing import Credentials
-from voting.subscriber_api import answer, may_connect
+from voting.subscriber_api import answer, may_connect, own_origin
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
@@ -47,7 +47,8 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
     settings = environment()[0].settings
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     origin = headers.get("origin")
-    if may_connect(origin, settings.http_url, settings.allowed_origins):
+    own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
+    if may_connect(origin, settings.http_url, settings.allowed_origins, own):
         return DONE
     if count := refusals.admit("origin"):
         logger.warning("refused a connection of another origin", origin=str(origin)[:LONGEST_ORIGIN], count=count)

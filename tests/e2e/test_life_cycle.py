@@ -10,6 +10,7 @@ import psutil
 import psycopg
 from redis import Redis
 
+from tests.e2e.subscriber import Subscriber
 from tests.e2e.voter import cast, votes
 from tests.stack import FREE_PORTS, PATIENCE, local, running, wait_for
 
@@ -77,3 +78,17 @@ def test_vote_that_waits_when_it_goes_down_is_counted_when_it_is_up_again(tmp_pa
             assert database.execute("SELECT id, vote FROM votes").fetchall() == [(voter_id, "b")]
         with Redis.from_url(again.redis) as redis:
             assert redis.llen("votes") == 0
+
+
+def test_votes_are_counted_and_announced_in_a_shell_whose_aws_configuration_is_broken(tmp_path: Path) -> None:
+    config = tmp_path / "home" / ".aws" / "config"
+    config.parent.mkdir(parents=True)
+    config.write_text("[default]\nendpoint_url = http://127.0.0.1:1\nretry_mode = bogus\n[broken", encoding="utf-8")
+    shell = {"HOME": str(tmp_path / "home"), "AWS_PROFILE": "nosuch", "AWS_USE_DUALSTACK_ENDPOINT": "true"}
+    shell |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "AWS_ENDPOINT_URL_LAMBDA"), "http://127.0.0.1:1")
+    with running(tmp_path / "state", "--no-reload", env=shell) as stack, Subscriber(stack.websocket) as subscriber:
+        subscriber.send("subscribe")
+        with httpx.Client(base_url=stack.http, trust_env=False) as http:
+            cast(http, "a")
+        subscriber.total(1)
+        assert "Traceback" not in stack.log

@@ -66,6 +66,21 @@ def subscribers(redis: Redis) -> list[str]:
         ("http://vote.example.org", 403),
         ("null", 403),
         ("", 403),
+        # The WebSocket API's own host, as websocket-client sends it, and what is not it.
+        ("https://w5x6y7z8.execute-api.eu-central-1.amazonaws.com", 200),
+        ("https://W5X6Y7Z8.execute-api.eu-central-1.AMAZONAWS.com", 200),
+        ("https://w5x6y7z8.execute-api.eu-central-1.amazonaws.com:443", 200),
+        ("http://w5x6y7z8.execute-api.eu-central-1.amazonaws.com", 403),
+        ("wss://w5x6y7z8.execute-api.eu-central-1.amazonaws.com", 403),
+        ("https://w5x6y7z8.execute-api.eu-central-1.amazonaws.com:8443", 403),
+        ("https://evil-w5x6y7z8.execute-api.eu-central-1.amazonaws.com", 403),
+        ("https://w5x6y7z8.execute-api.eu-central-1.amazonaws.com.evil.org", 403),
+        ("https://w5x6y7z8.execute-api.eu-central-1.amazonaws.com@evil.org", 403),
+        ("https://execute-api.eu-central-1.amazonaws.com", 403),
+        ("https://x9x9x9x9.execute-api.eu-central-1.amazonaws.com", 403),
+        ("w5x6y7z8.execute-api.eu-central-1.amazonaws.com", 403),
+        ("https://", 403),
+        ("https://vote.example.org:443", 200),
     ],
 )
 def test_pages_of_other_origins_are_refused_at_the_handshake(ws_connect, context, origin, status) -> None:
@@ -81,6 +96,33 @@ def test_a_loopback_page_is_the_same_by_any_of_its_names(origin: str) -> None:
     assert may_connect(origin, "http://127.0.0.1:3000", frozenset())
     assert not may_connect(origin, "http://127.0.0.1:4000", frozenset())
     assert not may_connect(origin, "https://vote.example.org", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("domain", "protocol", "origin", "status"),
+    [
+        ("127.0.0.1:3001", "http", "http://127.0.0.1:3001", 200),
+        ("localhost:3001", "http", "http://localhost:3001", 200),
+        ("LocalHost:3001", "http", "http://localhost:3001", 200),
+        ("[::1]:3001", "http", "http://[::1]:3001", 200),
+        ("127.0.0.1:3001", "http", "https://127.0.0.1:3001", 403),
+        ("127.0.0.1:3001", "http", "http://127.0.0.1:4001", 403),
+        ("evil.example:3001", "http", "http://evil.example:3001", 403),  # its name was pointed at this machine
+        ("127.0.0.1.evil.example:3001", "http", "http://127.0.0.1.evil.example:3001", 403),
+        ("localhost.evil.example", "http", "http://localhost.evil.example", 403),
+        ("live.example.org", "https", "https://live.example.org", 200),
+        ("", "https", "https://", 403),
+        ("", "http", "http://", 403),
+        ("live.example.org", "ftp", "ftp://live.example.org", 403),
+    ],
+)
+def test_the_apis_own_host_is_the_one_that_the_client_reached(
+    ws_connect, context, domain, protocol, origin, status
+) -> None:
+    connect = event("websocket-connect")
+    connect["requestContext"]["domainName"] = domain
+    connect["headers"] |= {"Host": domain, "X-Forwarded-Proto": protocol, "Origin": origin}
+    assert ws_connect(connect, context)["statusCode"] == status
 
 
 def test_a_connection_is_no_subscriber_before_it_subscribes(ws_connect, context, redis: Redis) -> None:

@@ -110,3 +110,21 @@ def test_stores_elsewhere_keep_their_address() -> None:
     with Bridge(Engine("127.0.0.1", "host.docker.internal", frozenset())) as bridge:
         assert bridge.seen_from_inside("redis://:pw@cache.example.org:6379/0") == "redis://:pw@cache.example.org:6379/0"
         assert bridge.seen_from_inside("redis://:pw@127.0.0.1:7/0") == "redis://:pw@host.docker.internal:7/0"
+
+
+def test_a_broken_aws_configuration_does_not_reach_sam(tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[broken", encoding="utf-8")
+    code = (
+        "import sys, pathlib; from scripts.sam_local import SAM, _run\n"
+        "sys.exit(_run([str(SAM), 'validate', '--lint'], pathlib.Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"HOME": str(tmp_path), "AWS_PROFILE": "nosuch", "AWS_MAX_ATTEMPTS": "many"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.live_results import ResultsUnavailable, read_results
 from voting.observability import logger
+from voting.request import normal_origin
 from voting.snapshot import Snapshots
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -23,12 +24,31 @@ class Refused(Exception):
         self.code = code
 
 
-def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[str]) -> bool:
-    """Whether a page of *origin* may subscribe; a program sends no Origin and may."""
+def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[str], api_origin: str = "") -> bool:
+    """Whether a page of *origin* may subscribe; a program may, with no Origin or with that of the WebSocket API itself.
+
+    Some libraries send the address that they connect to (*api_origin*). No page has that origin: API Gateway serves
+    none there, and answers under its own names only.
+    """
     if origin is None:
         return True
-    origin = origin.lower()
-    return origin in allowed_origins or origin == http_url or _same_loopback(origin, http_url)
+    theirs = normal_origin(origin)
+    if theirs in map(normal_origin, {*allowed_origins, http_url}) or _same_loopback(theirs, http_url):
+        return True
+    return bool(api_origin) and theirs == normal_origin(api_origin)
+
+
+def own_origin(domain_name: str, protocol: str) -> str:
+    """The origin of the API that a client reached under *domain_name* by *protocol* (X-Forwarded-Proto); "" for none.
+
+    Over plain HTTP, which only a local run speaks, the name is whatever the client sends, so only loopback names count:
+    a foreign page can have its own name pointed at this machine once it has loaded (DNS rebinding).
+    """
+    host = domain_name.lower()
+    is_local = host.rpartition(":")[0] in LOOPBACK or host in LOOPBACK
+    if not host or (protocol != "https" and not (protocol == "http" and is_local)):
+        return ""
+    return f"{protocol}://{host}"
 
 
 def _same_loopback(origin: str, http_url: str) -> bool:

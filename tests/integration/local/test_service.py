@@ -2,6 +2,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -235,6 +236,58 @@ def test_an_init_that_ends_the_process_is_an_exit_error(function):
         assert "exit status 7" in failure["errorMessage"]
 
     run(function, work)
+
+
+DIES = """
+import os, pathlib, signal
+inits = pathlib.Path(__file__).parent / "inits"
+if len(inits.read_text()) <= {times}:
+    {dies}
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    "dies", ["os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGSEGV)", "os._exit(1)"]
+)
+def test_who_waits_for_an_init_that_dies_is_served_by_the_next_start(function, times, dies):
+    (function.code / "app.py").write_text(HANDLER + DIES.format(times=times, dies=dies), encoding="utf-8")
+
+    async def work(aws: Lambda) -> None:
+        answers = await asyncio.gather(*(aws.ask({}) for _ in range(10)))
+        assert all("pid" in answer for answer in answers)
+
+    run(function, work, environments=1)
+    assert (function.code / "inits").read_text() == "i" * (times + 1)
+
+
+def test_an_environment_that_is_killed_while_it_starts_fails_nobody(function):
+    (function.code / "app.py").write_text(
+        HANDLER.replace('.write("i")', '.write(f"{os.getpid()}\\n")')
+        + "while len((HERE / 'inits').read_text().splitlines()) == 1: time.sleep(0.01)\n",
+        encoding="utf-8",
+    )
+
+    async def work(aws: Lambda) -> None:
+        waiting = [asyncio.create_task(aws.ask({})) for _ in range(5)]
+        inits = function.code / "inits"
+        await until(lambda: inits.exists() and inits.read_text().endswith("\n"))
+        os.kill(int(inits.read_text()), signal.SIGKILL)
+        assert all("pid" in answer for answer in await asyncio.gather(*waiting))
+
+    run(function, work, environments=1)
+
+
+def test_an_init_that_dies_every_time_is_an_exit_error_after_three_starts(function):
+    (function.code / "app.py").write_text(HANDLER + DIES.format(times=99, dies="os._exit(1)"), encoding="utf-8")
+
+    async def work(aws: Lambda) -> None:
+        for starts in (3, 6):  # the next invocation has its tries again
+            failures = await asyncio.gather(*(aws.fail({}) for _ in range(5)))
+            assert {failure["errorType"] for failure in failures} == {"Runtime.ExitError"}
+            assert (aws.folder / "inits").read_text() == "i" * starts
+
+    run(function, work, environments=1)
 
 
 def test_an_init_over_its_time_is_answered(function, monkeypatch):

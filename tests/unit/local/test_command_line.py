@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.__main__ import main
+from local.command_line import main
 
 
 @pytest.mark.parametrize(
