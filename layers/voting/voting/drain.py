@@ -11,8 +11,10 @@ from redis.exceptions import RedisError
 
 from voting.cadence import Cadence
 from voting.clients import Clients
+from voting.comparison import compare
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, HandedOutAnew, Superseded
+from voting.handover import fence_off
 from voting.observability import MetricUnit, first_line, logger, metrics, publish
 from voting.roles import grant
 from voting.sampling import Sampler
@@ -153,15 +155,33 @@ class Drain:
             time.sleep(rest_s)
 
     def _begin(self) -> int:
-        """Take the fence, having seen to it that there is one."""
+        """Take the fence, having seen to it that there is one, and that the tally is right."""
+        if (
+            self._queue.backlog().handed_back_s is not None
+        ):  # the database is another's: what its operator removed is not made again
+            self._token = fence_off(self._clients, self._queue)
+            return self._token
         table = VoteTable(self._clients.postgres())
-        if table.install():
-            logger.info("installed the tally")
-            self._changed()
-        table = self._limited(table)
+        if self._install(table):
+            table = self._limited(table)
+            if compare(self._clients.postgres()):
+                self._changed()
         self._token = table.take_fence(self._queue.greatest_token())
         logger.info("began a run", token=self._token)
         return self._token
+
+    def _install(self, table: VoteTable) -> bool:
+        """Install the tally; return whether this version's is there, in place of an older one's that may stay."""
+        try:
+            if table.install():
+                logger.info("installed the tally")
+                self._changed()
+        except psycopg.errors.InsufficientPrivilege as error:
+            if not table.follows():
+                raise
+            logger.warning("the tally stays as an older version made it", detail=first_line(error))
+            return False
+        return True
 
     def _limited(self, table: VoteTable) -> VoteTable:
         """*table*, or one whose session has no more rights than a run needs: on the first run there is no role yet."""
