@@ -13,10 +13,10 @@ from voting.tally import KEPT, MOVE, VoteTable
 
 LONGEST_S = 10  # a table that takes longer is left to an operator, whose repair may take its time
 
-# `shape` changes where the tables are replaced, rewritten or restored. It holds the tables and their files, the triggers
-# (pg_dump disables and enables them again) and the rows added to the tally: one per choice, which is updated from then
-# on. `writes` changes with every write, by any client. The server publishes these numbers within a second and forgets
-# them in a crash, so they only ever say that something moved.
+# `shape` changes where the tables are replaced, rewritten or restored. It names the tables and their files, the last
+# change of each trigger (pg_dump disables and enables them again) and the rows added to the tally: one per choice, which
+# is only updated from then on. `writes` changes with every write, by any client. The server publishes these numbers
+# within a second and forgets them in a crash, so they only ever say that something moved.
 LOOK = """
 WITH ours AS (
     SELECT pg_class.oid, relname FROM pg_class WHERE pg_class.oid IN (to_regclass('votes'), to_regclass('vote_tally'))
@@ -65,8 +65,8 @@ class _Look:
 def compare(connection: psycopg.Connection) -> bool:
     """Make the tally right where it differs from the rows; return whether its version moved.
 
-    The rows are counted at once where the tables look replaced or restored. Otherwise they are counted after writes, for
-    a thousandth of the time at most.
+    The rows are counted at once where the tables look replaced or restored. Otherwise they are counted after writes,
+    for a thousandth of the time at most.
 
     Raises:
         psycopg.OperationalError: the database is away, or writers held the tables for too long.
