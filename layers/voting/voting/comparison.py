@@ -11,12 +11,12 @@ import psycopg
 from voting.observability import logger
 from voting.tally import KEPT, MOVE, VoteTable
 
-LONGEST_S = 10  # a table that takes longer is left to an operator, whose repair may take its time
+LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repair may take its time
 
 # `shape` changes where the tables are replaced, rewritten or restored. It names the tables and their files, the last
-# change of each trigger (pg_dump disables and enables them again) and the rows added to the tally: one per choice, which
-# is only updated from then on. `writes` changes with every write, by any client. The server publishes these numbers
-# within a second and forgets them in a crash, so they only ever say that something moved.
+# change of each trigger (pg_dump disables and enables them) and the rows added to the tally: one per choice, which is
+# only updated from then on. `writes` changes with every write, by any client. The server publishes these numbers within
+# a second and forgets them in a crash, so they only ever say that something moved.
 LOOK = """
 WITH ours AS (
     SELECT pg_class.oid, relname FROM pg_class WHERE pg_class.oid IN (to_regclass('votes'), to_regclass('vote_tally'))
@@ -44,7 +44,7 @@ SELECT NOT EXISTS (
     SELECT FROM counted FULL JOIN kept USING (vote) WHERE counted.votes IS DISTINCT FROM kept.votes
 )
 """
-BOUND = f"SET LOCAL statement_timeout = '{LONGEST_S}s'"
+BOUND = "SELECT set_config('statement_timeout', %s, true)"
 REPAIR_AS = "SET LOCAL ROLE NONE; SET LOCAL statement_timeout = '60s'"  # a run's role may not write the tally
 
 NOTE = """
@@ -62,11 +62,11 @@ class _Look:
     is_due: bool
 
 
-def compare(connection: psycopg.Connection) -> bool:
+def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> bool:
     """Make the tally right where it differs from the rows; return whether its version moved.
 
     The rows are counted at once where the tables look replaced or restored. Otherwise they are counted after writes,
-    for a thousandth of the time at most.
+    for a thousandth of the time at most. Counting for more than *longest_s* is given up.
 
     Raises:
         psycopg.OperationalError: the database is away, or writers held the tables for too long.
@@ -78,7 +78,7 @@ def compare(connection: psycopg.Connection) -> bool:
     if not seen.is_reshaped and not seen.is_due:
         return False
     began = connection.execute("SELECT clock_timestamp()").fetchone()
-    agrees = _agrees(connection)
+    agrees = _agrees(connection, longest_s)
     if agrees is False:
         _repair(connection)
     elif seen.is_reshaped:
@@ -87,15 +87,15 @@ def compare(connection: psycopg.Connection) -> bool:
     return agrees is False or seen.is_reshaped
 
 
-def _agrees(connection: psycopg.Connection) -> bool | None:
-    """Whether the tally is what the rows are; None where that takes too long to find out."""
+def _agrees(connection: psycopg.Connection, longest_s: float) -> bool | None:
+    """Whether the tally is what the rows are; None where it takes longer than *longest_s* to find out."""
     try:
         with connection.transaction():
-            connection.execute(BOUND)
+            connection.execute(BOUND, (f"{longest_s * 1000:.0f}ms",))
             counted = VoteTable(connection).grouped()
             return connection.execute(f"WITH counted AS ({counted}), kept AS ({KEPT}) {AGREES}").fetchone() == (True,)
     except psycopg.errors.QueryCanceled:
-        logger.error("the table is too large to compare the tally with: run `tally verify`", longest_s=LONGEST_S)
+        logger.error("counting the rows takes too long: the tally is not compared with them, run `tally verify`")
         return None
 
 
