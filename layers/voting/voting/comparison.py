@@ -5,6 +5,7 @@ role of a replica, and any write to the tally itself: a restore of all tables ma
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 
@@ -33,7 +34,7 @@ WITH ours AS (
                ::text AS writes
     FROM ours
 )
-SELECT shape, writes, shape <> compared_shape AS is_reshaped,
+SELECT clock_timestamp(), shape, writes, shape <> compared_shape AS is_reshaped,
        writes <> compared_writes AND clock_timestamp() > compared_at + 1000 * comparing_took AS is_due
 FROM now, vote_worker_fence
 """
@@ -56,6 +57,7 @@ SET compared_shape = %s, compared_writes = %s, compared_at = clock_timestamp(),
 
 @dataclass(frozen=True, slots=True)
 class _Look:
+    at: datetime
     shape: str
     writes: str
     is_reshaped: bool
@@ -77,13 +79,12 @@ def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> boo
     seen = _Look(*row)
     if not seen.is_reshaped and not seen.is_due:
         return False
-    began = connection.execute("SELECT clock_timestamp()").fetchone()
     agrees = _agrees(connection, longest_s)
     if agrees is False:
         _repair(connection)
     elif seen.is_reshaped:
         connection.execute(MOVE)  # the tally was perhaps restored past the triggers, and its version was not
-    connection.execute(NOTE, (seen.shape, seen.writes, *(began or ())))
+    connection.execute(NOTE, (seen.shape, seen.writes, seen.at))
     return agrees is False or seen.is_reshaped
 
 

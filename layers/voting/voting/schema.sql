@@ -98,9 +98,9 @@ BEGIN
         INSERT INTO vote_tally AS tally
         SELECT choice, sum(change)
         FROM (
-            SELECT vote::varchar(255) COLLATE "C" AS choice, 1 AS change FROM new_votes
+            SELECT vote::varchar(255) COLLATE "C" AS choice, count(*) AS change FROM new_votes GROUP BY choice
             UNION ALL
-            SELECT vote::varchar(255) COLLATE "C", -1 FROM old_votes
+            SELECT vote::varchar(255) COLLATE "C" AS choice, -count(*) FROM old_votes GROUP BY choice
         ) AS changes
         GROUP BY choice
         HAVING choice IS NOT NULL AND sum(change) <> 0
