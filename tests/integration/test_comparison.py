@@ -110,16 +110,15 @@ def test_a_plain_restore_of_all_tables_doubles_the_tally_until_the_next_run(
     assert_right(table)
 
 
-def test_a_whole_restore_is_right_and_stays_so(
-    redis: Redis, settings: Settings, database, dump, restore, database_url: str
+@pytest.mark.parametrize("options", [[], ["--table", "votes"]], ids=["of everything", "of the votes"])
+def test_a_restore_into_an_empty_database_is_right(
+    redis: Redis, settings: Settings, database, dump, restore, options: list[str]
 ) -> None:
-    assert restore(dump("--no-owner")) == ""
+    restore(dump(*options))  # without the tally, PostgreSQL complains of the triggers' functions
+    begin_a_run(settings)
     table = VoteTable(database)
     assert_right(table)
-    assert table.missing_triggers() == frozenset()
-    begin_a_run(settings)
-    database.execute("INSERT INTO votes VALUES ('new', 'a')")
-    assert table.tally().counts == {"a": 4, "b": 6}
+    assert_follows(database, table)
 
 
 def test_a_restored_tally_whose_version_stood_still_is_shown(
