@@ -218,6 +218,26 @@ def test_a_table_dropped_by_hand_is_made_anew(drain, redis: Redis, database) -> 
     assert VoteTable(database).tally().counts == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["TRUNCATE votes, vote_tally, vote_tally_version, vote_worker_fence", "DELETE FROM vote_worker_fence"],
+)
+def test_tables_emptied_by_hand_are_filled_in_the_same_run(drain, redis: Redis, database, statement: str) -> None:
+    VoteTable(database).install()
+    emptied = threading.Event()
+
+    def ready() -> bool:
+        if not emptied.is_set() and VoteTable(database).fence() > 0:
+            database.execute(statement)
+            redis.lpush(VOTES, Vote("a", "x").encode())
+            emptied.set()
+        return emptied.is_set() and empty(redis)()
+
+    drain(ready)
+    assert rows(database) == {"x": "a"}
+    assert VoteTable(database).tally().counts == {"a": 1}
+
+
 def test_an_older_tally_that_another_login_owns_is_no_reason_not_to_count(
     redis: Redis, settings: Settings, database, database_url: str, caplog
 ) -> None:

@@ -191,6 +191,19 @@ def test_what_is_removed_after_handing_back_stays_removed_until_we_take_over_aga
     assert ours(database) >= {"vote_tally", "vote_worker_fence", "vote_tally_insert", "vote_tally_apply"}
 
 
+@pytest.mark.parametrize("statement", ["TRUNCATE vote_worker_fence", "DROP TABLE vote_worker_fence"])
+def test_the_draining_is_handed_back_without_a_fence(
+    settings: Settings, redis, our_worker, database, statement
+) -> None:
+    VoteTable(database).install()
+    database.execute(statement)
+    with clients_of(settings) as clients:
+        assert hand_back(clients).changed
+        with our_worker() as runs:
+            wait_for(lambda: runs, "a run")
+    assert runs[0].handed_back
+
+
 def test_a_run_that_finds_nothing_of_ours_returns_what_an_earlier_one_left_in_process(
     redis: Redis, settings: Settings, our_worker, database
 ) -> None:

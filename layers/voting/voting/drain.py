@@ -26,6 +26,8 @@ WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, o
 STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
 LONGEST_BACKOFF_S = 1.0
 FLUSH_METRICS_EVERY_S = 10.0
+# A table of ours was dropped or emptied, or another database has its place, in which we have no rights yet.
+UNINSTALLED = (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound, psycopg.errors.InsufficientPrivilege)
 
 
 class RunFailed(Exception):
@@ -267,7 +269,7 @@ class Drain:
         self._failures += 1
         self._clients.forget_postgres()
         self._clients.redis().connection_pool.disconnect()
-        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+        if isinstance(error, UNINSTALLED):
             self._token = None  # begin anew, with an installation and the rights on it
         time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
         return _Batch()

@@ -66,8 +66,8 @@ def take_over(clients: Clients, *, force: bool = False) -> HandOver:
 
 
 def fence_off(clients: Clients, queue: VoteQueue) -> int:
-    """Take the fence, where there is one: when this returns, no run before it can commit any more."""
+    """Take the fence, without which no run commits: when this returns, no run before it can commit any more."""
     try:
         return VoteTable(clients.postgres()).take_fence(queue.greatest_token())
-    except psycopg.errors.UndefinedTable:  # never installed, or removed: no run can be committing
+    except (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound):  # never installed, removed, or emptied by hand
         return queue.greatest_token()

@@ -28,7 +28,7 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
     try:
         status |= _postgres(clients, problems, counted=counted)
     except psycopg.errors.UndefinedTable:
-        problems.append("Postgres has no tally yet: the worker makes it on its first run")
+        problems.append("Postgres has no tally: the worker makes it on its next run, once the draining is ours")
     except psycopg.Error as error:
         problems.append(f"Postgres does not answer ({type(error).__name__})")
     return {**status, "problems": problems}

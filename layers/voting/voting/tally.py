@@ -193,7 +193,7 @@ class VoteTable:
         """How many rows hold which choice. Raises psycopg.Error where there is none, or no answer."""
         row = self._connection.execute(READ).fetchone()
         if row is None:
-            raise psycopg.errors.NoDataFound("vote_tally_version is empty: the worker has not installed it")
+            raise psycopg.errors.NoDataFound("vote_tally_version is empty: the worker's next run fills it")
         return Tally(version=row[0], counts=row[1])
 
     def outgrow(self, version: int) -> None:
@@ -265,7 +265,7 @@ class VoteTable:
     def _number(self, query: LiteralString, *parameters: int) -> int:
         row = self._connection.execute(query, parameters).fetchone()
         if row is None:
-            raise psycopg.errors.NoDataFound("vote_worker_fence is empty: drop it, and the worker makes it anew")
+            raise psycopg.errors.NoDataFound("vote_worker_fence is empty: the worker's next run fills it")
         return int(row[0])
 
 
