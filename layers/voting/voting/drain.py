@@ -158,9 +158,8 @@ class Drain:
 
     def _begin(self) -> int:
         """Take the fence, having seen to it that there is one, and that the tally is right."""
-        if (
-            self._queue.backlog().handed_back_s is not None
-        ):  # the database is another's: what its operator removed is not made again
+        # Handed back, the database is another worker's: what its operator removed is not made again.
+        if self._queue.backlog().handed_back_s is not None:
             self._token = fence_off(self._clients, self._queue)
             return self._token
         table = VoteTable(self._clients.postgres())
