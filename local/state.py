@@ -134,13 +134,20 @@ class StateDir:
         """Return what `run.json` says; empty where nothing is up."""
         return self._read("run.json")
 
-    def secret(self, name: str, length: int = 32) -> str:
-        """Return the secret of this name, made up at its first use."""
+    def secret(self, name: str, length: int = 32, former: str | None = None) -> str:
+        """Return the secret of this name, made up at its first use.
+
+        One that an earlier version made up under the name *former* stays, whatever its length: the voters' cookies that
+        it signed stay valid.
+        """
         known = self._read("secrets.json")
-        if len(known.get(name, "")) < length:
-            known[name] = secrets.token_hex((length + 1) // 2)
-            self._write("secrets.json", known)
-        return str(known[name])
+        inherited = known.get(former or "") or None
+        secret = known.get(name) or inherited or ""
+        if len(secret) < length and secret != inherited:
+            secret = secrets.token_hex((length + 1) // 2)
+        if secret != known.get(name):
+            self._write("secrets.json", known | {name: secret})
+        return str(secret)
 
     def port(self, name: str) -> int | None:
         """Return the port that this name had in the last run."""

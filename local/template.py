@@ -33,8 +33,9 @@ class Run:
     variables: Mapping[str, str] = field(default_factory=dict)  # replace what functions declare, by name
     http_url: str = "http://127.0.0.1:3000"
     websocket_url: str = "ws://127.0.0.1:3001"
-    # Makes up the value of a secret parameter (NoEcho, with a MinLength and no default): its name and least length.
-    secret: Callable[[str, int], str] = lambda name, length: name.ljust(length, "-")
+    # Makes up the value of a secret parameter (NoEcho, with a MinLength and no default) or of one that the template
+    # generates: its name, its least length, and the name that it had in an earlier version, if it had another.
+    secret: Callable[[str, int, str | None], str] = lambda name, length, _former: name.ljust(length, "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class _Reader:
         for name, parameter in self._declared.items():
             is_secret = str(parameter.get("NoEcho", "")).lower() == "true" and "MinLength" in parameter
             if is_secret and "Default" not in parameter and name not in given:
-                given[name] = self._run.secret(name, int(parameter["MinLength"]))
+                given[name] = self._secret(name, int(parameter["MinLength"]))
         return given
 
     def _of(self, kind: str) -> list[str]:
@@ -165,9 +166,12 @@ class _Reader:
             if service != "secretsmanager" or name not in self._of(_STORED_SECRET):
                 raise TemplateError(f"{where}: {reference[0]} is no secret of this template and has no local value")
             generated = self._properties(name).get("GenerateSecretString") or {}
-            return self._run.secret(name, int(generated.get("PasswordLength", _GENERATED_LENGTH)))
+            return self._secret(name, int(generated.get("PasswordLength", _GENERATED_LENGTH)))
 
         return _DYNAMIC.sub(secret, value)
+
+    def _secret(self, name: str, length: int) -> str:
+        return self._run.secret(name, length, (self._metadata.get("FormerSecrets") or {}).get(name))
 
     def _localize(self, value: str) -> str:
         """Replace the beginning of an address of the template's own APIs by where they are served here."""

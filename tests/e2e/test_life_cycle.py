@@ -1,5 +1,6 @@
 """`python -m local` as a person types it: up, again, down, up on what is there, reset."""
 
+import json
 import socket
 import time
 from collections.abc import Callable
@@ -51,6 +52,27 @@ def test_up_again_down_up_on_what_is_there_reset(tmp_path: Path, say: Callable[[
         reset = local(state_dir, "--reset")
         assert reset.returncode == 0, reset.stderr
         assert not state_dir.exists()
+
+
+def test_voters_of_an_older_versions_state_directory_are_known(tmp_path: Path) -> None:
+    """It had the cookie key under the name of a parameter; all else is where it was."""
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    (state_dir / ".local-run").touch()
+    secrets = state_dir / "secrets.json"
+    secrets.write_text(json.dumps({"CookieKeys": "0123456789abcdef" * 2}))
+    with running(state_dir, "--no-reload") as first, httpx.Client(base_url=first.http, trust_env=False) as http:
+        voter = cast(http, "a")
+        cookies = dict(http.cookies)
+        wait_for(lambda: first.results()["total"] == 1, "the vote")
+    known = json.loads(secrets.read_text())
+    assert known.pop("CookieSecret") == known["CookieKeys"]
+    secrets.write_text(json.dumps(known))  # as the older version left it
+    with running(state_dir, "--no-reload") as again, httpx.Client(base_url=again.http, trust_env=False) as http:
+        http.cookies.update(cookies)
+        answer = http.post("/api/votes", json={"vote": "b"})
+        assert answer.cookies["voter_id"] == voter
+        wait_for(lambda: votes(again.results()) == {"a": 0, "b": 1}, "the vote to replace the first")
 
 
 def test_taken_port_is_named(tmp_path: Path) -> None:

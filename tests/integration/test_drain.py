@@ -220,6 +220,46 @@ def test_a_table_dropped_by_hand_is_made_anew(drain, redis: Redis, database) -> 
     assert VoteTable(database).tally().counts == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["TRUNCATE votes, vote_tally, vote_tally_version, vote_worker_fence", "DELETE FROM vote_worker_fence"],
+)
+def test_tables_emptied_by_hand_are_filled_in_the_same_run(drain, redis: Redis, database, statement: str) -> None:
+    VoteTable(database).install()
+    emptied = threading.Event()
+
+    def ready() -> bool:
+        if not emptied.is_set() and VoteTable(database).fence() > 0:
+            database.execute(statement)
+            redis.lpush(VOTES, Vote("a", "x").encode())
+            emptied.set()
+        return emptied.is_set() and empty(redis)()
+
+    drain(ready)
+    assert rows(database) == {"x": "a"}
+    assert VoteTable(database).tally().counts == {"a": 1}
+
+
+def test_an_older_tally_that_another_login_owns_is_no_reason_not_to_count(
+    redis: Redis, settings: Settings, database, database_url: str, caplog
+) -> None:
+    VoteTable(database).install()
+    database.execute("ALTER TABLE vote_worker_fence DROP COLUMN compared_shape")
+    database.execute("DROP ROLE IF EXISTS clone; CREATE ROLE clone LOGIN PASSWORD 'clone'")
+    try:
+        database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO clone; GRANT CREATE ON SCHEMA public TO clone")
+        url = psycopg.conninfo.conninfo_to_dict(database_url)
+        theirs = f"postgresql://clone:clone@{url['host']}:{url['port']}/{url['dbname']}"
+        clients = Clients(Settings({**settings.env, "DATABASE_URL": theirs}), redis_retries=0)
+        redis.lpush(VOTES, Vote("a", "x").encode())
+        Drain(clients, ends_when(empty(redis)), lambda: None).run()
+        clients.close()
+    finally:
+        database.execute("DROP OWNED BY clone; DROP ROLE clone")
+    assert VoteTable(database).tally().counts == {"a": 1}
+    assert "the tally stays as an older version made it" in caplog.text
+
+
 def test_a_run_that_never_reached_the_database_fails_and_leaves_the_votes(redis: Redis, settings: Settings) -> None:
     redis.lpush(VOTES, Vote("a", "x").encode())
     clients = Clients(Settings({**settings.env, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}), redis_retries=0)

@@ -1,4 +1,5 @@
 import time
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -8,6 +9,7 @@ from voting.clients import Clients
 from voting.live_results import ResultsUnavailable, read_results
 from voting.queue_view import HANDED_BACK, PROGRESS, VOTES
 from voting.results import PING_S, Results, Tally
+from voting.roles import Role, grant
 from voting.settings import Settings
 from voting.snapshot import SNAPSHOT, Snapshots
 from voting.tally import VoteTable
@@ -153,3 +155,73 @@ def read_results_soon(clients: Clients) -> Results:
             return read_results(clients, LABELS)
         except ResultsUnavailable:
             assert time.monotonic() < deadline
+
+
+OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
+REMOVE = """
+DROP FUNCTION vote_tally_lock, vote_tally_apply, vote_tally_moved CASCADE;
+DROP TABLE vote_tally, vote_tally_version, vote_worker_fence
+"""
+
+
+@pytest.fixture
+def reader(settings: Settings) -> Iterator[Clients]:
+    """As the function result has them."""
+    clients = Clients(settings, name="voting-result", role=Role.READER)
+    yield clients
+    clients.close()
+
+
+def test_votes_without_a_tally_are_not_zero_votes(redis: Redis, database, reader: Clients) -> None:
+    database.execute(f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'a')")
+    with pytest.raises(ResultsUnavailable):
+        read_results(reader, LABELS)
+
+
+@pytest.mark.parametrize("statements", ["SELECT", OLD_TABLE])
+def test_no_votes_yet_are_zeros(redis: Redis, database, reader: Clients, statements: str) -> None:
+    database.execute(statements)
+    results = read_results(reader, LABELS)
+    assert (results.version, results.total, results.stale_seconds) == (0, 0, None)
+
+
+def test_a_tally_that_was_removed_is_not_zero_votes_for_a_session_that_may_not_look(
+    redis: Redis, database, reader: Clients
+) -> None:
+    table = VoteTable(database)
+    table.install()
+    grant(database)
+    table.record([Vote("a", "x")], table.take_fence())
+    assert read_results(reader, LABELS).total == 1
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.postgres().execute("SELECT FROM votes")
+    database.execute(REMOVE)
+    with pytest.raises(ResultsUnavailable):
+        read_results(reader, LABELS)
+    database.execute("DELETE FROM votes")
+    assert read_results(reader, LABELS).total == 0
+
+
+def test_a_login_that_may_not_look_at_the_votes_shows_no_zeros(
+    redis: Redis, database, settings: Settings, database_url: str
+) -> None:
+    database.execute("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN PASSWORD 'strange'")
+    database.execute(OLD_TABLE)
+    url = psycopg.conninfo.conninfo_to_dict(database_url)
+    theirs = f"postgresql://stranger:strange@{url['host']}:{url['port']}/{url['dbname']}"
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": theirs}), role=Role.READER)
+    try:
+        with pytest.raises(ResultsUnavailable):
+            read_results(clients, LABELS)
+    finally:
+        clients.close()
+        database.execute("DROP OWNED BY stranger; DROP ROLE stranger")
+
+
+def test_an_old_snapshot_is_better_than_votes_without_a_tally(redis: Redis, database, reader: Clients) -> None:
+    database.execute(f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'a')")
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    make_old(redis, 60)
+    results = read_results(reader, LABELS)
+    assert (results.version, results.total) == (3, 2)
+    assert results.stale_seconds >= 60

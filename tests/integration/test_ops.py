@@ -308,6 +308,14 @@ def test_disabled_triggers_are_told(ops, table, database) -> None:
     assert "vote_tally_insert, vote_tally_truncate" in complaint
 
 
+def test_status_names_triggers_that_do_not_follow(ops, table, database) -> None:
+    assert not any("triggers" in problem for problem in ops("status")["problems"])
+    database.execute("ALTER TABLE votes DISABLE TRIGGER vote_tally_insert")
+    database.execute("ALTER TABLE votes ENABLE REPLICA TRIGGER vote_tally_delete")
+    (complaint,) = (problem for problem in ops("status")["problems"] if "triggers" in problem)
+    assert complaint.endswith("vote_tally_delete, vote_tally_insert")
+
+
 def test_verifying_beside_writers_always_agrees(ops, table, database_url) -> None:
     stop = threading.Event()
     failures: list[Exception] = []

@@ -18,6 +18,10 @@ from voting.vote import Vote
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
 BREAK = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass"
+SUBSCRIBE = """
+INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate)
+SELECT oid, 'votes'::regclass, 'r' FROM pg_subscription WHERE subname = 'elsewhere'
+"""
 PARTIAL = "CREATE UNIQUE INDEX some_votes ON votes (id) WHERE vote = 'a'"
 Look = Callable[..., list[Finding]]
 
@@ -94,7 +98,9 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
         ),
         ("CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE)", ["column vote is missing"], "problem"),
         ("CREATE TABLE votes (id varchar(255) UNIQUE, vote varchar(255) NOT NULL)", ["id takes NULL"], "warning"),
-        ("CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE, vote varchar(255))", ["vote takes NULL"], "problem"),
+        ("CREATE TABLE votes (id varchar(255) NOT NULL UNIQUE, vote varchar(255))", ["vote takes NULL"], "warning"),
+        ("CREATE TABLE votes (id text NOT NULL UNIQUE, vote text NOT NULL)", ["vote is text"], "warning"),
+        ("CREATE TABLE votes (id text NOT NULL UNIQUE, vote char(1) NOT NULL)", ["vote is character(1)"], "problem"),
         (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz NOT NULL", ["column at is required"], "problem"),
         (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz", ["further column at"], "warning"),
         (f"{OLD_TABLE}; ALTER TABLE votes ENABLE ROW LEVEL SECURITY", ["row-level security"], "problem"),
@@ -112,6 +118,29 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
 def test_a_table_that_is_not_the_contracts_is_told(look: Look, database, statements, words, level) -> None:
     database.execute(statements)
     assert worst(look(), *words) == level
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DISABLE TRIGGER USER", "DISABLE TRIGGER vote_tally_update", "ENABLE REPLICA TRIGGER vote_tally_update"],
+)
+def test_disabled_triggers_are_a_problem(look: Look, database, statement: str) -> None:
+    VoteTable(database).install()
+    database.execute(f"ALTER TABLE votes {statement}")
+    assert worst(look(), "triggers of the tally are disabled", "vote_tally_update") == "problem"
+
+
+def test_a_subscription_that_writes_the_table_is_told(look: Look, database) -> None:
+    VoteTable(database).install()
+    database.execute(
+        "CREATE SUBSCRIPTION elsewhere CONNECTION 'dbname=nowhere' PUBLICATION theirs WITH (connect = false)"
+    )
+    try:
+        database.execute(SUBSCRIBE)
+        assert worst(look(), "a subscription writes the table") == "warning"
+    finally:
+        database.execute("ALTER SUBSCRIPTION elsewhere SET (slot_name = NONE)")
+        database.execute("DROP SUBSCRIPTION elsewhere")
 
 
 @pytest.fixture

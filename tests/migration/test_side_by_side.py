@@ -1,9 +1,11 @@
 """The container voting app and ours on the same stores: what may run together, and what a switch keeps."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,6 +23,7 @@ from voting.vote import Vote
 from voting.vote_queue import VoteQueue
 
 Wait = Callable[[], None]
+GUIDE = Path(__file__).parents[2] / "docs" / "migration.md"
 
 
 def rows(database: psycopg.Connection) -> dict[str, str]:
@@ -41,6 +44,23 @@ def assert_right(electorate: Electorate, database: psycopg.Connection, voters: s
     assert voters
     found = rows(database)
     assert {voter: found[voter] for voter in voters} == {voter: electorate.last[voter] for voter in voters}
+
+
+def removal() -> str:
+    """What docs/migration.md says removes what we added."""
+    (script,) = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    return script
+
+
+def ours(database: psycopg.Connection) -> set[str]:
+    """What is in the database beside the table of the old design and its indexes."""
+    query = """
+        SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S', 'v')
+        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname !~ '^_?votes$'
+    """
+    return {name for (name,) in database.execute(query).fetchall()} - {"votes"}
 
 
 @contextmanager
@@ -120,7 +140,8 @@ def test_a_list_that_is_marked_before_the_first_deployment_stays_the_old_workers
         electorate.stop()
         wait_for(lambda: old.popped.total() == electorate.pushed, "the old worker to drain")
     assert all(run.handed_back and not run.stored for run in runs)
-    assert_nothing_is_lost(electorate, database)
+    assert ours(database) == set()
+    assert rows(database).keys() == electorate.last.keys()
     assert_right(electorate, database, set(electorate.patient))
 
 
@@ -130,14 +151,73 @@ def test_what_we_added_to_the_database_can_be_removed_while_the_old_worker_drain
     VoteTable(database).install()
     with old_worker(), Electorate(settings) as electorate:
         electorate.go_on()
-        with database.transaction():
-            database.execute("DROP FUNCTION vote_tally_lock, vote_tally_apply, vote_tally_moved CASCADE")
-            database.execute("DROP TABLE vote_tally, vote_tally_version, vote_worker_fence")
+        database.execute(removal())
         electorate.go_on()
         electorate.stop()
         drained()
     assert rows(database).keys() == electorate.last.keys()
-    assert database.execute("SELECT 1 FROM pg_trigger WHERE tgrelid = 'votes'::regclass").fetchall() == []
+    assert ours(database) == set()
+
+
+@pytest.mark.parametrize("removed", ["before the next run", "in the middle of a run"])
+def test_what_is_removed_after_handing_back_stays_removed_until_we_take_over_again(
+    redis: Redis, settings: Settings, our_worker, old_worker: Callable[[], OldWorker], drained: Wait, database, removed
+) -> None:
+    old = OldProducer(redis)
+    with clients_of(settings) as clients:
+        with our_worker() as runs:
+            old.push("x", "a")
+            drained()
+            if removed == "in the middle of a run":
+                hand_back(clients)
+                database.execute(removal())
+            hand_back(clients)
+        if removed == "before the next run":
+            database.execute(removal())
+        with our_worker() as runs:
+            wait_for(lambda: len(runs) > 2, "three runs")
+            with old_worker():
+                old.push("y", "b")
+                drained()
+        assert all(run.handed_back for run in runs)
+        assert ours(database) == set()
+
+        assert take_over(clients).changed
+        with our_worker():
+            old.push("x", "b")
+            drained()
+    assert rows(database) == {"x": "b", "y": "b"}
+    assert_tally_follows(database)
+    assert ours(database) >= {"vote_tally", "vote_worker_fence", "vote_tally_insert", "vote_tally_apply"}
+
+
+@pytest.mark.parametrize("statement", ["TRUNCATE vote_worker_fence", "DROP TABLE vote_worker_fence"])
+def test_the_draining_is_handed_back_without_a_fence(
+    settings: Settings, redis, our_worker, database, statement
+) -> None:
+    VoteTable(database).install()
+    database.execute(statement)
+    with clients_of(settings) as clients:
+        assert hand_back(clients).changed
+        with our_worker() as runs:
+            wait_for(lambda: runs, "a run")
+    assert runs[0].handed_back
+
+
+def test_a_run_that_finds_nothing_of_ours_returns_what_an_earlier_one_left_in_process(
+    redis: Redis, settings: Settings, our_worker, database
+) -> None:
+    old = OldProducer(redis)
+    for voter in "xyz":
+        old.push(voter, "a")
+    waiting = redis.lrange(VOTES, 0, -1)
+    with clients_of(settings) as clients:
+        VoteQueue(clients.redis()).claim(1, most=2, most_bytes=1000)
+    redis.set("{votes}:handed_back", f"{int(time.time())}000")
+    with our_worker() as runs:
+        wait_for(lambda: runs, "a run")
+    assert redis.lrange(VOTES, 0, -1) == waiting
+    assert ours(database) == set()
 
 
 def test_taking_over_under_load_loses_no_vote(

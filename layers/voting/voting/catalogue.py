@@ -28,6 +28,9 @@ SELECT relkind = 'r' AS is_plain, greatest(reltuples, -1)::bigint AS estimated_r
        has_table_privilege(pg_class.oid, 'TRIGGER') AS may_add_triggers,
        ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal
              AND tgname NOT LIKE 'vote\\_tally\\_%' ORDER BY tgname) AS other_triggers,
+       ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgname LIKE 'vote\\_tally\\_%'
+             AND tgenabled NOT IN ('O', 'A') ORDER BY tgname) AS disabled_triggers,
+       EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = pg_class.oid) AS is_subscribed,
        ARRAY(SELECT conname::text FROM pg_constraint WHERE conrelid = pg_class.oid AND contype IN ('c', 'f', 'x')
              ORDER BY conname) AS other_constraints
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -78,6 +81,8 @@ class Table:
     may_write: bool
     may_add_triggers: bool
     other_triggers: list[str]
+    disabled_triggers: list[str]  # of the tally
+    is_subscribed: bool  # logical replication writes it
     other_constraints: list[str]  # CHECK, foreign keys, exclusions
     columns: tuple[Column, ...]
     indexes: tuple[Index, ...]

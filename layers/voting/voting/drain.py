@@ -11,8 +11,10 @@ from redis.exceptions import RedisError
 
 from voting.cadence import Cadence
 from voting.clients import Clients
+from voting.comparison import compare
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, HandedOutAnew, Superseded
+from voting.handover import fence_off
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.queue_view import TROUBLE
 from voting.roles import grant
@@ -26,6 +28,8 @@ WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, o
 STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
 LONGEST_BACKOFF_S = 1.0
 FLUSH_METRICS_EVERY_S = 10.0
+# A table of ours was dropped or emptied, or another database has its place, in which we have no rights yet.
+UNINSTALLED = (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound, psycopg.errors.InsufficientPrivilege)
 
 
 class RunFailed(Exception):
@@ -153,15 +157,32 @@ class Drain:
             time.sleep(rest_s)
 
     def _begin(self) -> int:
-        """Take the fence, having seen to it that there is one."""
+        """Take the fence, having seen to it that there is one, and that the tally is right."""
+        # Handed back, the database is another worker's: what its operator removed is not made again.
+        if self._queue.backlog().handed_back_s is not None:
+            self._token = fence_off(self._clients, self._queue)
+            return self._token
         table = VoteTable(self._clients.postgres())
-        if table.install():
-            logger.info("installed the tally")
-            self._changed()
-        table = self._limited(table)
+        if self._install(table):
+            table = self._limited(table)
+            if compare(self._clients.postgres()):
+                self._changed()
         self._token = table.take_fence(self._queue.greatest_token())
         logger.info("began a run", token=self._token)
         return self._token
+
+    def _install(self, table: VoteTable) -> bool:
+        """Install the tally; return whether this version's is there, in place of an older one's that may stay."""
+        try:
+            if table.install():
+                logger.info("installed the tally")
+                self._changed()
+        except psycopg.errors.InsufficientPrivilege as error:
+            if not table.follows():
+                raise
+            logger.warning("the tally stays as an older version made it", error=type(error).__name__)
+            return False
+        return True
 
     def _limited(self, table: VoteTable) -> VoteTable:
         """*table*, or one whose session has no more rights than a run needs: on the first run there is no role yet."""
@@ -248,7 +269,7 @@ class Drain:
         self._trouble.met(error)
         self._clients.forget_postgres()
         self._clients.redis().connection_pool.disconnect()
-        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+        if isinstance(error, UNINSTALLED):
             self._token = None  # begin anew, with an installation and the rights on it
         time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
         return _Batch()

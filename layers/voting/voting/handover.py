@@ -39,7 +39,7 @@ def hand_back(clients: Clients) -> HandOver:
     """
     queue = VoteQueue(clients.redis())
     changed = queue.stop_claims()
-    token = _fence_off(clients, queue)
+    token = fence_off(clients, queue)
     # A run that has just committed acknowledges meanwhile: what another worker were given again, it could apply after
     # newer votes. What is left then belongs to a run that died or stands still.
     time.sleep(SETTLE_S)
@@ -65,9 +65,9 @@ def take_over(clients: Clients, *, force: bool = False) -> HandOver:
     return HandOver(changed, 0, queue.backlog().waiting)
 
 
-def _fence_off(clients: Clients, queue: VoteQueue) -> int:
-    """Take the fence as a run does: when this returns, no run before it can commit any more."""
+def fence_off(clients: Clients, queue: VoteQueue) -> int:
+    """Take the fence, without which no run commits: when this returns, no run before it can commit any more."""
     try:
         return VoteTable(clients.postgres()).take_fence(queue.greatest_token())
-    except psycopg.errors.UndefinedTable:  # no run has ever installed it, so none can be committing
+    except (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound):  # never installed, removed, or emptied by hand
         return queue.greatest_token()

@@ -19,7 +19,7 @@ def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
     """The newest results that can be had, with `stale_seconds` where nobody confirms them or votes wait uncounted.
 
     Raises:
-        ResultsUnavailable: both stores are away, or Postgres is and Redis holds no snapshot.
+        ResultsUnavailable: Redis holds no snapshot, and Postgres is away or holds votes without a tally of them.
     """
     try:
         snapshot = Snapshots(clients.redis()).read()
@@ -47,7 +47,26 @@ def _table(clients: Clients) -> Tally | None:
     try:
         return clients.on_postgres(lambda connection: VoteTable(connection).tally())
     except psycopg.errors.UndefinedTable:
-        return Tally(0, {})  # no worker has run yet, so nothing is counted yet
+        return Tally(0, {}) if _has_no_votes(clients) else None
     except psycopg.Error as error:
         logger.warning("no table to read", error=type(error).__name__)
         return None
+
+
+def _has_no_votes(clients: Clients) -> bool:
+    """Whether there is no tally because there is nothing to count yet. Rows that are not counted are not zero votes."""
+    import psycopg  # noqa: PLC0415
+
+    from voting.tally import VoteTable  # noqa: PLC0415
+
+    try:
+        try:
+            return clients.on_postgres(lambda connection: VoteTable(connection).is_empty())
+        except psycopg.errors.InsufficientPrivilege:
+            clients.forget_postgres()  # it took the reader's role while there was a tally; a new session takes none
+            return clients.on_postgres(lambda connection: VoteTable(connection).is_empty())
+    except psycopg.errors.UndefinedTable:
+        return True
+    except psycopg.Error as error:
+        logger.warning("there is no tally, and the votes cannot be looked at", error=type(error).__name__)
+        return False

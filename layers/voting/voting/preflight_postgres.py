@@ -52,6 +52,7 @@ def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Find
     yield from _indexes(table)
     yield from _size(table)
     yield from _surprises(table)
+    yield from _past_triggers(table)
     if unknown := [choice for choice in choices if choice not in CHOICES]:
         todo = "They stay in the table and are left out of every figure."
         yield warning(f"rows hold choices other than a and b: {', '.join(map(repr, unknown))}", todo)
@@ -78,6 +79,9 @@ def _columns(table: Table) -> Iterator[Finding]:
     for name, kind in COLUMNS.items():
         if name not in found:
             yield problem(f"the column {name} is missing", f"Add it as {kind} NOT NULL.")
+        elif found[name].type == "text":
+            todo = "The contract says varchar(255). It works: a longer choice is none of ours, and is in no figure."
+            yield warning(f"the column {name} is text", todo)
         elif found[name].type != kind:
             todo = f"The contract says {kind}: a shorter or other type refuses votes, which are then parked."
             yield problem(f"the column {name} is {found[name].type}", todo)
@@ -97,10 +101,8 @@ def _columns(table: Table) -> Iterator[Finding]:
 
 
 def _nullable(name: str) -> Finding:
-    text = f"the column {name} takes NULL"
-    if name == "id":
-        return warning(text, "The contract says NOT NULL; a row without an id is nobody's, and is counted.")
-    return problem(text, f"ALTER TABLE votes ALTER {name} SET NOT NULL: the tally refuses rows without a {name}.")
+    what = {"id": "an id is nobody's, and is counted", "vote": "a vote stays in the table, and is in no figure"}[name]
+    return warning(f"the column {name} takes NULL", f"The contract says NOT NULL; a row without {what}.")
 
 
 def _unique(table: Table) -> Iterator[Finding]:
@@ -143,3 +145,13 @@ def _surprises(table: Table) -> Iterator[Finding]:
     if table.other_constraints:
         todo = "A vote that breaks one is parked as refused_by_database."
         yield warning(f"there are other constraints: {', '.join(table.other_constraints)}", todo)
+
+
+def _past_triggers(table: Table) -> Iterator[Finding]:
+    """Writes that the tally does not see."""
+    if table.disabled_triggers:
+        todo = "The worker's next run enables them and counts again; or ENABLE TRIGGER, then `tally verify --repair`."
+        yield problem(f"triggers of the tally are disabled: {', '.join(table.disabled_triggers)}", todo)
+    if table.is_subscribed:
+        todo = "Its writes pass the triggers, and the worker counts again now and then only: take over without it."
+        yield warning("a subscription writes the table", todo)

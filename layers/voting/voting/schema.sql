@@ -32,7 +32,8 @@ BEGIN
 END
 $$;
 
--- Votes by choice, as committed.
+-- Votes by choice, as committed. A choice is known by its first 255 characters: `votes` may be another's table, whose
+-- column holds longer texts than an index takes. None of ours is longer.
 CREATE TABLE IF NOT EXISTS vote_tally (
     vote VARCHAR(255) PRIMARY KEY,
     votes BIGINT NOT NULL
@@ -45,11 +46,17 @@ CREATE TABLE IF NOT EXISTS vote_tally_version (
 );
 INSERT INTO vote_tally_version (version) VALUES (0) ON CONFLICT DO NOTHING;
 
--- One row: the token of the worker's newest run.
+-- One row: the token of the worker's newest run; and the last comparison of the tally with the rows: when it was and how
+-- long it took, what the tables looked like and what had been written to them, see comparison.py.
 CREATE TABLE IF NOT EXISTS vote_worker_fence (
     one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
     token BIGINT NOT NULL
 );
+ALTER TABLE vote_worker_fence
+    ADD COLUMN IF NOT EXISTS compared_at TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
+    ADD COLUMN IF NOT EXISTS comparing_took INTERVAL NOT NULL DEFAULT '0',
+    ADD COLUMN IF NOT EXISTS compared_shape TEXT NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS compared_writes TEXT NOT NULL DEFAULT '';
 INSERT INTO vote_worker_fence (token) VALUES (0) ON CONFLICT DO NOTHING;
 
 -- Versions only grow, also over a restored database: the clock is ahead of whatever was shown before the restore.
@@ -68,27 +75,35 @@ END
 $$;
 
 -- Apply what a statement changed. SECURITY DEFINER, since the old worker's role may write `votes` and nothing else.
+-- No writer that did well without us may fail here, whatever the column `vote` holds: it may be an enum or a number,
+-- and a NULL is no choice. Texts are told apart byte by byte, for citext and some collations take two for one.
 CREATE OR REPLACE FUNCTION vote_tally_apply() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO vote_tally AS tally
-        SELECT vote, count(*) FROM new_votes GROUP BY vote
+        SELECT choice, count(*)
+        FROM (SELECT vote::varchar(255) COLLATE "C" AS choice FROM new_votes) AS changes
+        GROUP BY choice
+        HAVING choice IS NOT NULL
         ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO vote_tally AS tally
-        SELECT vote, -count(*) FROM old_votes GROUP BY vote
+        SELECT choice, -count(*)
+        FROM (SELECT vote::varchar(255) COLLATE "C" AS choice FROM old_votes) AS changes
+        GROUP BY choice
+        HAVING choice IS NOT NULL
         ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;
     ELSIF TG_OP = 'UPDATE' THEN
         INSERT INTO vote_tally AS tally
-        SELECT vote, sum(change)
+        SELECT choice, sum(change)
         FROM (
-            SELECT vote, 1 AS change FROM new_votes
+            SELECT vote::varchar(255) COLLATE "C" AS choice, count(*) AS change FROM new_votes GROUP BY choice
             UNION ALL
-            SELECT vote, -1 FROM old_votes
+            SELECT vote::varchar(255) COLLATE "C" AS choice, -count(*) FROM old_votes GROUP BY choice
         ) AS changes
-        GROUP BY vote
-        HAVING sum(change) <> 0
+        GROUP BY choice
+        HAVING choice IS NOT NULL AND sum(change) <> 0
         ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;
     ELSE
         DELETE FROM vote_tally;
@@ -100,7 +115,7 @@ BEGIN
 END
 $$;
 
--- From here to the commit nobody writes, so that the first count and the triggers see the same table.
+-- From here to the commit nobody writes, so that the triggers and the count that follows see the same table.
 LOCK TABLE votes IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE OR REPLACE TRIGGER vote_tally_before BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON votes
@@ -113,7 +128,3 @@ CREATE OR REPLACE TRIGGER vote_tally_delete AFTER DELETE ON votes
     REFERENCING OLD TABLE AS old_votes FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_apply();
 CREATE OR REPLACE TRIGGER vote_tally_truncate AFTER TRUNCATE ON votes
     FOR EACH STATEMENT EXECUTE FUNCTION vote_tally_apply();
-
-DELETE FROM vote_tally;
-INSERT INTO vote_tally SELECT vote, count(*) FROM votes GROUP BY vote;
-SELECT vote_tally_moved();

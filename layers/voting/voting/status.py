@@ -29,9 +29,9 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
     except RedisError as error:
         problems.append(f"Redis does not answer ({type(error).__name__})")
     try:
-        status |= _postgres(clients, counted=counted)
+        status |= _postgres(clients, problems, counted=counted)
     except psycopg.errors.UndefinedTable:
-        problems.append("Postgres has no tally yet: the worker makes it on its first run")
+        problems.append("Postgres has no tally: the worker makes it on its next run, once the draining is ours")
     except psycopg.Error as error:
         problems.append(f"Postgres does not answer ({type(error).__name__})")
     return {**status, "problems": problems}
@@ -90,10 +90,12 @@ def _complaints(backlog: Backlog) -> list[str]:
     return found
 
 
-def _postgres(clients: Clients, *, counted: bool) -> dict[str, object]:
+def _postgres(clients: Clients, problems: list[str], *, counted: bool) -> dict[str, object]:
     table = VoteTable(clients.postgres())
     tally = table.tally()
     status: dict[str, object] = {"version": tally.version, "counts": dict(tally.counts), "fence": table.fence()}
+    if missing := table.missing_triggers():
+        problems.append(f"the tally does not follow: triggers are missing or disabled: {', '.join(sorted(missing))}")
     if counted:
         status["rows"] = dict(table.count())
     return {"tally": status}

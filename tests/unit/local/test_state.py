@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,33 @@ def test_secrets_are_made_up_once_and_are_the_owners_alone(state):
     assert len(first) >= 40
     assert StateDir(state.path).secret("key", 40) == first
     assert (state.path / "secrets.json").stat().st_mode & 0o777 == 0o600
+
+
+OLDER = {"CookieKeys": "o" * 32, "valkey": "v" * 32, "postgres": "p" * 32}
+
+
+def write_secrets(state: StateDir, known: dict[str, str]) -> None:
+    (state.path / "secrets.json").write_text(json.dumps(known), encoding="utf-8")
+
+
+def test_a_secret_of_an_earlier_version_stays_under_its_new_name(state):
+    write_secrets(state, OLDER)
+    for _ in range(2):  # it is shorter than one made up now
+        assert state.secret("CookieSecret", 64, "CookieKeys") == OLDER["CookieKeys"]
+    assert state.secret("valkey") == OLDER["valkey"]
+
+
+def test_a_secret_that_has_replaced_an_earlier_one_stays(state):
+    write_secrets(state, OLDER | {"CookieSecret": "n" * 64})
+    assert state.secret("CookieSecret", 64, "CookieKeys") == "n" * 64
+
+
+@pytest.mark.parametrize("known", [{}, {"CookieKeys": ""}, {"CookieSecret": "short"}])
+def test_a_secret_without_an_earlier_one_is_made_up(state, known):
+    write_secrets(state, known)
+    first = state.secret("CookieSecret", 64, "CookieKeys")
+    assert len(first) == 64
+    assert state.secret("CookieSecret", 64, "CookieKeys") == first
 
 
 def test_a_second_run_is_refused_and_told_about_the_first(state):

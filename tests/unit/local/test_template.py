@@ -143,12 +143,12 @@ def test_a_secret_parameter_is_made_up_with_its_least_length(write):
     path = write("      Environment: {Variables: {X: !Ref Key}}\n")
     asked = []
 
-    def secret(name: str, length: int) -> str:
-        asked.append((name, length))
+    def secret(name: str, length: int, former: str | None) -> str:
+        asked.append((name, length, former))
         return "s" * length
 
     assert environment_of(path, Run(secret=secret))["X"] == "s" * 40
-    assert asked == [("Key", 40)]
+    assert asked == [("Key", 40, None)]
     assert environment_of(path, Run(parameters={"Key": "given"}))["X"] == "given"
 
 
@@ -162,9 +162,15 @@ SECRET = """
 def test_a_secret_that_the_template_generates_is_made_up(write):
     text = "redis://me:{{resolve:secretsmanager:${Secret}:SecretString:password}}@host"
     path = write(f"      Environment: {{Variables: {{X: !Sub '{text}'}}}}\n{SECRET}")
-    assert (
-        environment_of(path, Run(secret=lambda name, length: name * length))["X"] == f"redis://me:{'Secret' * 40}@host"
-    )
+    run = Run(secret=lambda name, length, _former: name * length)
+    assert environment_of(path, run)["X"] == f"redis://me:{'Secret' * 40}@host"
+
+
+def test_the_name_that_a_secret_had_in_an_earlier_version_is_told(write):
+    local = "\nMetadata: {Local: {FormerSecrets: {Secret: Parameter, Other: Another}}}\n"
+    text = "{{resolve:secretsmanager:${Secret}}}"
+    path = write(f"      Environment: {{Variables: {{X: !Sub '{text}'}}}}\n{SECRET}{local}")
+    assert environment_of(path, Run(secret=lambda *asked: repr(asked)))["X"] == "('Secret', 40, 'Parameter')"
 
 
 def test_what_the_template_says_of_local_runs_chooses_its_mode(write):
