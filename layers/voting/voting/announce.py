@@ -15,7 +15,8 @@ from voting.cadence import WEIGHT
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard
-from voting.observability import NAMESPACE, first_line, logger
+from voting.observability import NAMESPACE, logger
+from voting.reason import explain
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
 
@@ -90,7 +91,7 @@ class Announcer:
                 pause_s = POLL_S
             except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
                 # Nothing is lost: the next round reads and compares everything anew.
-                logger.warning("the results were not announced", error=type(error).__name__, detail=first_line(error))
+                logger.warning("the results were not announced", error=type(error).__name__, detail=explain(error))
                 pause_s = POLL_S
 
     def _write_snapshot(self) -> int:

@@ -13,7 +13,8 @@ from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.fence import HandedBack, HandedOutAnew, Superseded
-from voting.observability import MetricUnit, first_line, logger, metrics, publish
+from voting.observability import MetricUnit, logger, metrics, publish
+from voting.reason import explain
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.tally import VoteTable
@@ -142,7 +143,7 @@ class Drain:
             return _Batch()
         except (psycopg.Error, RedisError) as error:
             logger.warning(
-                "a store failed; the batch waits in Redis", error=type(error).__name__, detail=first_line(error)
+                "a store failed; the batch waits in Redis", error=type(error).__name__, detail=explain(error)
             )
             return self._stumble(error)
         self._failures = 0
@@ -169,7 +170,7 @@ class Drain:
             if not grant(self._clients.postgres()):
                 return table
         except psycopg.errors.InsufficientPrivilege as error:
-            logger.warning("the sessions keep all rights of the login", detail=str(error))
+            logger.warning("the sessions keep all rights of the login", detail=explain(error))
             return table
         self._clients.forget_postgres()
         return VoteTable(self._clients.postgres())

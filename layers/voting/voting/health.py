@@ -6,6 +6,8 @@ from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.observability import logger
+from voting.reason import explain
+from voting.settings import InvalidSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ def check_health(clients: Clients) -> Health:
 def _redis_answers(clients: Clients) -> bool:
     try:
         return bool(clients.redis().ping())
-    except RedisError as error:
-        logger.warning("redis is unreachable", error=type(error).__name__)
+    except (RedisError, InvalidSetting) as error:
+        logger.warning("redis is unreachable", error=type(error).__name__, detail=explain(error))
         return False
 
 
@@ -49,6 +51,6 @@ def _postgres_answers(clients: Clients) -> bool:
         return clients.on_postgres(lambda connection: connection.execute("SELECT 1").fetchone() == (1,))
     except psycopg.errors.TooManyConnections:
         return True  # it answers; other environments of ours have the slots
-    except psycopg.Error as error:
-        logger.warning("postgres is unreachable", error=type(error).__name__)
+    except (psycopg.Error, InvalidSetting) as error:
+        logger.warning("postgres is unreachable", error=type(error).__name__, detail=explain(error))
         return False

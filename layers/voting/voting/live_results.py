@@ -6,6 +6,7 @@ from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.observability import logger
+from voting.reason import explain
 from voting.results import Results, Tally
 from voting.snapshot import Snapshot, Snapshots
 
@@ -37,7 +38,7 @@ def _snapshot(clients: Clients) -> Snapshot | None:
     try:
         return Snapshots(clients.redis()).read()
     except RedisError as error:
-        logger.warning("no snapshot to read", error=type(error).__name__)
+        logger.warning("no snapshot to read", error=type(error).__name__, detail=explain(error))
         return None
 
 
@@ -52,5 +53,5 @@ def _table(clients: Clients) -> Tally | None:
     except psycopg.errors.UndefinedTable:
         return Tally(0, {})  # no worker has run yet, so nothing is counted yet
     except psycopg.Error as error:
-        logger.warning("no table to read", error=type(error).__name__)
+        logger.warning("no table to read", error=type(error).__name__, detail=explain(error))
         return None
