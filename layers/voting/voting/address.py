@@ -1,7 +1,7 @@
 """URLs in settings, taken apart to the end: what is wrong with one, in words that show no part of it.
 
-A URL may hold a password. Where a character of it is not percent-encoded, the password's end becomes a host, a port or a
-path, and a driver that stumbles over it quotes it.
+A URL may hold a password. Where a character of it is not percent-encoded, the password's end becomes a host, a port or
+a path, and a driver that stumbles over it quotes it.
 """
 
 import re

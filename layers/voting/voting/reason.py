@@ -38,6 +38,12 @@ REDIS_CODES = {
     "WRONGTYPE": "a key holds another type than ours (WRONGTYPE)",
     "EXECABORT": "it refused a part of a transaction (EXECABORT)",
 }
+REDIS_CLASSES = {  # redis-py's, where there is no code
+    "TimeoutError": TIMED_OUT,
+    "ConnectionError": BROKEN,
+    "AuthenticationError": LOGIN,
+    "AuthenticationWrongNumberOfArgsError": LOGIN,
+}
 IN_A_SCRIPT = re.compile(rf"-({'|'.join(REDIS_CODES)}) ")  # Redis 6.2 wraps what a script met
 COMMAND = re.compile(r"the '([a-z_|-]+)' command")
 
@@ -83,6 +89,13 @@ LIBPQ: tuple[tuple[str, str], ...] = (
     ("is starting up|is shutting down|not yet accepting", SQLSTATES["57P03"]),
     ("closed the connection|connection is lost|connection is closed|SYSCALL error|reset by peer", BROKEN),
 )
+
+NETWORK: dict[type[OSError], str] = {
+    socket.gaierror: UNKNOWN_HOST,
+    TimeoutError: TIMED_OUT,
+    ConnectionRefusedError: REFUSED,
+    FileNotFoundError: "a file or a socket that its address names is not there",
+}
 
 # Of these the message tells of code, not of what it works on.
 OF_CODE = (AttributeError, NameError, ImportError, TypeError, NotImplementedError, AssertionError)
@@ -136,23 +149,22 @@ def _words(error: BaseException) -> str:
 
 def _of_redis(error: BaseException) -> str:
     """By its code; a connection that failed came from an OSError, which says more."""
-    text = str(error)
-    within = IN_A_SCRIPT.search(text)
-    code = within[1] if within else getattr(error, "status_code", None) or text.partition(" ")[0]
-    if code == "NOPERM" and (command := COMMAND.search(text)):
+    code = _redis_code(error)
+    if code == "NOPERM" and (command := COMMAND.search(str(error))):
         return f"the user's ACL forbids the command {command[1]} (NOPERM)"
-    if code in REDIS_CODES:
-        return REDIS_CODES[code]
     name = type(error).__name__
-    if name == "TimeoutError":
-        return TIMED_OUT
     if name == "ConnectionError" and code == "ERR":
         return "it has as many clients as it takes (maxclients)"
-    if name.startswith("Authentication"):
-        return LOGIN
-    if error.__context__ or error.__cause__:
-        return ""
-    return BROKEN if name == "ConnectionError" else f"{name}{f' ({code})' if code == 'ERR' else ''}"
+    if error.__context__ or error.__cause__ or code in REDIS_CODES:
+        return REDIS_CODES.get(code, "")
+    return REDIS_CLASSES.get(name, name)
+
+
+def _redis_code(error: BaseException) -> str:
+    text = str(error)
+    if within := IN_A_SCRIPT.search(text):
+        return within[1]
+    return getattr(error, "status_code", None) or text.partition(" ")[0]
 
 
 def _of_postgres(error: Any) -> str:
@@ -177,19 +189,12 @@ def _of_aws(error: Any) -> str:
 
 
 def _of_the_network(error: OSError) -> str:
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its TLS certificate is not trusted ({error.verify_message}); {CERTIFICATES}"
-        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
-            return NO_TLS
-        case ssl.SSLError():
-            return f"TLS failed ({error.reason or 'the connection broke'})"
-        case socket.gaierror():
-            return UNKNOWN_HOST
-        case TimeoutError():
-            return TIMED_OUT
-        case ConnectionRefusedError():
-            return REFUSED
-        case FileNotFoundError():
-            return "a file or socket that its address names is not there"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its TLS certificate is not trusted ({error.verify_message}); {CERTIFICATES}"
+    if isinstance(error, ssl.SSLError):
+        is_plain = error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+        return NO_TLS if is_plain else f"TLS failed ({error.reason or 'the connection broke'})"
+    for kind, words in NETWORK.items():
+        if isinstance(error, kind):
+            return words
     return f"{BROKEN} ({errno.errorcode.get(error.errno or 0, type(error).__name__)})"

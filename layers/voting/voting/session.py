@@ -81,7 +81,7 @@ class Session(psycopg.Connection[Any]):
             self._begin += "; SET LOCAL ROLE NONE"
 
     @contextmanager
-    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:  # noqa: FBT001, FBT002 - as psycopg has it
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:
         """Begin a transaction with its settings, or a nested one; as in psycopg otherwise."""
         if self._begin is None or self.info.transaction_status is not TransactionStatus.IDLE:
             with super().transaction(savepoint_name, force_rollback) as transaction:
