@@ -74,8 +74,8 @@ class Stack:
 
 
 @contextmanager
-def running(state_dir: Path, *arguments: str) -> Iterator[Stack]:
-    """Start the system with *arguments* on free ports; stop it by SIGTERM, and see that nothing stays behind.
+def running(state_dir: Path, *arguments: str, shell: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Start the system with *arguments* on free ports, and what *shell* sets; stop it by SIGTERM, and see that nothing stays behind.
 
     Raises:
         AssertionError: it did not come up, did not end well, or left a process or its run.json; with its log.
@@ -85,7 +85,7 @@ def running(state_dir: Path, *arguments: str) -> Iterator[Stack]:
         process = subprocess.Popen(
             [sys.executable, "-m", "local", *FREE_PORTS, "--state-dir", str(state_dir), *arguments],
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), **(shell or {})},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

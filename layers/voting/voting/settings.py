@@ -11,7 +11,7 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"", "0", "false", "no", "off"})
 SHORTEST_COOKIE_KEY = 16
 SHORTEST_SECRET = 4  # that is searched for in what is logged: a shorter one is part of any word
-WITH_PASSWORD = ("REDIS_URL", "DATABASE_URL")
+WITH_PASSWORD = ("REDIS_URL", "DATABASE_URL", "HTTP_URL", "WEBSOCKET_URL")
 SECRET = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
