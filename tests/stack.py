@@ -75,7 +75,9 @@ class Stack:
 
 @contextmanager
 def running(state_dir: Path, *arguments: str, shell: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Start the system with *arguments* on free ports, and what *shell* sets; stop it by SIGTERM, and see that nothing stays behind.
+    """Start the system on free ports, with *arguments* and the variables of *shell*; stop it by SIGTERM.
+
+    Nothing may stay behind.
 
     Raises:
         AssertionError: it did not come up, did not end well, or left a process or its run.json; with its log.

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from voting.catalogue import Catalogue
 from voting.clients import Clients
-from voting.finding import Finding, problem
+from voting.finding import Finding, ok, problem
 from voting.preflight_list import list_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
@@ -30,6 +30,8 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
 def _postgres(clients: Clients) -> Iterable[Finding]:
     connection = clients.postgres()
     connection.leave()  # what counts is what the login may do
+    if connection.is_pooled:
+        yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
     catalogue = Catalogue(connection)
     yield from server_findings(catalogue.server())
     table = catalogue.table()
