@@ -31,8 +31,11 @@ max_client_conn = 200
 
 
 @contextmanager
-def pooled(url: str, mode: str, size: int = 1) -> Iterator[str]:
-    """The URL of a pooler of *size* sessions per user in front of *url*: with one, clients get each other's."""
+def pooled(url: str, mode: str, size: int = 1, certificate: Path | None = None) -> Iterator[str]:
+    """The URL of a pooler of *size* sessions per user in front of *url*: with one, clients get each other's.
+
+    With a *certificate* (and its key, in one PEM file), it takes TLS only.
+    """
     assert PROGRAM, "pgbouncer is not installed: scripts/servers does it"
     login = urlsplit(url)
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
@@ -40,14 +43,17 @@ def pooled(url: str, mode: str, size: int = 1) -> Iterator[str]:
         port = probe.getsockname()[1]
         probe.close()
         config = Path(folder, "pgbouncer.ini")
-        config.write_text(
-            CONFIG.format(host=login.hostname, port=login.port, listen=port, folder=folder, mode=mode, size=size)
-        )
+        text = CONFIG.format(host=login.hostname, port=login.port, listen=port, folder=folder, mode=mode, size=size)
+        if certificate is not None:
+            shutil.copy(certificate, f"{folder}/pem")
+            text += f"client_tls_sslmode = require\nclient_tls_cert_file = {folder}/pem\n"
+            text += f"client_tls_key_file = {folder}/pem\n"
+        config.write_text(text)
         Path(folder, "users.txt").write_text(f'"{login.username}" "{login.password}"\n')
         with Path(folder, "log").open("wb") as log:
             process = subprocess.Popen([PROGRAM, str(config)], stdout=log, stderr=log, **_user(folder))
         try:
-            wait_for(lambda: _answers(port) or process.poll() is not None, "pgbouncer")
+            wait_for(lambda: answers(port) or process.poll() is not None, "pgbouncer")
             assert process.poll() is None, Path(folder, "log").read_text()
             yield url.replace(f":{login.port}/", f":{port}/")
         finally:
@@ -65,6 +71,6 @@ def _user(folder: str) -> dict[str, int]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid}
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

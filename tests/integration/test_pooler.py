@@ -278,7 +278,9 @@ def test_a_pooler_that_breaks_transactions_apart_is_named(
         assert neighbour.seen == {neighbour.untouched}
 
 
-def test_a_pooler_that_went_away_is_a_database_that_is_away(fresh, database_url, settings: Settings, redis: Redis) -> None:
+def test_a_pooler_that_went_away_is_a_database_that_is_away(
+    fresh, database_url, settings: Settings, redis: Redis
+) -> None:
     with pooled(database_url, "transaction") as url:
         clients = Clients(Settings({**settings.env, "DATABASE_URL": url}), redis_retries=0, role=Role.WORKER)
         push(redis, 1)

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 REFUSED = "the connection was refused: does it run, and is this its port?"
-TIMED_OUT = "it did not answer in time: is it up, and does the network (security groups, routes) let us through?"
+TIMED_OUT = (
+    "it did not answer in time: is it up, does the network (security groups, routes) let us through, and does it "
+    "speak TLS if it is asked to?"
+)
 UNKNOWN_HOST = "its host name cannot be resolved"
 BROKEN = "the connection broke"
 LOGIN = "the user or the password is wrong"
@@ -44,7 +47,8 @@ REDIS_CLASSES = {  # redis-py's, where there is no code
     "AuthenticationError": LOGIN,
     "AuthenticationWrongNumberOfArgsError": LOGIN,
 }
-IN_A_SCRIPT = re.compile(rf"-({'|'.join(REDIS_CODES)}) ")  # Redis 6.2 wraps what a script met
+# What a script met comes within an error of the script; a command that it may not run comes without a code.
+IN_A_SCRIPT = re.compile(rf"-({'|'.join(REDIS_CODES)}) |ACL failure in script")
 COMMAND = re.compile(r"the '([a-z_|-]+)' command")
 
 # By SQLSTATE; what is not here is told by its number, and by what Postgres says of classes that quote no value.
@@ -90,6 +94,7 @@ LIBPQ: tuple[tuple[str, str], ...] = (
     ("closed the connection|connection is lost|connection is closed|SYSCALL error|reset by peer", BROKEN),
 )
 
+OTHER_HOST = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 NETWORK: dict[type[OSError], str] = {
     socket.gaierror: UNKNOWN_HOST,
     TimeoutError: TIMED_OUT,
@@ -155,15 +160,15 @@ def _of_redis(error: BaseException) -> str:
     name = type(error).__name__
     if name == "ConnectionError" and code == "ERR":
         return "it has as many clients as it takes (maxclients)"
-    if error.__context__ or error.__cause__ or code in REDIS_CODES:
-        return REDIS_CODES.get(code, "")
-    return REDIS_CLASSES.get(name, name)
+    if code not in REDIS_CODES and isinstance(error.__cause__ or error.__context__, OSError):
+        return ""
+    return REDIS_CODES.get(code) or REDIS_CLASSES.get(name, name)
 
 
 def _redis_code(error: BaseException) -> str:
     text = str(error)
     if within := IN_A_SCRIPT.search(text):
-        return within[1]
+        return within[1] or "NOPERM"
     return getattr(error, "status_code", None) or text.partition(" ")[0]
 
 
@@ -190,10 +195,13 @@ def _of_aws(error: Any) -> str:
 
 def _of_the_network(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in OTHER_HOST:  # its message names the host
+            return f"its TLS certificate is for another host name; {CERTIFICATES}"
         return f"its TLS certificate is not trusted ({error.verify_message}); {CERTIFICATES}"
     if isinstance(error, ssl.SSLError):
-        is_plain = error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
-        return NO_TLS if is_plain else f"TLS failed ({error.reason or 'the connection broke'})"
+        reason = getattr(error, "reason", None)  # one of OpenSSL's words, where it comes from there
+        is_plain = reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+        return NO_TLS if is_plain else f"TLS failed ({reason or 'the connection broke'})"
     for kind, words in NETWORK.items():
         if isinstance(error, kind):
             return words
