@@ -112,6 +112,15 @@ def test_with_the_authoritys_file_it_is_trusted(ops: Ops, database, settings, ov
     assert ops("status", redis=url).get("queue", {}).get("waiting") == 1, ops("status", redis=url)
 
 
+def test_a_connection_over_tls_without_a_password_is_good_at_once(settings: Settings, over_tls: str, pem: Path) -> None:
+    url = f"rediss://127.0.0.1:{over_tls}?ssl_ca_certs={pem}"
+    for _ in range(30):  # the tickets of TLS 1.3 may be there before the first command, or after it
+        clients = Clients(Settings({**settings.env, "REDIS_URL": url}), redis_retries=0)
+        assert clients.redis().ping()
+        VoteQueue(clients.redis()).push(Vote("a", "x"))
+        clients.close()
+
+
 def test_tls_where_there_is_none_and_none_where_there_is(ops: Ops, database, redis_url: str, over_tls: str) -> None:
     assert "TLS" in told(ops, "Redis", redis_url.replace("redis://", "rediss://"))
     assert "broke" in told(ops, "Redis", f"redis://127.0.0.1:{over_tls}")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -94,8 +94,11 @@ class Clients:
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
+            of_connections = redis.connection_pool.connection_kwargs
+            if url.startswith("rediss:") and not of_connections.get("password"):
+                of_connections["redis_connect_func"] = _greet
             if "?" in url:  # its options are tried when the first connection is made
-                redis.connection_pool.connection_class(**redis.connection_pool.connection_kwargs)
+                redis.connection_pool.connection_class(**of_connections)
         except (TypeError, ValueError, RedisError):  # which quote the URL
             raise InvalidSetting(
                 "REDIS_URL has an option that redis-py does not take, or not with this value"
@@ -237,6 +240,16 @@ class Clients:
                 self._database_user_at = time.monotonic()
             options |= self._database_user
         return options
+
+
+def _greet(connection: Any) -> None:
+    """Log in, and read one answer: what TLS 1.3 sends after its handshake is read with it.
+
+    redis-py takes that for an answer that nobody waits for, and gives a new connection up. A login has an answer.
+    """
+    connection.on_connect()
+    connection.send_command("PING", check_health=False)
+    connection.read_response()
 
 
 @contextmanager
