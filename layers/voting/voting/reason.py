@@ -63,7 +63,7 @@ SQLSTATES = {
     "53200": "its memory is full",
     "53300": "all of its sessions are taken (max_connections)",
     "55P03": "a lock was not free in time",
-    "57014": "a statement took longer than its timeout",
+    "57014": "a statement was canceled, by its timeout or by hand",
     "57P01": "it is being shut down",
     "57P02": "it crashed and restarts",
     "57P03": "it is starting up or shutting down",
