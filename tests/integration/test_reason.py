@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from redis import Redis
+from redis._parsers.base import BaseParser
 from redis.exceptions import RedisError
 
 from local.valkey import get_binary_path
@@ -19,7 +20,7 @@ from tests import certificate
 from tests.pooler import answers, pooled
 from tests.stack import wait_for
 from voting.clients import Clients
-from voting.reason import explain
+from voting.reason import REDIS_CODES, explain
 from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote import Vote
@@ -232,6 +233,14 @@ def test_what_a_row_holds_is_not_told(database: psycopg.Connection) -> None:
             database.execute(f"INSERT INTO votes VALUES {row}".encode())
         assert caught.value.sqlstate in explain(caught.value)
         assert not re.search("a voter|secret|9999|Failing", explain(caught.value))
+
+
+@pytest.mark.parametrize("code", REDIS_CODES)
+def test_every_code_of_redis_is_told_also_from_within_a_script(code: str) -> None:
+    for answer in (f"{code} 7 secret:1", f"ERR Error running script (call to f_1): @user_script:5: -{code} secret"):
+        told = explain(BaseParser.parse_error(answer))  # as redis-py makes errors of answers
+        assert code in told
+        assert "secret" not in told
 
 
 def test_what_is_not_known_is_named_by_its_class_only() -> None:

@@ -51,7 +51,7 @@ def database_fault(url: str, schemes: Sequence[str]) -> str | None:
 @lru_cache(maxsize=64)
 def web_fault(url: str, schemes: Sequence[str]) -> str | None:
     """What is wrong with *url*, which everybody may read: it has a host and no password."""
-    if fault := _scheme_fault(url, schemes):
+    if fault := _scheme_fault(url.lower(), schemes):  # drivers are stricter
         return fault
     authority = _authority(url)
     if "@" in url or "#" in url or _is_spaced(url):
@@ -100,7 +100,7 @@ def _spelling_fault(text: str) -> str | None:
 
 def _scheme_fault(url: str, schemes: Sequence[str]) -> str | None:
     scheme, found, _ = url.partition("://")
-    if found and scheme.lower() in schemes:
+    if found and scheme in schemes:
         return None
     return f"is not a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
 
