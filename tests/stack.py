@@ -74,8 +74,10 @@ class Stack:
 
 
 @contextmanager
-def running(state_dir: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Start the system with *arguments* on free ports, in a shell with *env*; stop it, see that nothing is left.
+def running(state_dir: Path, *arguments: str, shell: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Start the system on free ports, with *arguments* and the variables of *shell*; stop it by SIGTERM.
+
+    Nothing may stay behind.
 
     Raises:
         AssertionError: it did not come up, did not end well, or left a process or its run.json; with its log.
@@ -85,7 +87,7 @@ def running(state_dir: Path, *arguments: str, env: Mapping[str, str] | None = No
         process = subprocess.Popen(
             [sys.executable, "-m", "local", *FREE_PORTS, "--state-dir", str(state_dir), *arguments],
             cwd=ROOT,
-            env={**environment(), **(env or {})},
+            env={**environment(), **(shell or {})},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

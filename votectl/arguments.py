@@ -1,7 +1,8 @@
 """Values on the command line that would do harm, or end in a traceback, if they were taken as they are."""
 
 import argparse
-from urllib.parse import urlsplit
+
+from voting.address import web_fault
 
 
 def named(text: str) -> str:
@@ -12,15 +13,11 @@ def named(text: str) -> str:
 
 
 def address(text: str) -> str:
-    """The address of a server: http or https, and a host."""
-    try:
-        parts = urlsplit(named(text))
-        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError as error:  # of the port, and of brackets
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
-    if not is_whole:
-        raise argparse.ArgumentTypeError(f"{text} is no address such as https://vote.example.org")
-    return text
+    """The address of a server: http or https, and a host. A complaint shows none of it: it may hold a password."""
+    fault = web_fault(named(text).strip(), ("http", "https"))
+    if fault:
+        raise argparse.ArgumentTypeError(f"it {fault}; an address is such as https://vote.example.org")
+    return text.strip()
 
 
 def positive(text: str) -> int:

@@ -14,6 +14,8 @@ from votectl.local_run import LocalRun, local_run
 from votectl.progress import Progress
 from votectl.table import table
 from votectl.voter import Cast, Voter
+from voting.reason import explain
+from voting.settings import InvalidSetting
 
 DRAINED_WITHIN_S = 60.0
 DRAINED_VOTES_PER_S = 1000  # what a slow database still does
@@ -61,8 +63,8 @@ def run_loadtest(options: argparse.Namespace) -> int:
     except (NoResults, NotSent, NoAnswer) as error:
         print(f"The results cannot be read: {error}", file=sys.stderr)
         return 1
-    except AWAY as error:
-        why = str(error).partition("\n")[0]
+    except (*AWAY, InvalidSetting) as error:
+        why = explain(error)
         print(f"The votes were sent, but the accounts cannot be made up, since a store is away: {why}", file=sys.stderr)
         return 1
 

@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
-from voting.observability import logger
+from voting.observability import reported
 from voting.operations import operate
 from voting.roles import Role
 from voting.settings import Settings
@@ -14,7 +14,7 @@ PATIENCE_MS = 600_000  # counting the rows of a large table takes longer than an
 LOCK_PATIENCE_MS = 30_000  # longer than the longest batch
 
 
-@logger.inject_lambda_context(clear_state=True)
+@reported
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Perform the event's operation; answer with what it found or did."""
     clients = Clients(

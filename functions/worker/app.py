@@ -7,12 +7,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from voting.announce import Announcer
 from voting.clients import Clients
 from voting.drain import Drain
-from voting.observability import logger
+from voting.observability import logger, reported
 from voting.roles import Role
 from voting.settings import Settings
 
 
-@logger.inject_lambda_context(clear_state=True)
+@reported
 def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Run until superseded, or until the time is nearly up; answer with what was counted."""
     settings = Settings.from_env()

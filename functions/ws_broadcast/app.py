@@ -9,7 +9,7 @@ from voting.broadcast import NothingToSend, deliver
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.fanout import Shard
-from voting.observability import MetricUnit, logger, metrics, publish
+from voting.observability import MetricUnit, logger, metrics, publish, reported
 from voting.posting import Poster
 from voting.results import Results
 from voting.settings import Settings
@@ -24,7 +24,7 @@ def environment() -> tuple[Clients, Poster]:
     return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 
-@logger.inject_lambda_context(clear_state=True)
+@reported
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Post the newest snapshot, which may be newer than the one that set this off, to the event's buckets."""
     clients, poster = environment()

@@ -7,7 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
 from voting.connections import Subscribers
-from voting.observability import logger
+from voting.observability import logger, reported
 from voting.posting import Poster
 from voting.roles import Role
 from voting.sampling import Sampler
@@ -30,7 +30,7 @@ def environment() -> tuple[Clients, Poster]:
     return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 
-@logger.inject_lambda_context(clear_state=True)
+@reported
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
     """Admit, forget, or answer the connection of *event*."""
     match event["requestContext"]["eventType"]:

@@ -108,7 +108,7 @@ def test_votes_are_counted_and_announced_in_a_shell_whose_aws_configuration_is_b
     config.write_text("[default]\nendpoint_url = http://127.0.0.1:1\nretry_mode = bogus\n[broken", encoding="utf-8")
     shell = {"HOME": str(tmp_path / "home"), "AWS_PROFILE": "nosuch", "AWS_USE_DUALSTACK_ENDPOINT": "true"}
     shell |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "AWS_ENDPOINT_URL_LAMBDA"), "http://127.0.0.1:1")
-    with running(tmp_path / "state", "--no-reload", env=shell) as stack, Subscriber(stack.websocket) as subscriber:
+    with running(tmp_path / "state", "--no-reload", shell=shell) as stack, Subscriber(stack.websocket) as subscriber:
         subscriber.send("subscribe")
         with httpx.Client(base_url=stack.http, trust_env=False) as http:
             cast(http, "a")

@@ -153,7 +153,8 @@ def test_what_the_log_says_of_a_failed_batch_names_no_voter(drain, redis: Redis,
 
     with pytest.raises(RunFailed):
         drain(has_failed)
-    assert failed[0] == "canceled"
+    assert "canceled" in failed[0]
+    assert "secret" not in failed[0]
 
 
 def test_a_newer_run_takes_over_and_the_older_ends_well(redis: Redis, database, settings: Settings) -> None:
@@ -277,7 +278,7 @@ def test_what_keeps_a_run_from_counting_is_kept_until_a_batch_gets_through(redis
         Drain(clients, ends_when(lambda: read_trouble(redis, TROUBLE) is not None), lambda: None).run()
     clients.close()
     redis.hincrby(TROUBLE, "since", -1000)
-    assert "Connection refused" in read_trouble(redis, TROUBLE).error
+    assert "refused" in read_trouble(redis, TROUBLE).error
     drain(empty(redis))
     assert read_trouble(redis, TROUBLE) is None
 

@@ -24,6 +24,7 @@ PARTS = {  # of a store that stands in several modules
     "dead_letters": {"voting.dead_letter_scripts", "voting.queue_view", "voting.vote_queue"},
     "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
     "vote_queue": {"voting.channel", "voting.queue_view"},
+    "indexes": {"voting.session"},  # whose settings it lifts
 }
 
 
@@ -68,7 +69,14 @@ def test_votectl_imports_voting_only(path: Path) -> None:
 
 def test_clients_know_settings_roles_and_clusters_only() -> None:
     modules = {name for name in ours(imported(PACKAGE / "clients.py")) if name.count(".") == 1}
-    assert modules == {"voting.cluster", "voting.roles", "voting.settings"}
+    assert modules == {
+        "voting.address",
+        "voting.cluster",
+        "voting.observability",
+        "voting.roles",
+        "voting.session",
+        "voting.settings",
+    }
 
 
 @pytest.mark.parametrize("store", STORES)

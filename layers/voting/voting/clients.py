@@ -6,19 +6,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from voting.address import ENCODE
 from voting.cluster import RetryOnceMoved, follow
-from voting.roles import Role, take
-from voting.settings import Settings
+from voting.observability import formatter
+from voting.roles import Role
+from voting.settings import InvalidSetting, Settings
 
 if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 ms or more
     import psycopg
     from mypy_boto3_lambda import LambdaClient
+
+    from voting.session import Session
 
 T = TypeVar("T")
 
@@ -31,14 +36,6 @@ STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000  # a killed worker behind a proxy must not keep the fence's row
 READERS = 20  # sessions that all reading environments of one function may hold at once
-READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of them
-
-# The first free of the slots, held as long as the session lives. The function's name sets its slots apart.
-TAKE_SLOT = """
-SELECT slot FROM generate_series(1, %s) AS slot
-WHERE pg_try_advisory_lock(hashtext(current_setting('application_name')), slot)
-LIMIT 1
-"""
 
 
 class Clients:
@@ -68,17 +65,27 @@ class Clients:
         self._statement_timeout_ms = statement_timeout_ms
         self._lock_timeout_ms = lock_timeout_ms
         self._redis: Redis | None = None
-        self._postgres: psycopg.Connection | None = None
+        self._postgres: Session | None = None
         self._postgres_rests_until = 0.0
         self._database_user: dict[str, str] | None = None
         self._database_user_at = float("-inf")  # when it was fetched
         self._lambda: LambdaClient | None = None
 
     def redis(self) -> Redis:
-        """The client of the cache; it connects on its first command."""
+        """The client of the cache; it connects on its first command.
+
+        Raises:
+            InvalidSetting: REDIS_URL cannot be used.
+        """
         if self._redis is None:
-            self._redis = Redis.from_url(
-                self.settings.redis_url,
+            self._redis = self._new_redis()
+        return self._redis
+
+    def _new_redis(self) -> Redis:
+        url = self.settings.redis_url
+        try:
+            redis = Redis.from_url(
+                url,
                 socket_timeout=REDIS_TIMEOUT_S,
                 socket_connect_timeout=REDIS_TIMEOUT_S,
                 retry=RetryOnceMoved(NoBackoff(), self._redis_retries),
@@ -87,10 +94,19 @@ class Clients:
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
-            follow(self._redis)
-        return self._redis
+            of_connections = redis.connection_pool.connection_kwargs
+            if url.startswith("rediss:") and not of_connections.get("password"):
+                of_connections["redis_connect_func"] = _greet
+            if "?" in url:  # its options are tried when the first connection is made
+                redis.connection_pool.connection_class(**of_connections)
+        except (TypeError, ValueError, RedisError):  # which quote the URL
+            raise InvalidSetting(
+                "REDIS_URL has an option that redis-py does not take, or not with this value"
+            ) from None
+        follow(redis)
+        return redis
 
-    def postgres(self) -> "psycopg.Connection":
+    def postgres(self) -> "Session":
         """The kept connection to the database, in autocommit mode.
 
         Raises:
@@ -99,10 +115,12 @@ class Clients:
         """
         import psycopg  # noqa: PLC0415 - vote never needs it, and the results only without a snapshot
 
+        from voting.session import NotAskedAgain  # noqa: PLC0415
+
         if self._postgres is not None and not self._postgres.closed:
             return self._postgres
         if time.monotonic() < self._postgres_rests_until:
-            raise psycopg.OperationalError("the database did not answer a moment ago")
+            raise NotAskedAgain("the database did not answer a moment ago, and is asked again in a second")
         try:
             self._postgres = self._connect()
         except psycopg.OperationalError:
@@ -161,7 +179,7 @@ class Clients:
             self._redis.close()
             self._redis = None
 
-    def _connect(self) -> "psycopg.Connection":
+    def _connect(self) -> "Session":
         import psycopg  # noqa: PLC0415
 
         try:
@@ -174,8 +192,27 @@ class Clients:
             self._database_user = None  # the secret may have been rotated: fetch it again, once
             return self._open()
 
-    def _open(self) -> "psycopg.Connection":
+    def _open(self) -> "Session":
         import psycopg  # noqa: PLC0415
+
+        from voting.session import Session  # noqa: PLC0415
+
+        connection = Session.connect(self._conninfo(), autocommit=True)
+        settings = {
+            "statement_timeout": self._statement_timeout_ms,
+            "lock_timeout": self._lock_timeout_ms,
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
+        }
+        try:
+            connection.limit(self._role, settings, most_readers=READERS)
+        except psycopg.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _conninfo(self) -> str:
+        from psycopg import ProgrammingError  # noqa: PLC0415
+        from psycopg.conninfo import make_conninfo  # noqa: PLC0415
 
         options: dict[str, str | int] = {
             "connect_timeout": POSTGRES_CONNECT_TIMEOUT_S,
@@ -185,35 +222,14 @@ class Clients:
             "tcp_user_timeout": 5_000,
             "application_name": self._name,
         }
-        conninfo = psycopg.conninfo.make_conninfo(self.settings.database_url, **(options | self._credentials()))
-        connection = psycopg.connect(conninfo, autocommit=True)
-        # SET and not the startup packet's options, which a connection pooler refuses.
-        connection.execute(
-            f"SET statement_timeout = {int(self._statement_timeout_ms)}; "
-            f"SET lock_timeout = {int(self._lock_timeout_ms)}; "
-            f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}",
-            prepare=False,
-        )
+        url = self.settings.database_url
+        credentials = self._credentials()
         try:
-            if self._role is Role.READER:
-                self._limit(connection)
-            if self._role is not None:
-                take(connection, self._role)
-        except psycopg.Error:
-            connection.close()
-            raise
-        return connection
-
-    def _limit(self, connection: "psycopg.Connection") -> None:
-        """Take a slot, and give up the right to write."""
-        import psycopg  # noqa: PLC0415
-
-        connection.execute(
-            f"SET default_transaction_read_only = on; SET idle_session_timeout = {READER_IDLE_TIMEOUT_MS}",
-            prepare=False,
-        )
-        if connection.execute(TAKE_SLOT, (READERS,)).fetchone() is None:
-            raise psycopg.errors.TooManyConnections(f"no slot: {READERS} sessions of {self._name} are open")
+            return make_conninfo(url, **(options | credentials))
+        except ProgrammingError:  # which quotes the URL
+            raise InvalidSetting(
+                f"DATABASE_URL has an option that libpq does not take, or cannot be read: {ENCODE}"
+            ) from None
 
     def _credentials(self) -> dict[str, str]:
         options: dict[str, str] = {}
@@ -225,6 +241,16 @@ class Clients:
                 self._database_user_at = time.monotonic()
             options |= self._database_user
         return options
+
+
+def _greet(connection: Any) -> None:
+    """Log in, and read one answer: what TLS 1.3 sends after its handshake is read with it.
+
+    redis-py takes that for an answer that nobody waits for, and gives a new connection up. A login has an answer.
+    """
+    connection.on_connect()
+    connection.send_command("PING", check_health=False)
+    connection.read_response()
 
 
 @contextmanager
@@ -251,14 +277,16 @@ def fetch_database_user(secret_arn: str) -> dict[str, str]:
     import json  # noqa: PLC0415
 
     import boto3  # noqa: PLC0415
-    import psycopg  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    from voting.session import SecretUnreadable  # noqa: PLC0415
 
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
     try:
         client = boto3.client("secretsmanager", config=config)
         secret = json.loads(client.get_secret_value(SecretId=secret_arn)["SecretString"])
+        formatter.conceal([secret["password"]])
         return {"user": secret["username"], "password": secret["password"]}
     except (BotoCoreError, ClientError, ValueError, LookupError, TypeError) as error:
-        raise psycopg.OperationalError(f"the secret of the database cannot be read: {type(error).__name__}") from error
+        raise SecretUnreadable(f"the secret of the database cannot be read: {type(error).__name__}") from error

@@ -17,6 +17,7 @@ from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.handover import fence_off
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.queue_view import TROUBLE
+from voting.reason import explain
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.tally import VoteTable
@@ -180,7 +181,7 @@ class Drain:
         except psycopg.errors.InsufficientPrivilege as error:
             if not table.follows():
                 raise
-            logger.warning("the tally stays as an older version made it", error=type(error).__name__)
+            logger.warning("the tally stays as an older version made it", detail=explain(error))
             return False
         return True
 
@@ -190,7 +191,7 @@ class Drain:
             if not grant(self._clients.postgres()):
                 return table
         except psycopg.errors.InsufficientPrivilege as error:
-            logger.warning("the sessions keep all rights of the login", detail=str(error))
+            logger.warning("the sessions keep all rights of the login", detail=explain(error))
             return table
         self._clients.forget_postgres()
         return VoteTable(self._clients.postgres())

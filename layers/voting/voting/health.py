@@ -8,6 +8,8 @@ from redis.exceptions import RedisError, ResponseError
 from voting.clients import Clients
 from voting.observability import logger
 from voting.queue_view import Counting, QueueView
+from voting.reason import explain
+from voting.settings import InvalidSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,17 @@ def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
     try:
         return "ok" if QueueView(clients.redis()).takes_votes() else "refused"
     except ResponseError as error:  # full, read-only, without its replicas, or our user lacks a right
-        logger.warning("redis refuses votes", error=type(error).__name__, detail=str(error))
+        logger.warning("redis refuses votes", error=type(error).__name__, detail=explain(error))
         return "refused"
-    except RedisError as error:
-        logger.warning("redis is unreachable", error=type(error).__name__)
+    except (RedisError, InvalidSetting) as error:
+        logger.warning("redis is unreachable", error=type(error).__name__, detail=explain(error))
         return "unreachable"
 
 
 def _counting(clients: Clients) -> tuple[Counting | Literal["unknown"], int]:
     try:
         backlog = QueueView(clients.redis()).backlog()
-    except RedisError:  # `redis` says so already
+    except (RedisError, InvalidSetting):  # `redis` says so already
         return "unknown", 0
     return backlog.counting, round(backlog.behind_s)
 
@@ -67,6 +69,6 @@ def _postgres_answers(clients: Clients) -> bool:
         return clients.on_postgres(lambda connection: connection.execute("SELECT 1").fetchone() == (1,))
     except psycopg.errors.TooManyConnections:
         return True  # it answers; other environments of ours have the slots
-    except psycopg.Error as error:
-        logger.warning("postgres is unreachable", error=type(error).__name__)
+    except (psycopg.Error, InvalidSetting) as error:
+        logger.warning("postgres is unreachable", error=type(error).__name__, detail=explain(error))
         return False

@@ -5,6 +5,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from voting.session import Session
+
 # Name, and what a missing one is made of. CREATE INDEX CONCURRENTLY lets everybody write on.
 CONTRACT: dict[str, LiteralString] = {
     "idx_votes_id": "CREATE UNIQUE INDEX CONCURRENTLY idx_votes_id ON {} (id)",
@@ -33,8 +35,8 @@ ALONE = "SELECT pg_try_advisory_lock(hashtext('voting indexes'))"
 class Indexes:
     """What the contract asks for on `votes`: there, built, or repaired."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
-        """Use *connection*, in autocommit mode, and leave it without statement and lock timeouts."""
+    def __init__(self, connection: Session) -> None:
+        """Use *connection*, and leave it without statement and lock timeouts where the session is ours."""
         self._connection = connection
 
     def build(self) -> dict[str, str]:
@@ -48,10 +50,8 @@ class Indexes:
         row = self._connection.execute(TABLE).fetchone()
         if row is None:
             raise psycopg.errors.UndefinedTable("there is no table votes")
-        if self._connection.execute(ALONE).fetchone() != (True,):
+        if self._is_building():
             raise psycopg.errors.LockNotAvailable("another build is under way")
-        # A build waits for every transaction that is older than it: minutes, where somebody makes a backup.
-        self._connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         return {name: self._ensure(row[0], name, statement) for name, statement in CONTRACT.items()}
 
     def progress(self) -> list[dict[str, object]]:
@@ -59,12 +59,22 @@ class Indexes:
         names = ("index", "phase", "blocks_done", "blocks_total", "rows_done", "rows_total")
         return [dict(zip(names, row, strict=True)) for row in self._connection.execute(PROGRESS).fetchall()]
 
+    def _is_building(self) -> bool:
+        """Whether another build is under way; if not, see to it that this one may take its time."""
+        if self._connection.is_pooled:  # a lock of the session would outlive us, and no timeout of ours is in force
+            return bool(self.progress())
+        if self._connection.execute(ALONE).fetchone() != (True,):
+            return True
+        # A build waits for every transaction that is older than it: minutes, where somebody makes a backup.
+        self._connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+        return False
+
     def _ensure(self, schema: str, name: str, statement: LiteralString) -> str:
         row = self._connection.execute(STATE, (name,)).fetchone()
         if row is not None and row[0]:
             return "was there"
         if row is not None:
             index = sql.Identifier(schema, name)
-            self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index))
-        self._connection.execute(sql.SQL(statement).format(sql.Identifier(schema, "votes")))
+            self._connection.execute_alone(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index))
+        self._connection.execute_alone(sql.SQL(statement).format(sql.Identifier(schema, "votes")))
         return "built" if row is None else "repaired"

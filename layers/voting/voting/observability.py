@@ -5,16 +5,22 @@ import logging
 import os
 import sys
 import time
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from functools import lru_cache, wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
+
+from voting.reason import explain, is_ours, narrate
+from voting.settings import Settings, spellings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-__all__ = ["NAMESPACE", "MetricUnit", "count", "first_line", "invocation", "logger", "metrics", "publish"]
+__all__ = ["NAMESPACE", "MetricUnit", "count", "formatter", "invocation", "logger", "metrics", "publish", "reported"]
 
 # Service, level and namespace come from POWERTOOLS_* in template.yaml, which Powertools itself reads at import. The
 # namespace has the stack's name in it, so that two stacks in one account do not add up.
@@ -23,7 +29,51 @@ SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "service_undefined")
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
-logger = Logger()
+FIXED = {"level", "location", "message", "timestamp", "service"}  # texts of ours, in which a weak password may occur
+DRIVERS = ("psycopg", "redis", "botocore", "boto3", "urllib3")  # what they log quotes what they were told
+
+Exc = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class Discreet(LambdaPowertoolsFormatter):
+    """Tells of an exception only what `explain` says, and blots out each secret that it knows, wherever it stands."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(serialize_stacktrace=False, **fields)  # it would quote the exception, which is narrated
+        self._fetched: frozenset[str] = frozenset()
+
+    def conceal(self, secrets: Iterable[str]) -> None:
+        """Know *secrets* that are in no setting."""
+        self._fetched |= spellings(secrets)
+
+    def formatException(self, ei: Exc) -> str:  # noqa: N802 - logging's name
+        return narrate(ei[1]) if ei[1] is not None else ""
+
+    def serialize(self, log: dict[str, Any]) -> str:  # type: ignore[override] # it is called with a dict
+        log.pop("exception_notes", None)
+        # As they are now: lines are rare, and a setting that is read once could be read too early.
+        secrets = sorted(Settings(os.environ).secrets | self._fetched, key=len, reverse=True)
+        return super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log})
+
+
+def blot(value: Any, secrets: Iterable[str]) -> Any:
+    """*value*, with *** for each of *secrets* in it."""
+    if isinstance(value, dict):
+        return {key: blot(part, secrets) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [blot(part, secrets) for part in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+formatter = Discreet()
+logger = Logger(logger_formatter=formatter)
+for driver in DRIVERS:
+    logging.getLogger(driver).setLevel(logging.CRITICAL + 1)
 metrics = Metrics(namespace=NAMESPACE)
 
 
@@ -62,9 +112,28 @@ invocation = Invocation()
 logger.addFilter(invocation)
 
 
-def first_line(error: Exception) -> str:
-    """What an error of a store says, without the lines in which Postgres quotes a row, and so a voter's id."""
-    return str(error).partition("\n")[0]
+class Failed(Exception):
+    """An invocation failed; the message says why, in words that may be logged."""
+
+
+def reported(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Put on each line of the log which invocation of *handler* it is of, and let no exception of a driver out.
+
+    Lambda's runtime would log it, and answer with it, as it is. Those of ours may pass.
+    """
+    injected = logger.inject_lambda_context(handler, clear_state=True)
+
+    @wraps(handler)
+    def handle(event: Any, context: Any) -> Any:
+        try:
+            return injected(event, context)
+        except Exception as error:
+            if is_ours(error):
+                raise
+            logger.exception("the invocation failed")
+            raise Failed(f"{type(error).__name__}: {explain(error)}") from None
+
+    return handle
 
 
 def publish() -> None:

@@ -19,8 +19,8 @@ from voting.handover import HandOver, StillDrained, hand_back, take_over
 from voting.indexes import Indexes
 from voting.observability import logger
 from voting.preflight import LONGEST_WATCH_S, inspect
+from voting.reason import explain
 from voting.requeueing import Requeueing
-from voting.roles import leave
 from voting.settings import InvalidSetting
 from voting.status import read_status
 from voting.tally import VoteTable
@@ -148,19 +148,21 @@ def _refused(error: BaseException | None) -> OperationRefused:
             return OperationRefused("invalid_setting", str(error))
         case psycopg.Error():
             return _refusal(error)
-    return OperationRefused("redis_unavailable", f"Redis did not do it ({type(error).__name__}).")
+        case RedisError():
+            return OperationRefused("redis_unavailable", f"Redis did not do it: {explain(error)}.")
+    raise AssertionError(f"an operation raised {type(error).__name__}") from error
 
 
 def _refusal(error: psycopg.Error) -> OperationRefused:
-    what = type(error).__name__
+    why = explain(error)
     match error:
         case psycopg.errors.UndefinedTable():
             return OperationRefused("not_installed", "A table is missing: the worker makes them on its first run.")
         case psycopg.errors.LockNotAvailable() | psycopg.errors.DeadlockDetected():
-            return OperationRefused("busy", f"Postgres was busy ({what}): nothing was changed there, try again.")
+            return OperationRefused("busy", f"Postgres was busy ({why}): nothing was changed there, try again.")
         case psycopg.OperationalError():
-            return OperationRefused("postgres_unavailable", f"Postgres did not do it ({what}).")
-    return OperationRefused("postgres_refused", f"Postgres refused it ({what}).")
+            return OperationRefused("postgres_unavailable", f"Postgres did not do it: {why}.")
+    return OperationRefused("postgres_refused", f"Postgres refused it: {why}.")
 
 
 def _status(clients: Clients, arguments: Arguments) -> Document:
@@ -252,7 +254,7 @@ def _handover(done: HandOver) -> Document:
 
 def _indexes(clients: Clients, _: Arguments) -> Document:
     connection = clients.postgres()
-    leave(connection)  # an index is its table's owner's
+    connection.leave()  # an index is its table's owner's
     return {"indexes": Indexes(connection).build()}
 
 

@@ -7,12 +7,13 @@ from redis.exceptions import RedisError
 
 from voting.catalogue import Catalogue
 from voting.clients import Clients
-from voting.finding import Finding, problem
+from voting.finding import Finding, ok, problem
 from voting.preflight_list import list_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
 from voting.queue_view import QueueView
-from voting.roles import leave
+from voting.reason import explain
+from voting.settings import InvalidSetting
 
 LONGEST_WATCH_S = 60.0
 
@@ -22,13 +23,15 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
     return [
         *_unless(RedisError, "Redis", lambda: redis_findings(clients.redis())),
         *_unless(RedisError, "Redis", lambda: list_findings(QueueView(clients.redis()), watch_s)),
-        *_unless(psycopg.OperationalError, "Postgres", lambda: _postgres(clients)),
+        *_unless(psycopg.Error, "Postgres", lambda: _postgres(clients)),
     ]
 
 
 def _postgres(clients: Clients) -> Iterable[Finding]:
     connection = clients.postgres()
-    leave(connection)  # what counts is what the login may do
+    connection.leave()  # what counts is what the login may do
+    if connection.is_pooled:
+        yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
     catalogue = Catalogue(connection)
     yield from server_findings(catalogue.server())
     table = catalogue.table()
@@ -39,7 +42,5 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
 def _unless(failure: type[Exception], store: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
     try:
         return list(look())
-    except failure as error:
-        return [
-            problem(f"{store} cannot be inspected ({type(error).__name__})", "Check its address, user and network.")
-        ]
+    except (failure, InvalidSetting) as error:
+        return [problem(f"{store} cannot be inspected: {explain(error)}", f"Mend that; {store} was not looked at.")]

@@ -61,8 +61,8 @@ WHERE pg_class.oid = to_regclass('votes')
 ALONE = "SET LOCAL ROLE NONE; SELECT pg_advisory_xact_lock(hashtext('voting schema'))"
 
 # "$user" in a search path is the role: what it stood for at the login is kept.
-PIN_SEARCH_PATH = """
-SELECT set_config('search_path', string_agg(quote_ident(name), ', ' ORDER BY position), false)
+SCHEMAS = """
+SELECT coalesce(string_agg(quote_ident(name), ', ' ORDER BY position), '''''')
 FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, position)
 """
 
@@ -86,26 +86,23 @@ def grant(connection: "psycopg.Connection") -> bool:
     return True
 
 
-def take(connection: "psycopg.Connection", role: Role) -> bool:
-    """Leave to the session the rights of *role* only; return whether that could be had.
+def settings_of(connection: "psycopg.Connection", role: Role) -> tuple[str, str] | None:
+    """The settings that leave the rights of *role* only, as SET takes them; None where these cannot be had.
 
-    It cannot before the worker's first run, and not with a login that may neither create roles nor was made a member.
+    They cannot before the worker's first run, and not with a login that may neither create roles nor was made a member.
+    Changes nothing; to be called in a transaction.
     """
     import psycopg  # noqa: PLC0415
 
     if not _complete(connection, [role]):
-        return False
-    connection.execute(PIN_SEARCH_PATH)
+        return None
     try:
-        connection.execute(f"SET ROLE {role.value}")
+        with connection.transaction(force_rollback=True):
+            connection.execute(f"SET LOCAL ROLE {role.value}")
     except psycopg.errors.InsufficientPrivilege:
-        return False
-    return True
-
-
-def leave(connection: "psycopg.Connection") -> None:
-    """Give the session the rights of its login again: for what only the owner of the table may do."""
-    connection.execute("SET ROLE NONE")
+        return None
+    (path,) = connection.execute(SCHEMAS).fetchone() or ("",)
+    return f"search_path = {path}", f"role = {role.value}"
 
 
 def _complete(connection: "psycopg.Connection", roles: Iterable[Role]) -> bool:

@@ -1,13 +1,18 @@
 """The settings of all functions, read from the environment on first use and never at import."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
+
+from voting.address import database_fault, is_host, passwords, redis_fault, web_fault
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"", "0", "false", "no", "off"})
 SHORTEST_COOKIE_KEY = 16
+SHORTEST_SECRET = 4  # that is searched for in what is logged: a shorter one is part of any word
+WITH_PASSWORD = ("REDIS_URL", "DATABASE_URL", "HTTP_URL", "WEBSOCKET_URL")
+SECRET = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class InvalidSetting(Exception):
@@ -26,14 +31,17 @@ class Settings:
 
     @property
     def redis_url(self) -> str:
-        return self._url("REDIS_URL", "redis", "rediss", "unix")
+        return self._url("REDIS_URL", redis_fault, "redis", "rediss", "unix")
 
     @property
     def database_url(self) -> str:
         """DATABASE_URL; without one, the URL of DATABASE_HOST, _PORT and _NAME, with no user or password in it."""
         if self.env.get("DATABASE_URL"):
-            return self._url("DATABASE_URL", "postgresql", "postgres")
+            return self._url("DATABASE_URL", database_fault, "postgresql", "postgres")
         host = self._required("DATABASE_HOST", "a host name, or DATABASE_URL in its place")
+        if not is_host(host):  # it may be a URL with a password
+            raise InvalidSetting("DATABASE_HOST is not the name of a host; a URL belongs into DATABASE_URL")
+        host = f"[{host.strip('[]')}]" if ":" in host else host
         port = self._integer("DATABASE_PORT", 5432, least=1)
         return f"postgresql://{host}:{port}/{quote(self.env.get('DATABASE_NAME') or 'postgres', safe='')}"
 
@@ -67,20 +75,22 @@ class Settings:
     def allowed_origins(self) -> frozenset[str]:
         """Further origins, lower case, such as `https://vote.example.org`."""
         origins = [origin.strip().rstrip("/").lower() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]
-        for origin in filter(None, origins):
-            if urlsplit(origin).scheme not in {"http", "https"} or urlsplit(origin).path:
-                raise InvalidSetting(f"ALLOWED_ORIGINS: {origin!r} is not an origin such as https://vote.example.org")
+        for number, origin in enumerate(origins, 1):
+            if origin and (web_fault(origin, ("http", "https")) or urlsplit(origin).path or urlsplit(origin).query):
+                raise InvalidSetting(
+                    f"ALLOWED_ORIGINS: number {number} is not an origin such as https://vote.example.org"
+                )
         return frozenset(filter(None, origins))
 
     @property
     def http_url(self) -> str:
         """Where the pages are served: the origin that may subscribe without being listed."""
-        return self._url("HTTP_URL", "http", "https").rstrip("/")
+        return self._url("HTTP_URL", web_fault, "http", "https").rstrip("/")
 
     @property
     def websocket_url(self) -> str:
         """What a subscriber connects to, the stage included."""
-        return self._url("WEBSOCKET_URL", "ws", "wss").rstrip("/")
+        return self._url("WEBSOCKET_URL", web_fault, "ws", "wss").rstrip("/")
 
     @property
     def region(self) -> str:
@@ -111,16 +121,25 @@ class Settings:
     def batch_bytes(self) -> int:
         return self._integer("BATCH_BYTES", 8 * 1024 * 1024, least=1)
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must not be printed, as it stands in a variable and in other spellings; also of malformed settings."""
+        found = {key.strip() for key in self.env.get("COOKIE_KEYS", "").split(",")}
+        found |= {self.env.get(name, "") for name in SECRET}
+        for name in WITH_PASSWORD:
+            found |= passwords(self.env.get(name, ""))
+        return spellings(found)
+
     def _required(self, name: str, what: str) -> str:
         value = self.env.get(name, "").strip()
         if not value:
             raise InvalidSetting(f"{name} is not set: it takes {what}")
         return value
 
-    def _url(self, name: str, *schemes: str) -> str:
+    def _url(self, name: str, fault: Callable[[str, tuple[str, ...]], str | None], *schemes: str) -> str:
         value = self._required(name, f"a URL ({'://, '.join(schemes)}://)")
-        if urlsplit(value).scheme not in schemes:  # the value may hold a password, so the message must not
-            raise InvalidSetting(f"{name} is not a URL that starts with {' or '.join(f'{s}://' for s in schemes)}")
+        if found := fault(value, schemes):  # the value may hold a password, so the message must not
+            raise InvalidSetting(f"{name} {found}")
         return value
 
     def _integer(self, name: str, default: int, *, least: int) -> int:
@@ -140,3 +159,9 @@ class Settings:
         if text not in TRUE | FALSE:
             raise InvalidSetting(f"{name} is {text!r}: it takes true or false")
         return text in TRUE
+
+
+def spellings(secrets: Iterable[str]) -> frozenset[str]:
+    """The *secrets* as a URL, Python or JSON spell them, but for those that are too short to be told from words."""
+    spell = (str, lambda text: quote(text, safe=""), quote_plus, lambda text: repr(text)[1:-1])
+    return frozenset(form(text) for text in secrets if len(text) >= SHORTEST_SECRET for form in spell)

@@ -8,6 +8,8 @@ from voting.connections import Subscribers
 from voting.dead_letters import DeadLetters
 from voting.queue_view import TROUBLE as TROUBLE_OF_COUNTING
 from voting.queue_view import Backlog, QueueView
+from voting.reason import explain
+from voting.settings import InvalidSetting
 from voting.snapshot import TROUBLE as TROUBLE_OF_RESULTS
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
@@ -26,14 +28,14 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
     status: dict[str, object] = {}
     try:
         status |= _redis(clients, problems)
-    except RedisError as error:
-        problems.append(f"Redis does not answer ({type(error).__name__})")
+    except (RedisError, InvalidSetting) as error:
+        problems.append(f"Redis does not answer as it should: {explain(error)}")
     try:
         status |= _postgres(clients, problems, counted=counted)
     except psycopg.errors.UndefinedTable:
         problems.append("Postgres has no tally: the worker makes it on its next run, once the draining is ours")
-    except psycopg.Error as error:
-        problems.append(f"Postgres does not answer ({type(error).__name__})")
+    except (psycopg.Error, InvalidSetting) as error:
+        problems.append(f"Postgres does not answer as it should: {explain(error)}")
     return {**status, "problems": problems}
 
 

@@ -10,6 +10,7 @@ from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.live_results import ResultsUnavailable, read_results
 from voting.observability import logger
+from voting.reason import explain
 from voting.request import normal_origin
 from voting.snapshot import Snapshots
 
@@ -70,7 +71,7 @@ def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool =
     except Refused as error:
         return _error(error.code, str(error))
     except RedisError as error:
-        logger.warning("the registry is away", error=type(error).__name__)
+        logger.warning("the registry is away", error=type(error).__name__, detail=explain(error))
         return _error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")
 
 

@@ -11,7 +11,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from voting.full_memory import TOUCH_HASH
-from voting.observability import first_line, logger
+from voting.observability import logger
+from voting.reason import explain
 
 REMIND_EVERY_S = 30.0
 
@@ -71,11 +72,11 @@ class Trouble:
         now = self._clock()
         if self._began is None or now - self._said_at >= REMIND_EVERY_S:
             self._said_at = now
-            logger.warning(self._what, error=type(error).__name__, detail=first_line(error))
+            logger.warning(self._what, error=type(error).__name__, detail=explain(error))
         self._began = now if self._began is None else self._began
         self._may_be_kept = True
         with suppress(RedisError):  # then Redis itself is the trouble: the log has it, and `status` meets the same
-            self._note(keys=[self._key], args=[f"{type(error).__name__}: {first_line(error)}"])
+            self._note(keys=[self._key], args=[explain(error)])
 
     def over(self) -> None:
         """Note that all is well, if it was not."""

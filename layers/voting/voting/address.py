@@ -1,0 +1,119 @@
+"""URLs in settings, taken apart to the end: what is wrong with one, in words that show no part of it.
+
+A URL may hold a password. Where a character of it is not percent-encoded, the password's end becomes a host, a port or
+a path, and a driver that stumbles over it quotes it.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
+
+ENCODE = "percent-encode the user and the password (# is %23, / is %2F, ? is %3F, @ is %40, % is %25)"
+
+LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25\w+)?\]|[\w.~%-]*)(:(?P<port>\d{1,5})?)?")
+DATABASE_NUMBER = re.compile(r"(/\d*)?")
+HIGHEST_PORT = 65535
+
+
+@lru_cache(maxsize=16)
+def redis_fault(url: str, schemes: Sequence[str]) -> str | None:
+    """What keeps redis-py from reading *url* as it is meant; None where nothing does."""
+    if fault := _store_fault(url, schemes):
+        return fault
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets in the password, or characters that turn into others; its message quotes them
+        return f"cannot be read: {ENCODE}"
+    if parts.scheme == "unix":
+        return None if parts.path.strip("/") else "names no socket"
+    if not parts.hostname:
+        return f"names no host: {ENCODE}"
+    if not DATABASE_NUMBER.fullmatch(parts.path):
+        return f"ends in something else than the number of a database: {ENCODE}"
+    return None
+
+
+@lru_cache(maxsize=16)
+def database_fault(url: str, schemes: Sequence[str]) -> str | None:
+    """What keeps libpq from reading *url* as it is meant; None where nothing does."""
+    if fault := _store_fault(url, schemes):
+        return fault
+    user, _, _ = _authority(url).rpartition("@")
+    if "@" in user:  # libpq would end the password at the first
+        return f"has more than one @: {ENCODE}"
+    if "%00" in url:
+        return "holds %00, which Postgres takes nowhere"
+    return None
+
+
+@lru_cache(maxsize=64)
+def web_fault(url: str, schemes: Sequence[str]) -> str | None:
+    """What is wrong with *url*, which everybody may read: it has a host and no password."""
+    if fault := _scheme_fault(url.lower(), schemes):  # drivers are stricter
+        return fault
+    authority = _authority(url)
+    if "@" in url or "#" in url or _is_spaced(url):
+        return "takes no user, no password, no # and no space"
+    if not authority or _host_fault(authority):
+        return "names no host, or a port that is none"
+    return None
+
+
+def is_host(text: str) -> bool:
+    """Whether *text* is the name or the number of a host, and no URL."""
+    return bool(re.fullmatch(r"[\w.~-]+|\[?[0-9A-Fa-f:.]+\]?", text))
+
+
+def passwords(url: str) -> set[str]:
+    """What may be a password in *url*, however malformed it is: up to its last @, and what its query calls so."""
+    rest = url.partition("://")[2]
+    found = {rest.rpartition("@")[0].partition(":")[2]}
+    found |= set(re.findall(r"[?&]\w*password=([^&#]*)", rest))
+    return found | {unquote(text) for text in found}
+
+
+def _store_fault(url: str, schemes: Sequence[str]) -> str | None:
+    authority = _authority(url)
+    rest = url.partition("://")[2]
+    if fault := _scheme_fault(url, schemes) or _spelling_fault(rest):
+        return fault
+    if "#" in rest or "@" in rest[len(authority) :]:
+        return f"holds #, or / or ? before an @: {ENCODE}"
+    if any(_host_fault(host) for host in authority.rpartition("@")[2].split(",")):
+        return f"has no host, or a port that is none, where it should stand: {ENCODE}"
+    return None
+
+
+def _spelling_fault(text: str) -> str | None:
+    if _is_spaced(text):
+        return f"holds a space or a control character: {ENCODE}"
+    if LOOSE_PERCENT.search(text):
+        return f"holds a % that two hexadecimal digits do not follow: {ENCODE}"
+    try:
+        unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return f"is percent-encoded in something else than UTF-8: {ENCODE}"
+    return None
+
+
+def _scheme_fault(url: str, schemes: Sequence[str]) -> str | None:
+    scheme, found, _ = url.partition("://")
+    if found and scheme in schemes:
+        return None
+    return f"is not a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+
+
+def _authority(url: str) -> str:
+    """Between the scheme and the first / or ?, which a password must not hold."""
+    return re.split(r"[/?]", url.partition("://")[2], maxsplit=1)[0]
+
+
+def _host_fault(text: str) -> bool:
+    found = HOST.fullmatch(text)
+    return found is None or int(found["port"] or 1) not in range(1, HIGHEST_PORT + 1)
+
+
+def _is_spaced(text: str) -> bool:
+    return any(character.isspace() or not character.isprintable() for character in text)
