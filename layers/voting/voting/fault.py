@@ -1,0 +1,128 @@
+"""What an error of a store means: of Postgres and its client by SQLSTATE, never by text.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+import psycopg
+from redis.exceptions import RedisError
+
+from voting.observability import first_line
+from voting.vote_queue import NotAList
+
+REFUSED = "refused_by_database"  # the reason of the dead letters; their SQLSTATE is in a field of its own
+
+
+class Kind(Enum):
+    """What the worker does about it first."""
+
+    RETRY = "try again at once"  # two writers met
+    WAIT = "wait and try again"  # the database is away, busy, full or read-only
+    RENEW = "begin the run again"  # the installation or its rights are missing
+    REFUSE = "find the message"  # what the batch holds, or what the table is
+
+
+# Classes, and single codes where a class is mixed. 57014 is among them: a statement timeout may be a slow database or
+# the trigger that sleeps for one voter. Which one shows by whether other statements get through: see drain.py.
+RETRIED = {"40001", "40P01"}
+WAITED = {
+    *("08", "25", "40", "53", "57", "58"),  # connection, transaction state, rollback, resources, operator, system
+    *("55006", "55P03"),  # in use, lock not available
+}
+RENEWED = {"42P01", "42501"}  # undefined table, insufficient privilege
+
+# The trigger's function in a context. The outermost frame is the last one; names with other characters are left out.
+FRAME = re.compile(r"^PL/pgSQL function ([\w.$]+)\([^()]*\) line \d+ at ", re.MULTILINE)
+
+ADVICE = {
+    "02000": "vote_worker_fence is empty: drop it, and the worker makes it again",
+    "0A000": "the table is of a kind, or has a rule, that an upsert does not support: run preflight",
+    "21000": "two ids of one batch are equal by the column's type or collation: the contract says VARCHAR(255)",
+    "22001": "a column is too short: make id and vote VARCHAR(255)",
+    "22P05": "the database's encoding lacks a character of the id: use a database in UTF8",
+    "23502": "a further column is NOT NULL and has no default: give it one",
+    "23503": "a foreign key asks for a row elsewhere: drop it",
+    "23505": "a further unique index refuses the rows: drop it",
+    "23514": "a CHECK constraint refuses the rows: drop it",
+    "25006": "the database is read-only: use the address of the writer",
+    "42501": "the worker's role lacks a right: GRANT SELECT, INSERT, UPDATE ON votes to it, and look at other triggers",
+    "42703": "a column is missing, in votes or in what a trigger uses: the contract has id and vote",
+    "42804": "a column has another type than VARCHAR(255), as the contract says",
+    "42883": "a function is missing, which the table or a trigger uses",
+    "42P01": "a table is missing, which a trigger uses",
+    "42P10": "no unique index covers id alone: run `votectl ops indexes`; or a publication's row filter or column list "
+    "needs columns that are not in the replica identity: take it out of the publication",
+    "53100": "the database's disk is full",
+    "55000": "a publication covers updates of votes, and the table has no replica identity: "
+    "ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id",
+    "P0002": "vote_worker_fence is empty: drop it, and the worker makes it again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One refusal, without anything of the rows: no text of the server, which may quote them."""
+
+    kind: Kind
+    code: str | None  # SQLSTATE; None where no server gave one
+    name: str  # the exception's class
+    objects: tuple[str, ...] = ()  # table, column, constraint, function, as far as the server names them
+
+    @classmethod
+    def of(cls, error: Exception) -> "Fault":
+        """Read *error*, whatever was raised by recording votes."""
+        if not isinstance(error, psycopg.Error):
+            return cls(Kind.REFUSE, None, type(error).__name__)
+        code = error.sqlstate
+        return cls(_kind(error, code), code, type(error).__name__, _objects(error.diag))
+
+    @property
+    def key(self) -> str:
+        """What is the same in two refusals for one cause."""
+        return self.code or self.name
+
+    def sentence(self) -> str:
+        """What happened, and what to do about it where that is known; for logs and for operators."""
+        what = " ".join(word for word in (self.code, self.name) if word)
+        where = f" ({', '.join(self.objects)})" if self.objects else ""
+        if self.code == "P0001" or (self.code not in ADVICE and self._function):
+            return f"{what}{where}: a function of a trigger raises it: mend it, or drop its trigger"
+        return f"{what}{where}: {ADVICE[self.code]}" if self.code in ADVICE else f"{what}{where}"
+
+    @property
+    def _function(self) -> bool:
+        return any(name.startswith("function ") for name in self.objects)
+
+
+def _kind(error: psycopg.Error, code: str | None) -> Kind:
+    if code is None:  # the connection broke, or the client could not make a statement of the votes
+        return Kind.WAIT if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Kind.REFUSE
+    if code in RETRIED:
+        return Kind.RETRY
+    if code in WAITED or code[:2] in WAITED:
+        return Kind.WAIT
+    return Kind.RENEW if code in RENEWED else Kind.REFUSE
+
+
+def _objects(diag: psycopg.errors.Diagnostic) -> tuple[str, ...]:
+    """What the error is about, from the fields that hold names only."""
+    functions = FRAME.findall(diag.context or "")
+    named = {
+        "table": diag.table_name,
+        "column": diag.column_name,
+        "constraint": diag.constraint_name,
+        "function": functions[-1] if functions else None,
+    }
+    return tuple(f"{kind} {name}" for kind, name in named.items() if name)
+
+
+def explain(error: Exception) -> str:
+    """What happened, in words for an operator: nothing of a row, and no text of the server, which may quote one."""
+    if isinstance(error, NotAList):
+        return "the key `votes` is not a list; it is left alone until an operator has looked at it"
+    if isinstance(error, RedisError) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+        return f"{type(error).__name__}: {first_line(error)}"
+    return Fault.of(error).sentence()
