@@ -45,7 +45,7 @@ CHOICES = "SELECT id, vote FROM votes WHERE id = ANY(%b::text[])"
 CHOICES_BY_LINES = "SELECT id, vote FROM votes WHERE id = ANY(string_to_array(%b, E'\\n'))"  # sent in half the time
 COPY = "COPY votes (id, vote) FROM STDIN"
 WORTH_COPYING = 1000  # voters: for fewer, the round trips cost more than they save
-IN_HASTE = "SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '2s'"
+IN_HASTE = "SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '1500ms'"
 AT_COMMIT = "SET CONSTRAINTS ALL IMMEDIATE"  # what a commit would check
 NOT_PLAIN = "\t\n\r\\"  # what COPY's text format would have escaped
 
