@@ -198,17 +198,17 @@ TABLE_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("waits", [1, 2, 12])
+@pytest.mark.parametrize("waits", [1, 12])
 @pytest.mark.parametrize("fault", TABLE_FAULTS)
 @pytest.mark.usefixtures("published")
-def test_a_fault_of_the_table_parks_nobody_and_is_named(drain, redis, database, fault, waits) -> None:
+def test_a_fault_of_the_table_parks_nobody_and_is_named(drain, redis, database, caplog, fault, waits) -> None:
     statements, sentence = TABLE_FAULTS[fault]
     VoteTable(database).install()
     ids = [f"v{number}" for number in range(waits)]
     database.execute(statements)
     push(redis, *ids)
     with pytest.raises(RunFailed, match=sentence):
-        drain(lambda: False, within_s=2.0)
+        drain(lambda: caplog.text.count("no batch gets through") > 1)
     assert letters(redis) == []
     assert waiting(redis) == ids
 
