@@ -93,6 +93,17 @@ def vote(voter_id: str, choice: str = "a") -> DeadLetter:
     return DeadLetter("refused_by_database", Vote(choice, voter_id).encode())
 
 
+@pytest.mark.usefixtures("table")
+def test_a_refused_vote_is_listed_with_what_the_database_said(ops, redis: Redis) -> None:
+    message = Vote("a", "x").encode()
+    redis.rpush(DEAD, DeadLetter("refused_by_database", message, sqlstate="23514", error="CheckViolation").encode())
+    redis.rpush(DEAD, DeadLetter("refused_by_database", message, error="TypeError").encode())
+    first, second = ops("dead list", reason="refused_by_database")["letters"]
+    assert (first["sqlstate"], first["error"]) == ("23514", "CheckViolation")
+    assert ("sqlstate" in second, second["error"]) == (False, "TypeError")
+    assert ops("dead requeue", reason="refused_by_database")["requeued"] == 2
+
+
 # ---------------------------------------------------------------- Asking
 
 

@@ -37,6 +37,8 @@ RENEWED = {"42P01", "42501"}  # undefined table, insufficient privilege
 # The trigger's function in a context. The outermost frame is the last one; names with other characters are left out.
 FRAME = re.compile(r"^PL/pgSQL function ([\w.$]+)\([^()]*\) line \d+ at ", re.MULTILINE)
 
+OURS = re.compile(r"(^|\.)vote_tally_\w+$")
+
 ADVICE = {
     "02000": "vote_worker_fence is empty: drop it, and the worker makes it again",
     "0A000": "the table is of a kind, or has a rule, that an upsert does not support: run preflight",
@@ -58,6 +60,7 @@ ADVICE = {
     "53100": "the database's disk is full",
     "55000": "a publication covers updates of votes, and the table has no replica identity: "
     "ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id",
+    "P0001": "a function raises it, which a trigger calls: mend it, or drop the trigger",
     "P0002": "vote_worker_fence is empty: drop it, and the worker makes it again",
 }
 
@@ -88,13 +91,9 @@ class Fault:
         """What happened, and what to do about it where that is known; for logs and for operators."""
         what = " ".join(word for word in (self.code, self.name) if word)
         where = f" ({', '.join(self.objects)})" if self.objects else ""
-        if self.code == "P0001" or (self.code not in ADVICE and self._function):
-            return f"{what}{where}: a function of a trigger raises it: mend it, or drop its trigger"
-        return f"{what}{where}: {ADVICE[self.code]}" if self.code in ADVICE else f"{what}{where}"
-
-    @property
-    def _function(self) -> bool:
-        return any(name.startswith("function ") for name in self.objects)
+        is_raised = any(name.startswith("function ") for name in self.objects)
+        advice = ADVICE.get("P0001" if is_raised else self.code or "")
+        return f"{what}{where}: {advice}" if advice else f"{what}{where}"
 
 
 def _kind(error: psycopg.Error, code: str | None) -> Kind:
@@ -109,7 +108,7 @@ def _kind(error: psycopg.Error, code: str | None) -> Kind:
 
 def _objects(diag: psycopg.errors.Diagnostic) -> tuple[str, ...]:
     """What the error is about, from the fields that hold names only."""
-    functions = FRAME.findall(diag.context or "")
+    functions = [name for name in FRAME.findall(diag.context or "") if not OURS.search(name)]
     named = {
         "table": diag.table_name,
         "column": diag.column_name,
