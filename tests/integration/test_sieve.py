@@ -250,6 +250,33 @@ def test_a_right_that_is_taken_away_and_given_back_has_lost_nothing(drain, redis
     assert rows(database) == dict.fromkeys("abcdef", "a")
 
 
+def test_a_policy_that_refuses_one_voter_holds_up_nobody(drain, redis, database, settings) -> None:
+    VoteTable(database).install()
+    database.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor LOGIN PASSWORD 'pw'")
+    database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO poor; ALTER TABLE votes ENABLE ROW LEVEL SECURITY")
+    database.execute("CREATE POLICY picky ON votes TO poor USING (true) WITH CHECK (id <> 'bad')")
+    push(redis, "one", "bad", "two", "three")
+    try:
+        drain(empty(redis), DATABASE_URL=f"postgresql://poor:pw@{settings.database_url.rpartition('@')[2]}")
+    finally:
+        database.execute("DROP OWNED BY poor; DROP ROLE poor")
+    assert rows(database) == dict.fromkeys(["one", "two", "three"], "a")
+    assert parked(redis) == [("bad", "42501")]
+
+
+def test_a_trigger_that_ends_the_session_for_one_voter_holds_up_nobody(drain, redis, database) -> None:
+    VoteTable(database).install()
+    database.execute("""
+        CREATE FUNCTION fatal() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.id = 'bad' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NEW; END $$;
+        CREATE TRIGGER fatal BEFORE INSERT ON votes FOR EACH ROW EXECUTE FUNCTION fatal()
+    """)
+    push(redis, "one", "bad", "two", "three")
+    drain(empty(redis))
+    assert rows(database) == dict.fromkeys(["one", "two", "three"], "a")
+    assert parked(redis) == [("bad", "57P01")]
+
+
 @pytest.mark.parametrize("most", [1, 7, 64])
 def test_a_trigger_that_refuses_large_batches_parks_nobody(drain, redis, database, most: int) -> None:
     VoteTable(database).install()

@@ -34,6 +34,7 @@ def test_a_sqlstate_says_what_to_do(code: str, kind: Kind) -> None:
     [
         (psycopg.OperationalError("the connection is lost"), Kind.WAIT),
         (psycopg.InterfaceError("the connection is closed"), Kind.WAIT),
+        (psycopg.DatabaseError("lost synchronization with server"), Kind.WAIT),
         (psycopg.DataError("PostgreSQL text fields cannot contain NUL"), Kind.REFUSE),
         (psycopg.ProgrammingError("cannot adapt"), Kind.REFUSE),
         (UnicodeEncodeError("latin-1", "€", 0, 1, "ordinal not in range"), Kind.REFUSE),

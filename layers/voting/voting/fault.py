@@ -32,6 +32,7 @@ WAITED = {
     *("08", "25", "40", "53", "57", "58"),  # connection, transaction state, rollback, resources, operator, system
     *("55006", "55P03"),  # in use, lock not available
 }
+OF_THE_CLIENT = (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError)  # without a SQLSTATE
 RENEWED = {"42P01", "42501"}  # undefined table, insufficient privilege
 
 # The trigger's function in a context. The outermost frame is the last one; names with other characters are left out.
@@ -97,8 +98,8 @@ class Fault:
 
 
 def _kind(error: psycopg.Error, code: str | None) -> Kind:
-    if code is None:  # the connection broke, or the client could not make a statement of the votes
-        return Kind.WAIT if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Kind.REFUSE
+    if code is None:  # the client could not make a statement of the votes, or the connection broke
+        return Kind.REFUSE if isinstance(error, OF_THE_CLIENT) else Kind.WAIT
     if code in RETRIED:
         return Kind.RETRY
     if code in WAITED or code[:2] in WAITED:

@@ -155,7 +155,8 @@ def _surprises(table: Table) -> Iterator[Finding]:
         yield problem("row-level security is on", "Our role must see and change all rows: BYPASSRLS, or a policy.")
     if table.other_triggers:
         yield warning(
-            f"there are other triggers: {', '.join(table.other_triggers)}", "See that they bear large batches."
+            f"there are other triggers: {', '.join(table.other_triggers)}",
+            "See that they bear large batches, and return NEW: a row that one leaves out is counted nowhere.",
         )
     if table.other_constraints:
         todo = "A vote that breaks one is parked as refused_by_database; where all do, nothing is stored."

@@ -15,6 +15,7 @@ MOST_SUSPECTS = 24  # voters, where the table was found at fault before
 MOST_HELD = 100  # messages: all of them are read again with each claim
 TRIES = 3  # of a message alone, where the database says that it is busy or away
 STEP, SLOW_STEP = 2, 16  # by what a refused batch is divided; each slow failure may last as long as a timeout
+SLOW = {Kind.WAIT, Kind.RETRY}  # the server says that it is busy or away
 PATIENCE_S = 20.0  # with a database that says it is busy or away, before a message is suspected of making it say so
 
 
@@ -69,7 +70,7 @@ class Sieve:
         """The batch behind the held messages met *fault*; return what is to be parked, or None where to wait."""
         if not self._is_believed(fault):
             return None
-        is_slow = fault.kind in {Kind.WAIT, Kind.RETRY}
+        is_slow = fault.kind in SLOW
         if len(messages) > 1:
             self.most = max(1, len(messages) // (SLOW_STEP if is_slow else STEP))
             self.in_haste = self.in_haste or is_slow
@@ -85,7 +86,7 @@ class Sieve:
     def judge(self) -> list[DeadLetter] | None:
         """Decide on what is held though no vote behind it was stored; as `refuse`."""
         met = self._stranger_meets()
-        if met is None or met.key not in self._keys:
+        if met is None or not (met.key in self._keys or met.kind in SLOW):
             return self.release()
         self._enough = min(2 * self._enough, MOST_SUSPECTS)  # look further next time: it may be these voters after all
         self.drop()
@@ -123,4 +124,4 @@ class Sieve:
         if time.monotonic() - self._well_at < self._patience_s and not self.in_haste:
             return False
         met = self._stranger_meets()
-        return met is None or met.kind not in {Kind.WAIT, Kind.RETRY}
+        return met is None or met.kind not in SLOW
