@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,8 +184,14 @@ class Interleaving(RuleBasedStateMachine):
 
 
 def until_drained(redis: Redis) -> Callable[[], float]:
-    """A clock whose time is up once nothing is queued or in process."""
-    return lambda: 0.0 if redis.llen(VOTES) + redis.llen(PROCESSING) == 0 else STOP_BEFORE_END_S + 1
+    """A clock whose time is up once nothing is queued or in process, or after a minute."""
+    deadline = time.monotonic() + 60.0
+
+    def remaining_s() -> float:
+        is_drained = redis.llen(VOTES) + redis.llen(PROCESSING) == 0
+        return 0.0 if is_drained or time.monotonic() > deadline else STOP_BEFORE_END_S + 1
+
+    return remaining_s
 
 
 def test_any_interleaving_ends_as_the_sequential_model_does(

@@ -12,7 +12,7 @@ from voting.batch import Batch, Counted, Sorted, sort_out
 from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
-from voting.fault import Fault, Kind, explain
+from voting.fault import REFUSED, Fault, Kind, explain
 from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.roles import grant
@@ -278,7 +278,8 @@ class Drain:
         counted.batches += 1
         for reason in sorted({letter.reason for letter in dead}):
             if count := self._told.admit(reason, sum(letter.reason == reason for letter in dead)):
-                logger.warning("parked messages", reason=reason, count=count)
+                what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
+                logger.warning(what, reason=reason, count=count)
         metrics.add_metric("VotesStored", MetricUnit.Count, stored)
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
         metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))

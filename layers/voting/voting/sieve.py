@@ -1,6 +1,6 @@
 """Finds the messages that the database refuses, and tells them from a fault of the whole table.
 
-docs/decisions/0017-refused-votes.md says why it is done so.
+docs/decisions/0020-refused-votes.md says why it is done so.
 """
 
 import time
@@ -35,7 +35,6 @@ class Sieve:
         self._patience_s = patience_s
         self._well_at = time.monotonic()  # when a batch was stored last, or nothing waited
         self._began_again = False  # since a batch was stored last
-        self._tries = 0
         self._reset()
         self._enough = SUSPICIOUS
 
@@ -53,9 +52,8 @@ class Sieve:
 
         Where it held no vote it *proves* nothing, and what is held has to be acknowledged first.
         """
-        self.most = min(
-            self._full, self.most + self.most // 4 + 1
-        )  # where large batches are refused, doubling fails more
+        # Slower than by doubling: where large batches are what is refused, fewer of them fail.
+        self.most = min(self._full, self.most + self.most // 4 + 1)
         self.in_haste = self.in_haste and self.is_hunting
         self._tries = 0
         if self.held and not proves:
