@@ -18,7 +18,7 @@ from voting.vote_queue import NotAList
         ),
         *((code, Kind.WAIT) for code in ("57014", "57P01", "57P03", "57P05", "58030", "40002", "40003")),
         *((code, Kind.RETRY) for code in ("40001", "40P01")),
-        *((code, Kind.RENEW) for code in ("42P01", "42501")),
+        *((code, Kind.RENEW) for code in ("42P01", "42501", "P0002")),
         *(
             (code, Kind.REFUSE)
             for code in ("21000", "22001", "22P05", "23502", "23514", "55000", "42P10", "P0001", "XX000")

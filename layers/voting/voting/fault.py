@@ -33,7 +33,7 @@ WAITED = {
     *("55006", "55P03"),  # in use, lock not available
 }
 OF_THE_CLIENT = (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError)  # without a SQLSTATE
-RENEWED = {"42P01", "42501"}  # undefined table, insufficient privilege
+RENEWED = {"42P01", "42501", "P0002"}  # undefined table, insufficient privilege, no row of the fence
 
 # The trigger's function in a context. The outermost frame is the last one; names with other characters are left out.
 FRAME = re.compile(r"^PL/pgSQL function ([\w.$]+)\([^()]*\) line \d+ at ", re.MULTILINE)
