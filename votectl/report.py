@@ -73,7 +73,8 @@ def _letters(answer: Answer) -> Iterator[str]:
         payload = ascii(letter["payload"])[1:-1] if "payload" in letter else f"base64 {letter['payload_base64']}"
         shown = payload if len(payload) <= PAYLOAD_WIDTH else f"{payload[:PAYLOAD_WIDTH]}…"
         cut = " (cut)" if letter["cut"] else ""
-        rows.append((_time(letter["at"]), letter["reason"], letter["bytes"], shown + cut))
+        reason = " ".join([letter["reason"], letter.get("sqlstate") or letter.get("error") or ""]).rstrip()
+        rows.append((_time(letter["at"]), reason, letter["bytes"], shown + cut))
     yield table(rows)
 
 

@@ -95,6 +95,17 @@ def vote(voter_id: str, choice: str = "a") -> DeadLetter:
     return DeadLetter("refused_by_database", Vote(choice, voter_id).encode())
 
 
+@pytest.mark.usefixtures("table")
+def test_a_refused_vote_is_listed_with_what_the_database_said(ops, redis: Redis) -> None:
+    message = Vote("a", "x").encode()
+    redis.rpush(DEAD, DeadLetter("refused_by_database", message, sqlstate="23514", error="CheckViolation").encode())
+    redis.rpush(DEAD, DeadLetter("refused_by_database", message, error="TypeError").encode())
+    first, second = ops("dead list", reason="refused_by_database")["letters"]
+    assert (first["sqlstate"], first["error"]) == ("23514", "CheckViolation")
+    assert ("sqlstate" in second, second["error"]) == (False, "TypeError")
+    assert ops("dead requeue", reason="refused_by_database")["requeued"] == 2
+
+
 # ---------------------------------------------------------------- Asking
 
 
@@ -173,14 +184,14 @@ def test_status_names_the_last_error_and_since_when_nothing_is_counted(ops, redi
     redis.lpush(VOTES, Vote("a", "x").encode())
     redis.set(PROGRESS, (redis.time()[0] - 60) * 1000)
     assert any("does the worker run?" in problem for problem in ops("status")["problems"])
-    Trouble(clients.redis(), TROUBLE, "nothing is counted").met(psycopg.errors.ReadOnlySqlTransaction("read-only"))
+    Trouble(clients.redis(), TROUBLE, "nothing is counted").met("it is read-only (25006)")
     status = ops("status")
     assert status["counting"]["state"] == "stalled"
     assert status["counting"]["behind_s"] >= 60
     assert "25006" in status["counting"]["trouble"]["error"]
     (problem,) = (problem for problem in status["problems"] if problem.startswith("votes wait"))
     assert f"UTC: {status['counting']['trouble']['error']}" in problem
-    Trouble(clients.redis(), RESULTS_TROUBLE, "not announced").met(ValueError("no such function"))
+    Trouble(clients.redis(), RESULTS_TROUBLE, "not announced").met("AWS refused Invoke")
     assert any("not announced since" in problem for problem in ops("status")["problems"])
 
 

@@ -112,6 +112,16 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
             ["broken is invalid"],
             "warning",
         ),
+        (
+            f"{OLD_TABLE}; CREATE RULE r AS ON INSERT TO votes DO INSTEAD NOTHING",
+            ["there are rules: r"],
+            "problem",
+        ),
+        (
+            "CREATE TABLE votes (id char(40) NOT NULL UNIQUE, vote varchar(255) NOT NULL)",
+            ["column id is character(40)"],
+            "problem",
+        ),
         ("CREATE VIEW votes AS SELECT ''::varchar(255) AS id, ''::varchar(255) AS vote", ["no plain table"], "problem"),
     ],
 )
@@ -141,6 +151,75 @@ def test_a_subscription_that_writes_the_table_is_told(look: Look, database) -> N
     finally:
         database.execute("ALTER SUBSCRIPTION elsewhere SET (slot_name = NONE)")
         database.execute("DROP SUBSCRIPTION elsewhere")
+
+
+PUBLICATION = "CREATE PUBLICATION published FOR"
+IDENTIFY = "ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id"
+
+
+@pytest.mark.parametrize(
+    ("publication", "is_ours", "words", "level"),
+    [
+        ("", True, ["has a replica identity"], "ok"),
+        ("", False, ["no replica identity", "would be refused"], "warning"),
+        (f"{PUBLICATION} ALL TABLES", True, ["has a replica identity"], "ok"),
+        (f"{PUBLICATION} ALL TABLES", False, ["no replica identity: published"], "problem"),
+        (f"{PUBLICATION} TABLES IN SCHEMA public", False, ["no replica identity: published"], "problem"),
+        (f"{PUBLICATION} TABLE votes", False, ["no replica identity: published"], "problem"),
+        (f"{PUBLICATION} TABLE votes (id)", False, ["no replica identity: published"], "problem"),
+        (f"{PUBLICATION} ALL TABLES WITH (publish = 'insert')", False, ["would be refused"], "warning"),
+        (f"CREATE TABLE other (); {PUBLICATION} TABLE other", False, ["would be refused"], "warning"),
+        (f"{PUBLICATION} TABLE votes WHERE (vote = 'a')", True, ["some rows or columns", "published"], "warning"),
+        (f"{PUBLICATION} TABLE votes (vote)", True, ["some rows or columns", "published"], "warning"),
+    ],
+)
+def test_a_publication_that_would_refuse_votes_is_told(
+    look: Look, database, publication, is_ours, words, level
+) -> None:
+    if is_ours:
+        VoteTable(database).install()
+    else:
+        database.execute(f"{OLD_TABLE}; CREATE UNIQUE INDEX idx_votes_id ON votes (id)")
+    if publication:
+        database.execute(publication)
+    try:
+        found = look()
+    finally:
+        database.execute("DROP PUBLICATION IF EXISTS published")
+    assert worst(found, *words) == level
+    if not is_ours:
+        assert any(finding.todo.startswith(IDENTIFY) for finding in found)
+
+
+@pytest.mark.parametrize("identity", ["FULL", "USING INDEX votes_id_key", "DEFAULT"])
+def test_any_replica_identity_that_knows_the_rows_is_fine(look: Look, database, identity: str) -> None:
+    database.execute(f"{OLD_TABLE}; ALTER TABLE votes REPLICA IDENTITY {identity}")
+    if identity == "DEFAULT":
+        database.execute("ALTER TABLE votes ADD PRIMARY KEY (id)")
+    assert worst(look(), "has a replica identity") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "level", "todo"),
+    [("LATIN1", "warning", "22P05"), ("WIN1252", "warning", "22P05"), ("SQL_ASCII", "warning", "255 bytes")],
+)
+def test_what_an_encoding_would_park_is_told(
+    settings: Settings, redis, database, database_url: str, encoding: str, level: str, todo: str
+) -> None:
+    name = f"preflight_{encoding.lower()}"
+    database.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    database.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    url = f"{database_url.rpartition('/')[0]}/{name}"
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": url}))
+    try:
+        clients.postgres().execute(OLD_TABLE)
+        found = inspect(clients, watch_s=0.1)
+    finally:
+        clients.close()
+        database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert problems(found) == []
+    assert worst(found, f"encoding is {encoding}") == level
+    assert any(todo in finding.todo for finding in found)
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import psycopg
 import pytest
 from redis import Redis
 
@@ -14,23 +13,23 @@ def trouble(redis: Redis, clients: Clients) -> Trouble:
 
 def test_it_is_kept_with_its_beginning_until_it_is_over(trouble: Trouble, redis: Redis) -> None:
     assert read_trouble(redis, TROUBLE) is None
-    trouble.met(psycopg.errors.AdminShutdown("terminating"))
+    trouble.met("it is being shut down")
     first = read_trouble(redis, TROUBLE)
-    trouble.met(ValueError("another one"))
+    trouble.met("another one")
     last = read_trouble(redis, TROUBLE)
-    assert "57P01" in first.error
-    assert "ValueError" in last.error
+    assert first.error == "it is being shut down"
+    assert last.error == "another one"
     assert first.since_ms == last.since_ms <= last.at_ms
     trouble.over()
     assert read_trouble(redis, TROUBLE) is None
 
 
 def test_an_earlier_runs_trouble_keeps_its_beginning_and_ends_with_the_first_success(redis, clients) -> None:
-    Trouble(clients.redis(), TROUBLE, "nothing is counted").met(ValueError("of the earlier run"))
+    Trouble(clients.redis(), TROUBLE, "nothing is counted").met("of the earlier run")
     redis.hincrby(TROUBLE, "since", -60_000)
     since_ms = read_trouble(redis, TROUBLE).since_ms
     newer = Trouble(clients.redis(), TROUBLE, "nothing is counted")
-    newer.met(ValueError("of the newer run"))
+    newer.met("of the newer run")
     assert read_trouble(redis, TROUBLE).since_ms == since_ms
     Trouble(clients.redis(), TROUBLE, "nothing is counted").over()
     assert read_trouble(redis, TROUBLE) is None
@@ -42,7 +41,7 @@ def test_an_outage_is_two_lines_and_a_reminder_every_half_minute(redis, clients,
     for second in range(int(2 * REMIND_EVERY_S) + 1):
         now = float(second)
         for _ in range(5):
-            trouble.met(ValueError("away"))
+            trouble.met("away")
     trouble.over()
     trouble.over()
     lines = caplog.records
@@ -54,7 +53,7 @@ def test_it_is_kept_while_memory_is_full(trouble: Trouble, redis: Redis) -> None
     redis.set("filler", "x" * 1_000_000)
     redis.config_set("maxmemory", "500000")
     try:
-        trouble.met(ValueError("away"))
+        trouble.met("away")
     finally:
         redis.config_set("maxmemory", "0")
     assert read_trouble(redis, TROUBLE) is not None

@@ -132,8 +132,11 @@ def test_status_is_a_table_for_people_and_json_for_scripts(run: Run, answer, red
 
 def test_dead_letters_are_listed_queued_again_and_dropped(run: Run, answer, redis, fresh: Stack) -> None:
     redis.rpush(DEAD, DeadLetter("not_json", b"junk\n").encode())
-    redis.rpush(DEAD, DeadLetter("refused_by_database", Vote("b", "later").encode()).encode())
-    assert "junk\\n" in run("ops", "dead", "list", "--limit", "5")[1]
+    refused = DeadLetter("refused_by_database", Vote("b", "later").encode(), sqlstate="23514", error="CheckViolation")
+    redis.rpush(DEAD, refused.encode())
+    listed = run("ops", "dead", "list", "--limit", "5")[1]
+    assert "junk\\n" in listed
+    assert "refused_by_database 23514" in listed
     assert answer("dead", "requeue")["requeued"] == 1
     wait_for(lambda: fresh.results()["options"][1]["votes"] == 1, "the letter to be counted")
     with pytest.raises(SystemExit):  # nobody is there to confirm it

@@ -1,22 +1,26 @@
 """Any interleaving of pushes, claims, crashes and recoveries ends as if the votes had been counted one by one."""
 
+import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
-from tests.property.messages import JUNK, votes
-from tests.property.sequential import Sequential, assert_kept
+from tests.property.messages import JUNK, spelled, votes
+from tests.property.sequential import Sequential, assert_kept, judge
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, sort_out
 from voting.fence import HandedBack, Superseded
 from voting.queue_view import DEAD, PROCESSING, VOTES
+from voting.settings import Settings
 from voting.tally import VoteTable
 from voting.vote_queue import VoteQueue
 
@@ -180,8 +184,14 @@ class Interleaving(RuleBasedStateMachine):
 
 
 def until_drained(redis: Redis) -> Callable[[], float]:
-    """A clock whose time is up once nothing is queued or in process."""
-    return lambda: 0.0 if redis.llen(VOTES) + redis.llen(PROCESSING) == 0 else STOP_BEFORE_END_S + 1
+    """A clock whose time is up once nothing is queued or in process, or after a minute."""
+    deadline = time.monotonic() + 60.0
+
+    def remaining_s() -> float:
+        is_drained = redis.llen(VOTES) + redis.llen(PROCESSING) == 0
+        return 0.0 if is_drained or time.monotonic() > deadline else STOP_BEFORE_END_S + 1
+
+    return remaining_s
 
 
 def test_any_interleaving_ends_as_the_sequential_model_does(
@@ -192,3 +202,61 @@ def test_any_interleaving_ends_as_the_sequential_model_does(
     run_state_machine_as_test(
         lambda: Interleaving(redis, database, clients), settings=examples(max_examples=most, stateful_step_count=STEPS)
     )
+
+
+# A stranger's trigger, which raises for one voter what the test says.
+CULPRIT = "culprit"
+RAISE = f"""
+CREATE TABLE raised (code text);
+CREATE FUNCTION raise_for_one() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE code text := (SELECT raised.code FROM raised);
+BEGIN
+    IF NEW.id = '{CULPRIT}' THEN RAISE EXCEPTION '% must not vote', NEW.id USING ERRCODE = code; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER raise_for_one BEFORE INSERT OR UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION raise_for_one()
+"""
+SQLSTATES = st.sampled_from(
+    [
+        *("08006", "22001", "22P05", "23505", "23514", "25006", "40001", "40P01", "42501", "42P01", "42P10", "53100"),
+        *("55000", "55P03", "57014", "57P01", "58030", "P0001", "XX000"),
+    ]
+) | st.from_regex(r"[0-9A-Z][1-9A-Z][0-9A-Z]{3}", fullmatch=True)
+CULPRITS = st.builds(
+    spelled, st.just('{{"vote": {choice}, "voter_id": {voter}}}'), st.sampled_from("ab"), st.just(CULPRIT)
+)
+
+
+def test_whatever_the_database_raises_for_one_message_all_others_are_stored_in_order(
+    redis: Redis, database: psycopg.Connection, settings: Settings
+) -> None:
+    VoteTable(database).install()
+    database.execute(RAISE)
+
+    @given(st.lists(votes() | JUNK, max_size=30), CULPRITS, st.data(), SQLSTATES, st.sampled_from([1, 3, 8, 20_000]))
+    @examples(max_examples=math.ceil(examples.default.max_examples * 0.4))
+    def check(messages: list[bytes], culprit: bytes, data: st.DataObject, code: str, batch: int) -> None:
+        at = data.draw(st.integers(0, len(messages)))
+        messages = [*messages[:at], culprit, *messages[at:]]
+        redis.flushall()
+        database.execute("TRUNCATE votes, raised")
+        database.execute("INSERT INTO raised VALUES (%s)", (code,))
+        redis.lpush(VOTES, *messages)
+        clients = Clients(Settings({**settings.env, "BATCH_VOTES": str(batch)}), redis_retries=0)
+        Drain(clients, until_drained(redis), lambda: None, patience_s=0.05).run()
+        clients.close()
+        assert_others_are_stored(messages, culprit, code)
+
+    def assert_others_are_stored(messages: list[bytes], culprit: bytes, code: str) -> None:
+        expected = Sequential.of(message for message in messages if message is not culprit)
+        assert dict(database.execute("SELECT id, vote FROM votes").fetchall()) == expected.rows
+        assert dict(VoteTable(database).tally().counts) == expected.tally
+        reasons = [
+            ("refused_by_database" if message is culprit else judge(message)[0], message) for message in messages
+        ]
+        letters = redis.lrange(DEAD, 0, -1)
+        for letter, (reason, message) in zip(letters, [found for found in reasons if found[0]], strict=True):
+            assert_kept(letter, str(reason), message)
+        assert [said["sqlstate"] for said in map(json.loads, letters) if "sqlstate" in said] == [code]
+
+    check()

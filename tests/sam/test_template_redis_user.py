@@ -90,7 +90,7 @@ def test_snapshot_subscribers_and_health(clients: Clients, redis: Redis) -> None
     assert snapshots.was_told_stale()
     subscribers.owe_all()
     trouble = Trouble(clients.redis(), TROUBLE, "nothing is counted")
-    trouble.met(ValueError("away"))
+    trouble.met("away")
     assert read_trouble(clients.redis(), TROUBLE) is not None
     trouble.over()
     assert snapshots.read() is not None

@@ -16,6 +16,7 @@ from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.fanout import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard, ping_s
 from voting.observability import NAMESPACE, logger
+from voting.reason import explain
 from voting.snapshot import FRESH_S, TROUBLE, Snapshots
 from voting.tally import VoteTable
 from voting.trouble import Trouble
@@ -94,7 +95,7 @@ class Announcer:
                 pause_s = POLL_S
             except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
                 # Nothing is lost: the next round reads and compares everything again.
-                self._trouble.met(error)
+                self._trouble.met(explain(error))
                 pause_s = POLL_S
 
     def _announce(self, began: float) -> float:

@@ -32,14 +32,21 @@ SELECT relkind = 'r' AS is_plain, greatest(reltuples, -1)::bigint AS estimated_r
              AND tgenabled NOT IN ('O', 'A') ORDER BY tgname) AS disabled_triggers,
        EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = pg_class.oid) AS is_subscribed,
        ARRAY(SELECT conname::text FROM pg_constraint WHERE conrelid = pg_class.oid AND contype IN ('c', 'f', 'x')
-             ORDER BY conname) AS other_constraints
+             ORDER BY conname) AS other_constraints,
+       ARRAY(SELECT rulename::text FROM pg_rewrite WHERE ev_class = pg_class.oid ORDER BY rulename) AS rules,
+       relreplident = 'f' OR EXISTS (
+           SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisvalid
+           AND CASE relreplident WHEN 'd' THEN indisprimary WHEN 'i' THEN indisreplident ELSE false END
+       ) AS has_identity
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = to_regclass('votes')
 """
 COLUMNS = """
 SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS is_required,
-       atthasdef OR attidentity <> '' AS has_default
-FROM pg_attribute WHERE attrelid = to_regclass('votes') AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+       atthasdef OR attidentity <> '' AS has_default,
+       coalesce(NOT collisdeterministic, false) AS takes_spellings_for_equal
+FROM pg_attribute LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+WHERE attrelid = to_regclass('votes') AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 # ON CONFLICT (id) takes a valid unique index on that column alone, on all rows, checked at once.
 INDEXES = """
@@ -50,6 +57,18 @@ SELECT made.relname AS name, indisvalid AND indisready AS is_valid,
 FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid
 WHERE indrelid = to_regclass('votes') ORDER BY made.relname
 """
+# Those whose updates cover the table: of all tables, of its schema, or of itself. A row filter and a column list are
+# checked against the replica identity with each update.
+PUBLICATIONS = """
+SELECT pg_publication.pubname AS name,
+       rowfilter IS NOT NULL OR cardinality(attnames) < (
+           SELECT count(*) FROM pg_attribute
+           WHERE attrelid = to_regclass('votes') AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+       ) AS is_partial
+FROM pg_publication JOIN pg_publication_tables ON pg_publication_tables.pubname = pg_publication.pubname
+WHERE pubupdate AND to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass('votes')
+ORDER BY name
+"""
 SAMPLE = "SELECT DISTINCT vote FROM (SELECT vote FROM votes LIMIT 10000) AS first_rows ORDER BY vote LIMIT 20"
 
 
@@ -59,6 +78,7 @@ class Column:
     type: str
     is_required: bool
     has_default: bool
+    takes_spellings_for_equal: bool  # its collation does
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +86,12 @@ class Index:
     name: str
     is_valid: bool
     makes_id_unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    name: str
+    is_partial: bool  # some rows or columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +110,11 @@ class Table:
     disabled_triggers: list[str]  # of the tally
     is_subscribed: bool  # logical replication writes it
     other_constraints: list[str]  # CHECK, foreign keys, exclusions
+    rules: list[str]
+    has_identity: bool  # by which a replica would know the row that is updated
     columns: tuple[Column, ...]
     indexes: tuple[Index, ...]
+    publications: tuple[Publication, ...]  # of its updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +151,9 @@ class Catalogue:
             return None
         columns = tuple(Column(**row) for row in self._rows(COLUMNS))
         indexes = tuple(Index(**row) for row in self._rows(INDEXES))
-        return Table(**found[0], columns=columns, indexes=indexes)
+        is_known = self._connection.info.server_version >= 150_000  # older ones are told to upgrade
+        publications = tuple(Publication(**row) for row in (self._rows(PUBLICATIONS) if is_known else []))
+        return Table(**found[0], columns=columns, indexes=indexes, publications=publications)
 
     def choices(self) -> list[str]:
         """Up to 20 choices that are in the first rows of the table."""

@@ -221,6 +221,8 @@ class Clients:
             "keepalives_count": 3,
             "tcp_user_timeout": 5_000,
             "application_name": self._name,
+            # Whatever the database or the role says: ids are sent as UTF-8, and names come back as text.
+            "client_encoding": "UTF8",
         }
         url = self.settings.database_url
         credentials = self._credentials()

@@ -2,77 +2,45 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 
 import psycopg
 from redis.exceptions import RedisError
 
+from voting.batch import Batch, Counted, Sorted, sort_out
 from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.comparison import compare
 from voting.dead_letter import DeadLetter
+from voting.fault import REFUSED, Fault, Kind, explain
 from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.handover import fence_off
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.queue_view import TROUBLE
-from voting.reason import explain
 from voting.roles import grant
 from voting.sampling import Sampler
+from voting.sieve import PATIENCE_S, Sieve
 from voting.tally import VoteTable
 from voting.trouble import Trouble
-from voting.vote import InvalidVote, Vote, parse
 from voting.vote_queue import NotAList, VoteQueue
 
 WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, or that another moved a vote for it
 STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
 LONGEST_BACKOFF_S = 1.0
+RETRIES_AT_ONCE = 5  # of two writers who met
 FLUSH_METRICS_EVERY_S = 10.0
-# A table of ours was dropped or emptied, or another database has its place, in which we have no rights yet.
-UNINSTALLED = (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound, psycopg.errors.InsufficientPrivilege)
 
 
 class RunFailed(Exception):
     """The run ended on the clock without ever reaching both stores, or on what only an operator can mend."""
 
 
-@dataclass(slots=True)
-class Counted:
-    """What a run has done."""
-
-    stored: int = 0  # messages that were votes
-    changed: int = 0  # rows inserted or changed
-    parked: int = 0
-    batches: int = 0
-    superseded: bool = False
-    handed_back: bool = False
-
-    def as_fields(self) -> dict[str, int | bool]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sorted:
-    """Messages as they were claimed, and what they are."""
-
-    messages: list[bytes] = field(default_factory=list)
-    votes: list[Vote] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What is to be acknowledged with the next claim, and the messages behind it where they have been read already."""
-
-    size: int = 0
-    dead: list[DeadLetter] = field(default_factory=list)
-    ahead: _Sorted = field(default_factory=_Sorted)
-    was_all: bool = False  # nothing waited behind it when it was claimed
-
-
 class Drain:
-    """Claims, upserts and acknowledges batch after batch. Any fault means: drop the batch in memory, claim it again."""
+    """Claims, upserts and acknowledges batch after batch. Any fault means: drop the batch in memory, claim it again.
+
+    What the database refuses is looked for in smaller and smaller batches, and parked unless everything is refused.
+    """
 
     def __init__(
         self,
@@ -80,23 +48,27 @@ class Drain:
         remaining_s: Callable[[], float],
         changed: Callable[[], None],
         next_turn_at: Callable[[], float] = lambda: 0.0,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Work until *remaining_s* is nearly used up; call *changed* after each commit that changed rows.
 
-        *next_turn_at* tells when what was changed is shown next (`time.monotonic`).
+        *next_turn_at* tells when what was changed is shown next (`time.monotonic`). A database that calls itself busy
+        or away is believed for *patience_s*; then one of the messages may be what makes it say so.
         """
         self._clients = clients
         self._settings = clients.settings
         self._remaining_s = remaining_s
         self._changed = changed
         self._queue = VoteQueue(clients.redis())
-        self._most = self._settings.batch_votes
+        self._sieve = Sieve(self._settings.batch_votes, self._stranger_meets, patience_s)
         self._token: int | None = None
         self._failures = 0
+        self._retries = 0
         self._last_error: Exception | None = None
-        self._trouble = Trouble(clients.redis(), TROUBLE, "nothing is counted; what waits is kept in Redis")
+        self._trouble = Trouble(clients.redis(), TROUBLE, "no batch gets through; what waits is kept in Redis")
+        self._cause = ""  # of it, in words for an operator
         self._flushed_at = time.monotonic()
-        self._junk = Sampler()
+        self._told = Sampler()
         self._cadence = Cadence(next_turn_at)
         self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
         self.counted = Counted()
@@ -107,7 +79,7 @@ class Drain:
         Raises:
             RunFailed: from its last error, where the run ends in failure, so that the alarm on errors tells.
         """
-        done = _Batch()
+        done = Batch()
         try:
             while self._remaining_s() > STOP_BEFORE_END_S:
                 done = self._step(done)
@@ -121,10 +93,10 @@ class Drain:
             self._beside.shutdown()
             publish()
         if self._failures:
-            raise RunFailed("the run ended before its stores came back") from self._last_error
+            raise RunFailed(f"nothing more could be stored: {self._cause}") from self._last_error
         return self.counted
 
-    def _step(self, done: _Batch) -> _Batch:
+    def _step(self, done: Batch) -> Batch:
         """Acknowledge *done*, record the next batch, and return it, to be acknowledged in turn."""
         try:
             self._gauge()
@@ -135,23 +107,26 @@ class Drain:
             claimed = self._claim(done, token)
             if claimed.messages:
                 self._cadence.claimed(began)
-                batch = self._record(claimed, token)
-            else:
-                self._queue.wait(WAIT_S)
-                batch = _Batch()
+                return self._record(claimed, token)
+            return self._wait()
         except HandedOutAnew:
             logger.warning("a batch was handed out again before it was acknowledged; it is claimed anew")
-            return _Batch()
+            return Batch()
         except NotAList as error:
             return self._stumble(error)
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
-            logger.warning("the batch is tried again", error=type(error).__name__)
-            return _Batch()
         except (psycopg.Error, RedisError) as error:
             return self._stumble(error)
+
+    def _wait(self) -> Batch:
+        """Wait for a vote. Where none comes, what is held waits for nothing any more."""
+        if self._queue.wait(WAIT_S):
+            return Batch()
+        if self._sieve.held:
+            return self._park(self._sieve.judge())
+        self._sieve.idle()
         self._failures = 0
         self._trouble.over()
-        return batch
+        return Batch()
 
     def _rest(self) -> None:
         while (rest_s := self._cadence.rest_s(time.monotonic())) > 0:
@@ -196,84 +171,127 @@ class Drain:
         self._clients.forget_postgres()
         return VoteTable(self._clients.postgres())
 
-    def _claim(self, done: _Batch, token: int) -> _Sorted:
+    def _claim(self, done: Batch, token: int) -> Sorted:
         """Acknowledge *done*, and return what comes next: read beside the last transaction, or claimed now.
 
         What was read ahead is believed where the list begins with it after the acknowledgement: it would not after
-        Redis lost its data, and what is stored next would then acknowledge votes that nobody has stored.
+        Redis lost its data, and what is stored next would then acknowledge votes that nobody has stored. What is held
+        is claimed again and passed over, if it is still there.
         """
         ahead = done.ahead
+        held = [letter.message for letter in self._sieve.held]
+        most = len(held) + self._sieve.most
+        most_bytes = sum(map(len, held)) + self._settings.batch_bytes
         messages = self._queue.claim(
             token,
-            most=1 if ahead.messages else self._most,
-            most_bytes=self._settings.batch_bytes,
+            most=1 if ahead.messages else most,
+            most_bytes=most_bytes,
             acknowledge=done.size,
             dead=done.dead,
         )
-        if not ahead.messages:
-            return _Sorted(messages, *sort_out(messages))
-        if messages == ahead.messages[:1]:
-            return ahead
-        messages = self._queue.claim(token, most=self._most, most_bytes=self._settings.batch_bytes)
-        return _Sorted(messages, *sort_out(messages))
+        if ahead.messages:
+            if messages == ahead.messages[:1]:
+                return ahead
+            messages = self._queue.claim(token, most=most, most_bytes=most_bytes)
+        if messages[: len(held)] == held:
+            messages = messages[len(held) :]
+        else:
+            self._sieve.drop()
+        return Sorted(messages, *sort_out(messages))
 
-    def _look_ahead(self, behind: int) -> _Sorted:
+    def _look_ahead(self, behind: int) -> Sorted:
         try:
             messages = self._queue.look_ahead(
                 behind, most=self._settings.batch_votes, most_bytes=self._settings.batch_bytes
             )
         except RedisError:  # the claim that comes next meets the same, and tells
-            return _Sorted()
-        return _Sorted(messages, *sort_out(messages))
+            return Sorted()
+        return Sorted(messages, *sort_out(messages))
 
-    def _record(self, batch: _Sorted, token: int) -> _Batch:
+    def _record(self, batch: Sorted, token: int) -> Batch:
         """Store *batch*; while Postgres is at it, read the next one."""
-        ahead: Future[_Sorted] | None = None
-        size = len(batch.messages)
-        was_all = size < self._most
+        ahead: Future[Sorted] | None = None
+        size, held = len(batch.messages), len(self._sieve.held)
+        was_all = size < self._sieve.most
 
         def read_ahead() -> None:
             nonlocal ahead
-            if not was_all:
+            if not was_all and not self._sieve.is_hunting:
                 ahead = self._beside.submit(self._look_ahead, size)
 
         started = time.perf_counter()
+        table = VoteTable(self._clients.postgres())
+        changed, refused = 0, None
         try:
-            changed = VoteTable(self._clients.postgres()).record(batch.votes, token, read_ahead) if batch.votes else 0
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            return self._refused(batch.messages, error)
+            if batch.votes:
+                changed = table.record(batch.votes, token, read_ahead, in_haste=self._sieve.in_haste)
+        except Superseded:
+            raise
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like, and no message may stop the others
+            refused = error
         finally:
             if ahead:
                 ahead.exception()  # in any case: it is done before anything else is tried
-        self._most = self._settings.batch_votes
+        if refused:
+            return self._refused(batch, refused)
+        dead = self._sieve.passed(batch.dead, proves=bool(batch.votes))
+        if self._sieve.held:
+            return Batch()
+        self._failures = self._retries = 0
+        self._trouble.over()
         self._cadence.stored(time.monotonic())
         if changed:
             self._changed()
-        self._measure(len(batch.votes), changed, batch.dead, (time.perf_counter() - started) * 1000)
-        return _Batch(size, batch.dead, ahead.result() if ahead else _Sorted(), was_all)
+        self._measure(len(batch.votes), changed, dead, (time.perf_counter() - started) * 1000)
+        return Batch(held + size, dead, ahead.result() if ahead else Sorted(), was_all)
 
-    def _refused(self, messages: list[bytes], error: psycopg.Error) -> _Batch:
-        """The database refuses a vote that we hold valid: halve the batch until that vote is alone, and park it."""
-        if len(messages) > 1:
-            self._most = len(messages) // 2
-            return _Batch()
-        logger.error("the database refuses a vote", error=type(error).__name__)
-        self._most = self._settings.batch_votes
-        dead = [DeadLetter("refused_by_database", messages[0])]
-        self._measure(0, 0, dead, 0.0)
-        return _Batch(1, dead)
-
-    def _stumble(self, error: Exception) -> _Batch:
-        """Forget the connections and what was in memory, and come back after a while (full jitter)."""
+    def _refused(self, batch: Sorted, error: Exception) -> Batch:
+        """The database refuses votes that we hold valid, or is away."""
+        fault = Fault.of(error)
+        if fault.code is None:
+            self._clients.forget_postgres()  # who knows where the client stopped
         self._last_error = error
+        if count := self._told.admit("refused"):
+            logger.warning("a batch was refused", votes=len(batch.votes), cause=fault.sentence(), count=count)
+        return self._park(self._sieve.refuse(batch.messages, batch.votes, fault))
+
+    def _park(self, dead: list[DeadLetter] | None) -> Batch:
+        """Go on, with *dead* parked by the next claim; or come back later, where the sieve says to wait."""
+        if dead is None and self._last_error:
+            return self._stumble(self._last_error)
+        if dead:
+            self._measure(0, 0, dead, 0.0)
+        return Batch(len(dead or []), dead or [])
+
+    def _stranger_meets(self) -> Fault | None:
+        """What would become of any vote: of a made-up voter, of whom nothing stays."""
+        if self._token is None:
+            return None
+        try:
+            VoteTable(self._clients.postgres()).try_out(self._token)
+        except psycopg.Error as error:
+            return Fault.of(error)
+        return None
+
+    def _stumble(self, error: Exception) -> Batch:
+        """Forget the connections and what was in memory, and come back after a while (full jitter).
+
+        Every failure of a batch comes through here, except where the search for a refused message goes on.
+        """
+        fault = Fault.of(error)
+        if fault.kind is Kind.RETRY and self._retries < RETRIES_AT_ONCE:
+            self._retries += 1
+            return Batch()
+        self._last_error, self._cause = error, explain(error)
         self._failures += 1
-        self._trouble.met(error)
+        self._trouble.met(self._cause)
+        self._sieve.drop()
         self._clients.forget_postgres()
         self._clients.redis().connection_pool.disconnect()
-        if isinstance(error, UNINSTALLED):
-            self._token = None  # begin anew, with an installation and the rights on it
+        if fault.kind is Kind.RENEW:
+            self._token = None  # begin again, with an installation and the rights on it
         time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
-        return _Batch()
+        return Batch()
 
     def _measure(self, stored: int, changed: int, dead: list[DeadLetter], batch_ms: float) -> None:
         counted = self.counted
@@ -282,8 +300,9 @@ class Drain:
         counted.parked += len(dead)
         counted.batches += 1
         for reason in sorted({letter.reason for letter in dead}):
-            if count := self._junk.admit(reason, sum(letter.reason == reason for letter in dead)):
-                logger.warning("parked what is no vote", reason=reason, count=count)
+            if count := self._told.admit(reason, sum(letter.reason == reason for letter in dead)):
+                what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
+                logger.warning(what, reason=reason, count=count)
         metrics.add_metric("VotesStored", MetricUnit.Count, stored)
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
         metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))
@@ -298,14 +317,3 @@ class Drain:
             metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
             metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
             publish()
-
-
-def sort_out(messages: Iterable[bytes]) -> tuple[list[Vote], list[DeadLetter]]:
-    """Part votes from what is none, each in the order given."""
-    votes, dead = [], []
-    for message in messages:
-        try:
-            votes.append(parse(message))
-        except InvalidVote as error:
-            dead.append(DeadLetter(error.reason, message))
-    return votes, dead

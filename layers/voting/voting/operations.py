@@ -179,6 +179,7 @@ def _dead_list(clients: Clients, arguments: Arguments) -> Document:
 def _shown(parked: Parked) -> Document:
     letter = parked.letter
     shown: Document = {"reason": letter.reason, "at": letter.at_ms, "cut": letter.is_cut, "bytes": len(letter.message)}
+    shown |= {name: said for name, said in (("sqlstate", letter.sqlstate), ("error", letter.error)) if said}
     beginning = letter.message[:LONGEST_SHOWN]
     try:
         return shown | {"payload": letter.message.decode()[:LONGEST_SHOWN]}

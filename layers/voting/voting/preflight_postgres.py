@@ -6,11 +6,12 @@ from voting.catalogue import Server, Table
 from voting.finding import Finding, ok, problem, warning
 from voting.indexes import CONTRACT
 from voting.roles import Role
-from voting.vote import CHOICES
+from voting.vote import CHOICES, LONGEST_ID
 
 OLDEST = 150_000
 SPARE_SESSIONS = 45  # viewers' 2 x 20, the worker's 2 and its successor's, an operator's
 LARGE_ROWS = 1_000_000
+IDENTIFY = "ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id"
 COLUMNS = {"id": "character varying(255)", "vote": "character varying(255)"}
 
 
@@ -20,11 +21,7 @@ def server_findings(server: Server) -> Iterator[Finding]:
         yield problem(f"Postgres is version {server.version_text}", "Upgrade it to 15 or newer.")
     else:
         yield ok(f"Postgres is version {server.version_text}")
-    if server.encoding != "UTF8":
-        todo = "Move it to a database in UTF8: ids that the encoding lacks would be parked."
-        yield problem(f"the database's encoding is {server.encoding}", todo)
-    else:
-        yield ok("the database's encoding is UTF8")
+    yield _encoding(server.encoding)
     if server.is_standby or server.is_read_only:
         yield problem("the database is read-only", "Take the address of the writer.")
     spare = server.most_sessions - server.sessions
@@ -36,6 +33,15 @@ def server_findings(server: Server) -> Iterator[Finding]:
     if not server.may_limit:
         todo = f"It works; to limit them, CREATE ROLE {', '.join(Role)} and GRANT these to it."
         yield warning(f"the sessions of our functions keep all rights of the role {server.role}", todo)
+
+
+def _encoding(name: str) -> Finding:
+    what = f"the database's encoding is {name}"
+    if name == "UTF8":
+        return ok(what)
+    if name == "SQL_ASCII":  # it converts nothing, and takes bytes for characters
+        return warning(what, f"Ids of more than {LONGEST_ID} bytes in UTF-8 are parked; all others are stored.")
+    return warning(what, f"Ids with characters that {name} lacks are parked (22P05); ours are hexadecimal, and stored.")
 
 
 def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Finding]:
@@ -53,6 +59,7 @@ def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Find
     yield from _size(table)
     yield from _surprises(table)
     yield from _past_triggers(table)
+    yield from _identity(table)
     if unknown := [choice for choice in choices if choice not in CHOICES]:
         todo = "They stay in the table and are left out of every figure."
         yield warning(f"rows hold choices other than a and b: {', '.join(map(repr, unknown))}", todo)
@@ -83,8 +90,10 @@ def _columns(table: Table) -> Iterator[Finding]:
             todo = "The contract says varchar(255). It works: a longer choice is none of ours, and is in no figure."
             yield warning(f"the column {name} is text", todo)
         elif found[name].type != kind:
-            todo = f"The contract says {kind}: a shorter or other type refuses votes, which are then parked."
-            yield problem(f"the column {name} is {found[name].type}", todo)
+            yield problem(f"the column {name} is {found[name].type}", _type(found[name].type, kind))
+        elif name == "id" and found[name].takes_spellings_for_equal:
+            todo = "Ann and ANN become one voter, and batches that hold both take longer: give it a deterministic one."
+            yield warning("the collation of the column id takes several spellings for one voter", todo)
         elif not found[name].is_required:
             yield _nullable(name)
     for column in table.columns:
@@ -98,6 +107,14 @@ def _columns(table: Table) -> Iterator[Finding]:
             yield warning(
                 f"there is a further column {column.name}", "The contract has two; ours leaves it to its default."
             )
+
+
+def _type(found: str, kind: str) -> str:
+    if found.endswith("citext"):
+        return f"The contract says {kind}: Ann and ANN become one voter, and batches that hold both take longer."
+    if found.startswith("character("):
+        return f"The contract says {kind}: longer ids are parked, and those that differ in spaces become one voter."
+    return f"The contract says {kind}: a shorter or other type refuses votes, which are then parked."
 
 
 def _nullable(name: str) -> Finding:
@@ -140,11 +157,15 @@ def _surprises(table: Table) -> Iterator[Finding]:
         yield problem("row-level security is on", "Our role must see and change all rows: BYPASSRLS, or a policy.")
     if table.other_triggers:
         yield warning(
-            f"there are other triggers: {', '.join(table.other_triggers)}", "See that they bear large batches."
+            f"there are other triggers: {', '.join(table.other_triggers)}",
+            "See that they bear large batches, and return NEW: a row that one leaves out is counted nowhere.",
         )
     if table.other_constraints:
-        todo = "A vote that breaks one is parked as refused_by_database."
+        todo = "A vote that breaks one is parked as refused_by_database; where all do, nothing is stored."
         yield warning(f"there are other constraints: {', '.join(table.other_constraints)}", todo)
+    if table.rules:
+        todo = "DROP them: an INSERT that is rewritten stores nothing, or is refused."
+        yield problem(f"there are rules: {', '.join(table.rules)}", todo)
 
 
 def _past_triggers(table: Table) -> Iterator[Finding]:
@@ -155,3 +176,23 @@ def _past_triggers(table: Table) -> Iterator[Finding]:
     if table.is_subscribed:
         todo = "Its writes pass the triggers, and the worker counts again now and then only: take over without it."
         yield warning("a subscription writes the table", todo)
+
+
+def _identity(table: Table) -> Iterator[Finding]:
+    """What logical replication needs to know of a row before it may be updated."""
+    names = ", ".join(publication.name for publication in table.publications)
+    partial = ", ".join(publication.name for publication in table.publications if publication.is_partial)
+    identify = IDENTIFY if any(index.name in IDENTIFY for index in table.indexes) else f"Run `indexes`, then {IDENTIFY}"
+    if table.publications and not table.has_identity:
+        todo = f"{identify}: until then the database refuses votes (55000)."
+        yield problem(f"a publication covers updates of the table, which has no replica identity: {names}", todo)
+    elif not table.has_identity:
+        todo = f"{identify}, before a blue/green deployment, a zero-ETL integration or DMS publishes it."
+        yield warning("the table has no replica identity: with a publication, votes would be refused", todo)
+    elif partial:
+        todo = (
+            "Take the row filter or column list out, unless it uses id alone and holds it: else updates fail (42P10)."
+        )
+        yield warning(f"a publication covers some rows or columns of the table: {partial}", todo)
+    else:
+        yield ok("the table has a replica identity")

@@ -28,6 +28,9 @@ BEGIN
         CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL);
         CREATE UNIQUE INDEX idx_votes_id ON votes (id);
         CREATE INDEX idx_votes_vote ON votes (vote);
+        -- Without it, every UPDATE fails as soon as a publication covers the table: blue/green deployments and change
+        -- data capture make one.
+        ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id;
     END IF;
 END
 $$;

@@ -3,6 +3,7 @@
 schema.sql beside this file creates them.
 """
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import psycopg
 
 from voting.fence import Superseded
 from voting.results import Tally
+from voting.vote import CHOICES as OPTIONS
 from voting.vote import Vote
 
 # Made by schema.sql, all or nothing: whether the tally follows every write, and whether the newest script made it.
@@ -46,6 +48,8 @@ CHOICES = "SELECT id, vote FROM votes WHERE id = ANY(%b::text[])"
 CHOICES_BY_LINES = "SELECT id, vote FROM votes WHERE id = ANY(string_to_array(%b, E'\\n'))"  # sent in half the time
 COPY = "COPY votes (id, vote) FROM STDIN"
 WORTH_COPYING = 1000  # voters: for fewer, the round trips cost more than they save
+IN_HASTE = "SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '1500ms'"
+AT_COMMIT = "SET CONSTRAINTS ALL IMMEDIATE"  # what a commit would check
 NOT_PLAIN = "\t\n\r\\"  # what COPY's text format would have escaped
 
 # One statement, hence one snapshot: the counts are those of the version.
@@ -142,32 +146,56 @@ class VoteTable:
         """Begin a run: return a token that is greater than that of every run before, and than *at_least*."""
         return self._number(TAKE_FENCE, at_least)
 
-    def record(self, votes: Sequence[Vote], token: int, meanwhile: Callable[[], object] = lambda: None) -> int:
+    def record(
+        self,
+        votes: Sequence[Vote],
+        token: int,
+        meanwhile: Callable[[], object] = lambda: None,
+        *,
+        in_haste: bool = False,
+    ) -> int:
         """Store the last choice of each voter of *votes*, which come oldest first; return how many rows changed.
 
         All or nothing; done again it changes nothing. *meanwhile* is called once, when the database is about to be
         busy for longest: what it starts in another thread takes no time of the interpreter's that is waited for.
+        *in_haste* a statement may take 2 s.
 
         Raises:
             Superseded: a newer run has taken the fence; nothing was changed.
-            psycopg.OperationalError: the database is away or gave up on a lock; nothing is known to be stored.
-            psycopg.DataError, psycopg.IntegrityError: the database refuses one of the votes; nothing was changed.
+            psycopg.Error: the database is away, or it refuses one of the votes or all; nothing is known to be stored.
+                `Fault.of` tells which.
+            UnicodeError, TypeError, ...: the client could make no statement of the votes; nothing was changed.
         """
         last = {vote.voter_id: vote.choice for vote in votes}
         try:
-            with self._held(token):
+            with self._held(token, in_haste=in_haste):
                 if len(last) >= WORTH_COPYING and _is_plain(last):
                     return self._copy(last, meanwhile)
                 meanwhile()
                 return self._upsert(last)
         except psycopg.errors.UniqueViolation:  # of a writer whom our triggers do not stop: they are off
-            with self._held(token):
+            with self._held(token, in_haste=in_haste):
                 return self._upsert(last)
 
+    def try_out(self, token: int) -> None:
+        """Store a made-up voter, let it change its mind, and take both back; at most 2 s a statement.
+
+        Raises:
+            Superseded: a newer run has taken the fence.
+            psycopg.Error: what any vote would meet.
+        """
+        stranger = secrets.token_hex(16)
+        with self._connection.transaction(force_rollback=True), self._held(token, in_haste=True):
+            for choice in OPTIONS:
+                self._upsert({stranger: choice})
+            self._connection.execute(AT_COMMIT)
+
     @contextmanager
-    def _held(self, token: int) -> Iterator[None]:
+    def _held(self, token: int, *, in_haste: bool = False) -> Iterator[None]:
         """A transaction of the run that *token* was given to; no newer run begins before its end."""
         with self._connection.transaction():
+            if in_haste:
+                self._connection.execute(IN_HASTE, prepare=False)
             if self._number(HOLD_FENCE) != token:
                 raise Superseded
             yield
@@ -186,7 +214,8 @@ class VoteTable:
             with cursor.copy(COPY) as copy:
                 copy.write("".join([f"{id_}\t{last[id_]}\n" for id_ in ids if id_ not in kept]))
                 meanwhile()
-            changed = {id_: last[id_] for id_, choice in kept.items() if choice != last[id_]}
+            # An id that was not asked for is another spelling that the column's type takes for equal: COPY fails on it.
+            changed = {id_: last[id_] for id_, choice in kept.items() if last.get(id_, choice) != choice}
             return cursor.rowcount + (self._upsert(changed) if changed else 0)
 
     def tally(self) -> Tally:

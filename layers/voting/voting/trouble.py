@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 
 from voting.full_memory import TOUCH_HASH
 from voting.observability import logger
-from voting.reason import explain
 
 REMIND_EVERY_S = 30.0
 
@@ -67,16 +66,16 @@ class Trouble:
         self._said_at = 0.0
         self._may_be_kept = True  # from an earlier run
 
-    def met(self, error: Exception) -> None:
-        """Note what was met now."""
+    def met(self, cause: str) -> None:
+        """Note what was met now: a sentence without secrets, addresses and rows."""
         now = self._clock()
         if self._began is None or now - self._said_at >= REMIND_EVERY_S:
             self._said_at = now
-            logger.warning(self._what, error=type(error).__name__, detail=explain(error))
+            logger.error(self._what, cause=cause)
         self._began = now if self._began is None else self._began
         self._may_be_kept = True
         with suppress(RedisError):  # then Redis itself is the trouble: the log has it, and `status` meets the same
-            self._note(keys=[self._key], args=[explain(error)])
+            self._note(keys=[self._key], args=[cause])
 
     def over(self) -> None:
         """Note that all is well, if it was not."""
