@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant(
         "the fence in Postgres",
         ["zombie-before-transaction"],
-        [Edit(VOTING / "tally.py", "if self._number(HOLD_FENCE) != token:", "if self._number(HOLD_FENCE) < 0:")],
+        [Edit(VOTING / "tally.py", "if held != token:", "if held < 0:")],
     ),
     Mutant(
         "the order of collapse",

@@ -345,6 +345,60 @@ def test_a_database_that_becomes_read_only_parks_nobody(drain, redis, database) 
     assert rows(database) == dict.fromkeys("abcdef", "a")
 
 
+LEAVE_OUT = """
+CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF {when} THEN RETURN NULL; END IF; RETURN NEW; END $$;
+CREATE TRIGGER leave_out BEFORE INSERT OR UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION leave_out()
+"""
+
+
+@pytest.mark.parametrize("others", [5, WORTH_COPYING])
+def test_a_vote_whose_row_a_trigger_leaves_out_is_parked_and_not_called_stored(drain, redis, database, others) -> None:
+    VoteTable(database).install()
+    database.execute(LEAVE_OUT.format(when="NEW.id = 'bad'"))
+    push(redis, "first", "bad", *(f"v{number}" for number in range(others)))
+    drain(empty(redis))
+    assert parked(redis) == [("bad", None)]
+    assert [letter["error"] for letter in letters(redis)] == ["RowsLeftOut"]
+    assert len(rows(database)) == others + 1
+
+
+def test_a_changed_vote_that_a_trigger_leaves_out_is_parked(drain, redis, database) -> None:
+    VoteTable(database).install()
+    push(redis, *"abc")
+    drain(empty(redis))
+    database.execute(LEAVE_OUT.format(when="TG_OP = 'UPDATE' AND NEW.id = 'b'"))
+    push(redis, *"abc", choice="b")
+    drain(empty(redis))
+    assert rows(database) == {"a": "b", "b": "a", "c": "b"}
+    assert parked(redis) == [("b", None)]
+
+
+def test_a_trigger_that_leaves_out_every_row_is_a_fault_of_the_table(drain, redis, database) -> None:
+    VoteTable(database).install()
+    database.execute(LEAVE_OUT.format(when="true"))
+    push(redis, *"abcdef")
+    with pytest.raises(RunFailed, match="leaves out rows"):
+        drain(lambda: (met := read_trouble(redis, TROUBLE)) is not None and met.at_ms > met.since_ms)
+    assert letters(redis) == []
+    assert waiting(redis) == list("abcdef")
+    database.execute("DROP FUNCTION leave_out CASCADE")
+    drain(empty(redis))
+    assert rows(database) == dict.fromkeys("abcdef", "a")
+
+
+def test_a_trigger_that_writes_another_choice_has_its_way(drain, redis, database) -> None:
+    VoteTable(database).install()
+    database.execute("""
+        CREATE FUNCTION decide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.vote := 'b'; RETURN NEW; END $$;
+        CREATE TRIGGER decide BEFORE INSERT OR UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION decide()
+    """)
+    push(redis, *"abc")
+    drain(empty(redis))
+    assert letters(redis) == []
+    assert rows(database) == dict.fromkeys("abc", "b")
+
+
 def test_a_run_that_dies_while_it_looks_for_the_refused_has_moved_nothing(drain, redis, database) -> None:
     """Each run gets through some steps only; what is held is in process, in its order, all the time."""
     refuse(database, "NEW.id LIKE 'bad%'")

@@ -21,7 +21,7 @@ from voting.queue_view import TROUBLE
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.sieve import PATIENCE_S, Sieve
-from voting.tally import VoteTable
+from voting.tally import RowsLeftOut, VoteTable
 from voting.trouble import Trouble
 from voting.vote_queue import NotAList, VoteQueue
 
@@ -269,7 +269,7 @@ class Drain:
             return None
         try:
             VoteTable(self._clients.postgres()).try_out(self._token)
-        except psycopg.Error as error:
+        except (psycopg.Error, RowsLeftOut) as error:
             return Fault.of(error)
         return None
 

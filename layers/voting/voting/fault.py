@@ -122,4 +122,4 @@ def explain(error: Exception) -> str:
     """Say to an operator what keeps votes from being stored, and what to do where that is known; nothing of a row."""
     fault = Fault.of(error)
     is_of_the_batch = fault.kind is not Kind.WAIT and not isinstance(error, RedisError) and not reason.is_ours(error)
-    return fault.sentence() if is_of_the_batch or fault.code in ADVICE else reason.explain(error)
+    return fault.sentence() if is_of_the_batch or fault.objects or fault.code in ADVICE else reason.explain(error)

@@ -158,7 +158,7 @@ def _surprises(table: Table) -> Iterator[Finding]:
     if table.other_triggers:
         yield warning(
             f"there are other triggers: {', '.join(table.other_triggers)}",
-            "See that they bear large batches, and return NEW: a row that one leaves out is counted nowhere.",
+            "See that they bear large batches, and return NEW: a vote whose row one leaves out is parked.",
         )
     if table.other_constraints:
         todo = "A vote that breaks one is parked as refused_by_database; where all do, nothing is stored."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -32,7 +32,14 @@ WHOLE = "SELECT EXISTS (SELECT FROM vote_tally_version) AND EXISTS (SELECT FROM 
 
 # At least as great as what Redis has seen, should this database come from an older backup.
 TAKE_FENCE = "UPDATE vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
-HOLD_FENCE = "SELECT token FROM vote_worker_fence FOR UPDATE"
+# With it, whether another's trigger sees each row first (tgtype: ROW is bit 0, BEFORE bit 1): it may leave rows out.
+HOLD_FENCE = """
+SELECT token, EXISTS (
+    SELECT FROM pg_trigger WHERE tgrelid = to_regclass('votes') AND NOT tgisinternal AND tgenabled <> 'D'
+    AND left(tgname, 11) <> 'vote_tally_' AND tgtype & 3 = 3
+)
+FROM vote_worker_fence FOR UPDATE OF vote_worker_fence
+"""
 
 # Sorted ids: two writers that lock the same rows in different orders deadlock. A row that would not change is not
 # written again.
@@ -40,6 +47,14 @@ UPSERT = """
 INSERT INTO votes (id, vote)
 SELECT * FROM unnest(%b::text[], %b::text[])
 ON CONFLICT (id) DO UPDATE SET vote = EXCLUDED.vote WHERE votes.vote IS DISTINCT FROM EXCLUDED.vote
+"""
+
+# Votes that are in no row: neither there already nor written by this transaction.
+LEFT_OUT = """
+SELECT count(*) FROM unnest(%b::text[], %b::text[]) AS wanted (id, vote)
+LEFT JOIN votes ON votes.id = wanted.id
+WHERE votes.id IS NULL
+   OR (votes.vote::text IS DISTINCT FROM wanted.vote AND votes.xmin <> pg_current_xact_id()::xid)
 """
 
 # What the ids hold now. The planner would read a large table from end to end for thousands of them.
@@ -114,6 +129,13 @@ class Verification:
         return self.kept == self.counted
 
 
+class RowsLeftOut(Exception):
+    """A trigger that is not ours left rows out, without an error: their votes would be counted nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__("a trigger that is not ours leaves out rows (it returns NULL): mend it, or drop it")
+
+
 class VoteTable:
     """One row a voter, the last choice; and how many chose what, whoever wrote the rows."""
 
@@ -164,41 +186,61 @@ class VoteTable:
             Superseded: a newer run has taken the fence; nothing was changed.
             psycopg.Error: the database is away, or it refuses one of the votes or all; nothing is known to be stored.
                 `Fault.of` tells which.
+            RowsLeftOut: a stranger's trigger keeps one of the votes or all from the table; nothing was changed.
             UnicodeError, TypeError, ...: the client could make no statement of the votes; nothing was changed.
         """
         last = {vote.voter_id: vote.choice for vote in votes}
         try:
-            with self._held(token, in_haste=in_haste):
+            with self._held(token, in_haste=in_haste) as may_leave_out:
                 if len(last) >= WORTH_COPYING and _is_plain(last):
-                    return self._copy(last, meanwhile)
-                meanwhile()
-                return self._upsert(last)
+                    changed = self._copy(last, meanwhile)
+                else:
+                    meanwhile()
+                    changed = self._upsert(last)
+                if may_leave_out:
+                    self._see_to_all(last)
+                return changed
         except psycopg.errors.UniqueViolation:  # of a writer whom our triggers do not stop: they are off
-            with self._held(token, in_haste=in_haste):
-                return self._upsert(last)
+            with self._held(token, in_haste=in_haste) as may_leave_out:
+                changed = self._upsert(last)
+                if may_leave_out:
+                    self._see_to_all(last)
+                return changed
 
     def try_out(self, token: int) -> None:
         """Store a made-up voter, let it change its mind, and take both back; at most 2 s a statement.
 
         Raises:
             Superseded: a newer run has taken the fence.
-            psycopg.Error: what any vote would meet.
+            psycopg.Error, RowsLeftOut: what any vote would meet.
         """
         stranger = secrets.token_hex(16)
-        with self._connection.transaction(force_rollback=True), self._held(token, in_haste=True):
+        with self._connection.transaction(force_rollback=True), self._held(token, in_haste=True) as may_leave_out:
             for choice in OPTIONS:
                 self._upsert({stranger: choice})
+                if may_leave_out:
+                    self._see_to_all({stranger: choice})
             self._connection.execute(AT_COMMIT)
 
     @contextmanager
-    def _held(self, token: int, *, in_haste: bool = False) -> Iterator[None]:
-        """A transaction of the run that *token* was given to; no newer run begins before its end."""
+    def _held(self, token: int, *, in_haste: bool = False) -> Iterator[bool]:
+        """A transaction of the run that *token* was given to; no newer run begins before its end.
+
+        Yields whether a trigger that is not ours may leave rows out.
+        """
         with self._connection.transaction():
             if in_haste:
                 self._connection.execute(IN_HASTE, prepare=False)
-            if self._number(HOLD_FENCE) != token:
+            held, may_leave_out = self._row(HOLD_FENCE)
+            if held != token:
                 raise Superseded
-            yield
+            yield may_leave_out
+
+    def _see_to_all(self, last: Mapping[str, str]) -> None:
+        """Raise RowsLeftOut where a vote of *last* is not in the table."""
+        self._connection.execute(BY_INDEX)
+        if self._number(LEFT_OUT, list(last), list(last.values())):
+            raise RowsLeftOut
 
     def _upsert(self, last: Mapping[str, str]) -> int:
         ids = sorted(last)
@@ -291,11 +333,14 @@ class VoteTable:
         for statement in (DISCARD, KEEP + self.grouped(), MOVE):
             self._connection.execute(statement)
 
-    def _number(self, query: LiteralString, *parameters: int) -> int:
+    def _number(self, query: LiteralString, *parameters: object) -> int:
+        return int(self._row(query, *parameters)[0])
+
+    def _row(self, query: LiteralString, *parameters: object) -> tuple[Any, ...]:
         row = self._connection.execute(query, parameters).fetchone()
         if row is None:
             raise psycopg.errors.NoDataFound("vote_worker_fence is empty: the worker's next run fills it")
-        return int(row[0])
+        return row
 
 
 def _is_plain(last: Mapping[str, str]) -> bool:
