@@ -233,6 +233,23 @@ def test_a_fault_of_the_table_that_is_mended_has_lost_nothing(drain, redis, data
     assert rows(database) == {**dict.fromkeys(ids[:15], "a"), **dict.fromkeys(ids[15:], "b")}
 
 
+@pytest.mark.parametrize("tries", range(1, 12))
+def test_a_fault_of_the_table_that_ends_at_any_moment_parks_nobody(drain, redis, database, tries) -> None:
+    VoteTable(database).install()
+    database.execute(f"""
+        CREATE SEQUENCE tries;  -- which counts on over what is rolled back
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF nextval('tries') <= {tries} THEN RAISE EXCEPTION 'closed'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION refuse();
+        GRANT USAGE ON SEQUENCE tries TO public
+    """)
+    push(redis, *"abcab")
+    push(redis, *"ac", choice="b")
+    drain(empty(redis))
+    assert letters(redis) == []
+    assert rows(database) == {"a": "b", "b": "a", "c": "b"}
+
+
 def test_a_right_that_is_taken_away_and_given_back_has_lost_nothing(drain, redis, database, settings) -> None:
     VoteTable(database).install()
     database.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor LOGIN PASSWORD 'pw'")

@@ -15,7 +15,7 @@ MISSING = Fault(Kind.RENEW, "42P01", "UndefinedTable")
 
 def sieve(met: Fault | None, patience_s: float = 0.0) -> Sieve:
     """One whose made-up voter meets *met*."""
-    return Sieve(1000, lambda: met, patience_s)
+    return Sieve(1000, lambda _refused: met, patience_s)
 
 
 def refuse(sieve: Sieve, *ids: str, fault: Fault = REFUSED) -> list[DeadLetter] | None:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import psycopg
@@ -21,8 +21,9 @@ from voting.queue_view import TROUBLE
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.sieve import PATIENCE_S, Sieve
-from voting.tally import RowsLeftOut, VoteTable
+from voting.tally import RowsLeftOut, TakenNow, VoteTable
 from voting.trouble import Trouble
+from voting.vote import Vote
 from voting.vote_queue import NotAList, VoteQueue
 
 WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, or that another moved a vote for it
@@ -220,15 +221,11 @@ class Drain:
                 ahead = self._beside.submit(self._look_ahead, size)
 
         started = time.perf_counter()
-        table = VoteTable(self._clients.postgres())
-        changed, refused = 0, None
         try:
-            if batch.votes:
-                changed = table.record(batch.votes, token, read_ahead, in_haste=self._sieve.in_haste)
-        except Superseded:
-            raise
-        except Exception as error:  # noqa: BLE001 - drivers raise what they like, and no message may stop the others
-            refused = error
+            changed, refused = self._store(batch.votes, token, read_ahead) if batch.votes else (0, None)
+        except TakenNow:
+            self._sieve.mended()
+            return Batch()
         finally:
             if ahead:
                 ahead.exception()  # in any case: it is done before anything else is tried
@@ -244,6 +241,17 @@ class Drain:
             self._changed()
         self._measure(len(batch.votes), changed, dead, (time.perf_counter() - started) * 1000)
         return Batch(held + size, dead, ahead.result() if ahead else Sorted(), was_all)
+
+    def _store(self, votes: list[Vote], token: int, meanwhile: Callable[[], object]) -> tuple[int, Exception | None]:
+        """Store *votes*; return how many rows changed, and what refused them, if anything did."""
+        table = VoteTable(self._clients.postgres())
+        try:
+            sieve = self._sieve
+            return table.record(votes, token, meanwhile, in_haste=sieve.in_haste, refused=sieve.suspects), None
+        except (Superseded, TakenNow):
+            raise
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like, and no message may stop the others
+            return 0, error
 
     def _refused(self, batch: Sorted, error: Exception) -> Batch:
         """The database refuses votes that we hold valid, or is away."""
@@ -263,12 +271,12 @@ class Drain:
             self._measure(0, 0, dead, 0.0)
         return Batch(len(dead or []), dead or [])
 
-    def _stranger_meets(self) -> Fault | None:
-        """What would become of any vote: of a made-up voter, of whom nothing stays."""
+    def _stranger_meets(self, refused: Sequence[Vote]) -> Fault | None:
+        """What would become of any vote: of a made-up voter, of whom nothing stays. Raises TakenNow as `try_out`."""
         if self._token is None:
             return None
         try:
-            VoteTable(self._clients.postgres()).try_out(self._token)
+            VoteTable(self._clients.postgres()).try_out(self._token, refused)
         except (psycopg.Error, RowsLeftOut) as error:
             return Fault.of(error)
         return None

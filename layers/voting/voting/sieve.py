@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 
 from voting.dead_letter import DeadLetter
 from voting.fault import REFUSED, Fault, Kind
+from voting.tally import TakenNow
 from voting.vote import Vote
 
 SUSPICIOUS = 3  # voters in a row whose message was refused alone: it may be the table
 MOST_SUSPECTS = 24  # voters, where the table was found at fault before
 MOST_HELD = 100  # messages: all of them are read again with each claim
+MOST_MENDED = 5  # times in a row that what was refused would be taken: a trigger that refuses at random, say
 TRIES = 3  # of a message alone, where the database says that it is busy or away
 STEP, SLOW_STEP = 2, 16  # by what a refused batch is divided; each slow failure may last as long as a timeout
+StrangerMeets = Callable[[Sequence[Vote]], Fault | None]
 SLOW = {Kind.WAIT, Kind.RETRY}  # the server says that it is busy or away
 PATIENCE_S = 20.0  # with a database that says it is busy or away, before a message is suspected of making it say so
 
@@ -23,11 +26,16 @@ class Sieve:
     """How many messages to try next, and which were refused alone and are not decided on yet.
 
     The held messages stay the oldest in process: nothing has to be put back where the table turns out to be at fault,
-    whatever dies. They are parked as soon as a vote behind them is stored, or a made-up voter's would be.
+    whatever dies. They are parked as soon as a vote behind them is stored, or a made-up voter's would be, in a
+    transaction in which they are refused once more.
     """
 
-    def __init__(self, full: int, stranger_meets: Callable[[], Fault | None], patience_s: float = PATIENCE_S) -> None:
-        """Begin with batches of *full* messages; *stranger_meets* tries a made-up voter, and takes it back."""
+    def __init__(self, full: int, stranger_meets: StrangerMeets, patience_s: float = PATIENCE_S) -> None:
+        """Begin with batches of *full* messages.
+
+        *stranger_meets* tries a made-up voter, and takes it back; it raises TakenNow where that one would be stored
+        and so would one of the votes that it is given.
+        """
         self.most = self._full = full
         self.in_haste = False  # a slow failure is looked for: statements may take less time than usual
         self.held: list[DeadLetter] = []  # oldest first; messages that are no votes among them
@@ -35,8 +43,17 @@ class Sieve:
         self._patience_s = patience_s
         self._well_at = time.monotonic()  # when a batch was stored last, or nothing waited
         self._began_again = False  # since a batch was stored last
+        self._mended = 0  # since a batch was stored last
         self._reset()
         self._enough = SUSPICIOUS
+
+    @property
+    def suspects(self) -> list[Vote]:
+        """The held votes that have to be refused once more, beside one that is not, before they are parked.
+
+        Not those for which the server said that it is busy or away: they had their tries.
+        """
+        return list(self._suspects) if self._mended < MOST_MENDED else []
 
     @property
     def is_hunting(self) -> bool:
@@ -61,8 +78,14 @@ class Sieve:
             return []
         self._well_at = time.monotonic()
         self._began_again = False
+        self._mended = 0
         self._enough = SUSPICIOUS
         return [*self.release(), *dead]
+
+    def mended(self) -> None:
+        """One of the suspects would be stored now: begin again with the oldest."""
+        self._mended += 1
+        self.drop()
 
     def refuse(self, messages: Sequence[bytes], votes: Sequence[Vote], fault: Fault) -> list[DeadLetter] | None:
         """The batch behind the held messages met *fault*; return what is to be parked, or None where to wait."""
@@ -83,7 +106,11 @@ class Sieve:
 
     def judge(self) -> list[DeadLetter] | None:
         """Decide on what is held though no vote behind it was stored; as `refuse`."""
-        met = self._stranger_meets()
+        try:
+            met = self._stranger_meets(self.suspects)
+        except TakenNow:
+            self.mended()
+            return []
         if met is None or not (met.key in self._keys or met.kind in SLOW):
             return self.release()
         self._enough = min(2 * self._enough, MOST_SUSPECTS)  # look further next time: it may be these voters after all
@@ -103,12 +130,15 @@ class Sieve:
     def _reset(self) -> None:
         self.held = []
         self._keys: set[str] = set()  # of the faults that the held ones met
+        self._suspects: set[Vote] = set()
         self._voters: set[str] = set()  # several messages of one voter are no sign that it is the table
         self._tries = 0
 
     def _hold(self, message: bytes, vote: Vote, fault: Fault) -> None:
         self.held.append(DeadLetter(REFUSED, message, sqlstate=fault.code, error=fault.name))
         self._keys.add(fault.key)
+        if fault.kind not in SLOW:
+            self._suspects.add(vote)
         self._voters.add(vote.voter_id)
         self._tries = 0
 
@@ -121,5 +151,5 @@ class Sieve:
             return began_again
         if time.monotonic() - self._well_at < self._patience_s and not self.in_haste:
             return False
-        met = self._stranger_meets()
+        met = self._stranger_meets(())
         return met is None or met.kind not in SLOW

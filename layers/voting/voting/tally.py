@@ -3,6 +3,7 @@
 schema.sql beside this file creates them.
 """
 
+import json
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,9 +50,10 @@ SELECT * FROM unnest(%b::text[], %b::text[])
 ON CONFLICT (id) DO UPDATE SET vote = EXCLUDED.vote WHERE votes.vote IS DISTINCT FROM EXCLUDED.vote
 """
 
-# Votes that are in no row: neither there already nor written by this transaction.
+# Votes that are in no row: neither there already nor written by this transaction. They come as bytes, which hold in any
+# encoding of the client: a trigger may have changed it.
 LEFT_OUT = """
-SELECT count(*) FROM unnest(%b::text[], %b::text[]) AS wanted (id, vote)
+SELECT count(*) FROM jsonb_each_text(convert_from(%b, 'UTF8')::jsonb) AS wanted (id, vote)
 LEFT JOIN votes ON votes.id = wanted.id
 WHERE votes.id IS NULL
    OR (votes.vote::text IS DISTINCT FROM wanted.vote AND votes.xmin <> pg_current_xact_id()::xid)
@@ -136,6 +138,10 @@ class RowsLeftOut(Exception):
         super().__init__("a trigger that is not ours leaves out rows (it returns NULL): mend it, or drop it")
 
 
+class TakenNow(Exception):
+    """A vote that was refused a moment ago would be stored now: the table was at fault, and has been mended."""
+
+
 class VoteTable:
     """One row a voter, the last choice; and how many chose what, whoever wrote the rows."""
 
@@ -175,14 +181,17 @@ class VoteTable:
         meanwhile: Callable[[], object] = lambda: None,
         *,
         in_haste: bool = False,
+        refused: Sequence[Vote] = (),
     ) -> int:
         """Store the last choice of each voter of *votes*, which come oldest first; return how many rows changed.
 
         All or nothing; done again it changes nothing. *meanwhile* is called once, when the database is about to be
         busy for longest: what it starts in another thread takes no time of the interpreter's that is waited for.
-        *in_haste* a statement may take 2 s.
+        *in_haste* a statement may take 2 s. *refused* votes must be refused again behind them in the same transaction:
+        then nothing but the votes themselves can be why they are refused and *votes* are not.
 
         Raises:
+            TakenNow: one of those would be stored; nothing was changed.
             Superseded: a newer run has taken the fence; nothing was changed.
             psycopg.Error: the database is away, or it refuses one of the votes or all; nothing is known to be stored.
                 `Fault.of` tells which.
@@ -199,6 +208,7 @@ class VoteTable:
                     changed = self._upsert(last)
                 if may_leave_out:
                     self._see_to_all(last)
+                self._see_refused(refused, may_leave_out=may_leave_out)
                 return changed
         except psycopg.errors.UniqueViolation:  # of a writer whom our triggers do not stop: they are off
             with self._held(token, in_haste=in_haste) as may_leave_out:
@@ -207,10 +217,13 @@ class VoteTable:
                     self._see_to_all(last)
                 return changed
 
-    def try_out(self, token: int) -> None:
+    def try_out(self, token: int, refused: Sequence[Vote] = ()) -> None:
         """Store a made-up voter, let it change its mind, and take both back; at most 2 s a statement.
 
+        *refused* votes must be refused again in the same transaction.
+
         Raises:
+            TakenNow: the made-up voter and one of those would be stored.
             Superseded: a newer run has taken the fence.
             psycopg.Error, RowsLeftOut: what any vote would meet.
         """
@@ -221,6 +234,7 @@ class VoteTable:
                 if may_leave_out:
                     self._see_to_all({stranger: choice})
             self._connection.execute(AT_COMMIT)
+            self._see_refused(refused, may_leave_out=may_leave_out)
 
     @contextmanager
     def _held(self, token: int, *, in_haste: bool = False) -> Iterator[bool]:
@@ -236,10 +250,33 @@ class VoteTable:
                 raise Superseded
             yield may_leave_out
 
+    def _see_refused(self, refused: Sequence[Vote], *, may_leave_out: bool) -> None:
+        """Raise TakenNow where one of *refused* would be stored."""
+        if not refused:
+            return
+        # What was stored before this keeps a lock of the table: no trigger and no constraint comes or goes any more.
+        for vote in refused:
+            if self._takes(vote, may_leave_out=may_leave_out):
+                raise TakenNow
+
+    def _takes(self, vote: Vote, *, may_leave_out: bool) -> bool:
+        last = {vote.voter_id: vote.choice}
+        try:
+            with self._connection.transaction(force_rollback=True):
+                self._upsert(last)
+                if may_leave_out:
+                    self._see_to_all(last)
+                self._connection.execute(AT_COMMIT)
+        except Exception:
+            if self._connection.closed:
+                raise
+            return False
+        return True
+
     def _see_to_all(self, last: Mapping[str, str]) -> None:
         """Raise RowsLeftOut where a vote of *last* is not in the table."""
         self._connection.execute(BY_INDEX)
-        if self._number(LEFT_OUT, list(last), list(last.values())):
+        if self._number(LEFT_OUT, json.dumps(last, ensure_ascii=False).encode()):
             raise RowsLeftOut
 
     def _upsert(self, last: Mapping[str, str]) -> int:
