@@ -1,6 +1,6 @@
 """The answers of the function ops, as a person reads them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,6 @@ def _status(answer: Answer) -> Iterator[str]:
         counting = answer["counting"]
         rows += [
             ("counting", counting["state"]),
-            *_trouble(counting["trouble"]),
             ("waiting", queue["waiting"]),
             ("in process", queue["in_process"]),
             ("  age of the batch, s", queue["batch_age_s"]),
@@ -54,14 +53,12 @@ def _status(answer: Answer) -> Iterator[str]:
         rows += [("fence in Postgres", tally["fence"])]
     if queue:
         rows += [("fence in Redis", queue["fence"])]
+    else:
+        rows += [("counting", "unknown")]
     if rows:
         yield table(rows)
-
-
-def _trouble(trouble: Mapping[str, Any] | None) -> Iterator[tuple[object, ...]]:
-    if trouble:
-        yield ("  last error", trouble["error"])
-        yield ("  trouble since", _time(trouble["since"]))
+    if queue and (trouble := answer["counting"]["trouble"]):
+        yield f"last error, met since {_time(trouble['since'])}: {trouble['error']}"
 
 
 def _letters(answer: Answer) -> Iterator[str]:

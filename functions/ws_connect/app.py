@@ -6,14 +6,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
-from voting.connections import Subscribers
 from voting.observability import logger, reported
 from voting.posting import Poster
 from voting.roles import Role
 from voting.sampling import Sampler
 from voting.settings import Settings
 from voting.signing import Credentials
-from voting.subscriber_api import answer, may_connect, own_origin
+from voting.subscriber_api import answer, forget, may_connect, own_origin
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
@@ -58,7 +57,7 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
 def disconnect(event: dict[str, Any]) -> dict[str, int]:
     """Forget the connection; where this never comes, its registration expires."""
     clients, _ = environment()
-    Subscribers(clients.redis()).remove([event["requestContext"]["connectionId"]])
+    forget([event["requestContext"]["connectionId"]], clients)
     return DONE
 
 
@@ -69,5 +68,5 @@ def message(event: dict[str, Any]) -> dict[str, int]:
     frame = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
     outcome = poster.post([connection_id], frame)
     if outcome.gone:  # it left while we were answering
-        Subscribers(clients.redis()).remove(outcome.gone)
+        forget(outcome.gone, clients)
     return DONE

@@ -14,6 +14,7 @@ from tests.aws_endpoint import serving
 from voting.clients import READERS, Clients
 from voting.health import Health, check_health
 from voting.live_results import read_results
+from voting.reason import explain
 from voting.results import Tally
 from voting.roles import Role
 from voting.settings import Settings
@@ -94,6 +95,17 @@ def test_without_a_slot_the_last_known_results_are_shown_as_stale(reader, redis:
     results = read_results(reader(), LABELS)
     assert (results.version, results.total) == (17, 1)
     assert results.stale_seconds >= 60
+
+
+def test_a_database_that_is_not_asked_again_at_once_is_away_for_the_reason_that_was_met(settings) -> None:
+    clients = Clients(Settings({**settings.env, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}))
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError) as caught:
+            clients.postgres()
+        reasons.append(explain(caught.value))
+    assert reasons == [reasons[0]] * 2
+    assert "refused" in reasons[0]
 
 
 def test_without_a_slot_the_database_is_well(reader, redis: Redis) -> None:

@@ -195,6 +195,42 @@ def test_status_names_the_last_error_and_since_when_nothing_is_counted(ops, redi
     assert any("not announced since" in problem for problem in ops("status")["problems"])
 
 
+def test_a_takeover_that_changes_nothing_does_not_hide_a_stall(ops, redis, table) -> None:
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    redis.set(PROGRESS, (redis.time()[0] - 60) * 1000)
+    assert ops("takeover")["changed"] is False
+    assert ops("status")["counting"]["state"] == "stalled"
+
+
+def test_a_takeover_begins_without_a_delay(ops, redis, table) -> None:
+    redis.set(PROGRESS, 1)
+    redis.set(HANDED_BACK, 1)
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    assert ops("takeover", force=True)["changed"] is True
+    assert ops("status")["counting"]["state"] == "ok"
+
+
+def test_a_run_that_finds_the_list_handed_back_ends_the_trouble_of_the_one_before(ops, redis, clients, table) -> None:
+    Trouble(clients.redis(), TROUBLE, "nothing is counted").met("it is read-only (25006)")
+    redis.set(HANDED_BACK, 1)
+    Drain(clients, lambda: STOP_BEFORE_END_S + 1, lambda: None).run()
+    assert ops("status")["counting"] == {"state": "handed_back", "behind_s": 0.0, "trouble": None}
+
+
+def test_a_missing_tally_is_no_problem_while_another_worker_drains(ops, redis, database) -> None:
+    assert any("has no tally" in problem for problem in ops("status")["problems"])
+    redis.set(HANDED_BACK, 1)
+    assert ops("status")["problems"] == []
+
+
+def test_a_hand_back_that_is_refused_says_what_has_been_done(ops, redis, monkeypatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/x")
+    refused = ops("handback")["error"]
+    assert refused["code"] == "postgres_unavailable"
+    assert "run `handback` again" in refused["message"]
+    assert redis.exists(HANDED_BACK)
+
+
 def test_status_without_one_store_tells_of_the_other(ops, redis, monkeypatch) -> None:
     redis.lpush(VOTES, b"1")
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/x")

@@ -289,7 +289,7 @@ def test_what_cannot_be_asked_is_said_to_be_so(settings: Settings, redis: Redis,
 def test_stores_that_are_away_are_problems(settings: Settings) -> None:
     nowhere = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/x"}
     clients = Clients(Settings({**settings.env, **nowhere}))
-    assert len(problems(inspect(clients, watch_s=0.1))) == 3
+    assert len(problems(inspect(clients, watch_s=0.1))) == 2
 
 
 def test_a_wrong_type_is_a_problem(look: Look, redis) -> None:

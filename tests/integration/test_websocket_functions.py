@@ -145,6 +145,12 @@ def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, a
     assert subscribers(redis) == [CONNECTION]
 
 
+def test_who_leaves_while_the_registry_is_away_ends_well(handler, context, monkeypatch) -> None:
+    load = handler
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    assert load("ws_connect")(event("websocket-disconnect"), context) == {"statusCode": 200}
+
+
 def test_a_pong_tells_of_figures_that_nobody_confirms(ws_connect, context, api, redis: Redis) -> None:
     Snapshots(redis).write(Tally(17, {"a": 1}))
     ws_connect(event("websocket-ping"), context)

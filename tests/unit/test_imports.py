@@ -73,6 +73,7 @@ def test_clients_know_settings_roles_and_clusters_only() -> None:
         "voting.address",
         "voting.cluster",
         "voting.observability",
+        "voting.reason",
         "voting.roles",
         "voting.session",
         "voting.settings",

@@ -16,6 +16,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from voting.address import ENCODE
 from voting.cluster import RetryOnceMoved, follow
 from voting.observability import formatter
+from voting.reason import explain
 from voting.roles import Role
 from voting.settings import InvalidSetting, Settings
 
@@ -67,6 +68,7 @@ class Clients:
         self._redis: Redis | None = None
         self._postgres: Session | None = None
         self._postgres_rests_until = 0.0
+        self._postgres_failure = ""  # why, in words for an operator
         self._database_user: dict[str, str] | None = None
         self._database_user_at = float("-inf")  # when it was fetched
         self._lambda: LambdaClient | None = None
@@ -120,11 +122,12 @@ class Clients:
         if self._postgres is not None and not self._postgres.closed:
             return self._postgres
         if time.monotonic() < self._postgres_rests_until:
-            raise NotAskedAgain("the database did not answer a moment ago, and is asked again in a second")
+            raise NotAskedAgain(self._postgres_failure)
         try:
             self._postgres = self._connect()
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
             self._postgres_rests_until = time.monotonic() + POSTGRES_REST_S
+            self._postgres_failure = explain(error)
             raise
         return self._postgres
 

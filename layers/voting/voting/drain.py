@@ -90,6 +90,7 @@ class Drain:
             logger.info("the draining is handed back to another worker; this run ends")
             self.counted.handed_back = True
             self._failures = 0
+            self._trouble.over()
         finally:
             self._beside.shutdown()
             publish()

@@ -28,7 +28,7 @@ def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
             return snapshot.results(labels)
         behind_s = QueueView(clients.redis()).backlog().behind_s
     except RedisError as error:
-        logger.warning("no snapshot to read", error=type(error).__name__, detail=explain(error))
+        logger.warning("Redis gives no results", error=type(error).__name__, detail=explain(error))
         snapshot, behind_s = None, 0.0
     tally = _table(clients)
     if tally is not None:
@@ -50,7 +50,7 @@ def _table(clients: Clients) -> Tally | None:
     except psycopg.errors.UndefinedTable:
         return Tally(0, {}) if _has_no_votes(clients) else None
     except psycopg.Error as error:
-        logger.warning("no table to read", error=type(error).__name__, detail=explain(error))
+        logger.warning("Postgres gives no results", error=type(error).__name__, detail=explain(error))
         return None
 
 

@@ -140,7 +140,7 @@ def _refused(error: BaseException | None) -> OperationRefused:
         case TooManyQueued():
             return OperationRefused("too_many_queued", "Too many votes wait: try again once they are drained.")
         case StillDrained():
-            message = "Somebody takes votes from the list: stop the old worker first, or use force."
+            message = "Somebody takes votes from the list: stop the old worker first, or use force (--force)."
             return OperationRefused("still_drained", message)
         case NotAList():
             return OperationRefused("not_a_list", "The key `votes` is no list: look at it first.")
@@ -149,7 +149,7 @@ def _refused(error: BaseException | None) -> OperationRefused:
         case psycopg.Error():
             return _refusal(error)
         case RedisError():
-            return OperationRefused("redis_unavailable", f"Redis did not do it: {explain(error)}.")
+            return OperationRefused("redis_unavailable", f"Redis did not do it ({explain(error)}).")
     raise AssertionError(f"an operation raised {type(error).__name__}") from error
 
 
@@ -161,8 +161,8 @@ def _refusal(error: psycopg.Error) -> OperationRefused:
         case psycopg.errors.LockNotAvailable() | psycopg.errors.DeadlockDetected():
             return OperationRefused("busy", f"Postgres was busy ({why}): nothing was changed there, try again.")
         case psycopg.OperationalError():
-            return OperationRefused("postgres_unavailable", f"Postgres did not do it: {why}.")
-    return OperationRefused("postgres_refused", f"Postgres refused it: {why}.")
+            return OperationRefused("postgres_unavailable", f"Postgres did not do it ({why}).")
+    return OperationRefused("postgres_refused", f"Postgres refused it ({why}).")
 
 
 def _status(clients: Clients, arguments: Arguments) -> Document:
@@ -242,7 +242,12 @@ def _tally_verify(clients: Clients, arguments: Arguments) -> Document:
 
 
 def _handback(clients: Clients, _: Arguments) -> Document:
-    return _handover(hand_back(clients))
+    try:
+        return _handover(hand_back(clients))
+    except psycopg.Error as error:
+        refused = _refusal(error)
+        message = f"{refused} Our worker takes no more votes already: run `handback` again until it succeeds."
+        raise OperationRefused(refused.code, message) from error
 
 
 def _takeover(clients: Clients, arguments: Arguments) -> Document:

@@ -21,10 +21,14 @@ LONGEST_WATCH_S = 60.0
 def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
     """Look at both stores without changing anything; the list is watched for *watch_s*."""
     return [
-        *_unless(RedisError, "Redis", lambda: redis_findings(clients.redis())),
-        *_unless(RedisError, "Redis", lambda: list_findings(QueueView(clients.redis()), watch_s)),
+        *_unless(RedisError, "Redis", lambda: _redis(clients, watch_s)),
         *_unless(psycopg.Error, "Postgres", lambda: _postgres(clients)),
     ]
+
+
+def _redis(clients: Clients, watch_s: float) -> Iterable[Finding]:
+    yield from redis_findings(clients.redis())
+    yield from list_findings(QueueView(clients.redis()), watch_s)
 
 
 def _postgres(clients: Clients) -> Iterable[Finding]:
@@ -40,7 +44,9 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
 
 
 def _unless(failure: type[Exception], store: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
     try:
-        return list(look())
+        found.extend(look())
     except (failure, InvalidSetting) as error:
-        return [problem(f"{store} cannot be inspected: {explain(error)}", f"Mend that; {store} was not looked at.")]
+        found.append(problem(f"{store} cannot be inspected: {explain(error)}", "Mend that, and run it again."))
+    return found

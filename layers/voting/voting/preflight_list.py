@@ -22,6 +22,10 @@ def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
         yield problem(f"the key `votes` is a {backlog.kind}", "Find out what uses it: we would drain nothing.")
         return
     yield ok(f"the list `votes` holds {backlog.waiting} messages")
+    if backlog.handed_back_s is None:
+        yield ok("the draining is ours")
+    else:
+        yield ok(f"the draining was handed back to another worker {backlog.handed_back_s:,.0f} s ago")
     if backlog.in_process:
         todo = "Votes of ours lie beside the list: run `handback` to return them, or let our worker drain them."
         yield warning(f"{backlog.in_process} votes are in process", todo)

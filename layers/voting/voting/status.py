@@ -1,5 +1,8 @@
 """How the vote stands behind the scenes: the queue, the batch in process, dead letters, tally, subscribers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import psycopg
 from redis.exceptions import RedisError
 
@@ -33,10 +36,16 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
     try:
         status |= _postgres(clients, problems, counted=counted)
     except psycopg.errors.UndefinedTable:
+        if _is_handed_back(status):
+            return {**status, "problems": problems}  # then the database is another worker's, who needs no tally
         problems.append("Postgres has no tally: the worker makes it on its next run, once the draining is ours")
     except (psycopg.Error, InvalidSetting) as error:
         problems.append(f"Postgres does not answer as it should: {explain(error)}")
     return {**status, "problems": problems}
+
+
+def _is_handed_back(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("counting", {}).get("state") == "handed_back")
 
 
 def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """What a subscriber may send over its WebSocket, and what it is answered."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
@@ -12,8 +12,10 @@ from voting.live_results import ResultsUnavailable, read_results
 from voting.observability import logger
 from voting.reason import explain
 from voting.request import normal_origin
+from voting.sampling import Sampler
 from voting.snapshot import Snapshots
 
+unforgotten = Sampler()
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -73,6 +75,15 @@ def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool =
     except RedisError as error:
         logger.warning("the registry is away", error=type(error).__name__, detail=explain(error))
         return _error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")
+
+
+def forget(connection_ids: Iterable[str], clients: Clients) -> None:
+    """Forget *connection_ids*, which have gone; where the registry is away, their registrations expire."""
+    try:
+        Subscribers(clients.redis()).remove(connection_ids)
+    except RedisError as error:
+        if count := unforgotten.admit("registry"):
+            logger.warning("who has gone is still registered until that expires", detail=explain(error), count=count)
 
 
 def _action(body: str, *, is_binary: bool) -> str:

@@ -301,8 +301,10 @@ class VoteQueue(QueueView):
 
     def allow_claims(self) -> bool:
         """Hand out votes again; return whether that was stopped."""
-        self._redis.delete(PROGRESS)  # what another worker did not count is no delay of ours
-        return bool(self._redis.delete(HANDED_BACK))
+        was_stopped = bool(self._redis.delete(HANDED_BACK))
+        if was_stopped:
+            self._redis.delete(PROGRESS)  # what another worker did not count is no delay of ours
+        return was_stopped
 
     def give_back(self, token: int) -> int:
         """Return the batch in process to the tail of `votes`, in order, and fence off every run up to *token*.
