@@ -171,12 +171,16 @@ def _read(data: bytes, body_bytes: int) -> tuple[SignedRequest | None, int]:
         name, _, value = line.partition(":")
         headers.setdefault(name.lower(), []).append(value.strip(" \t"))
     length = headers.get("content-length", ())
-    if len(length) != 1 or not length[0].isdigit() or int(length[0]) > body_bytes or not _NOT_PLAIN.isdisjoint(headers):
+    if len(length) != 1 or not _is_length(length[0], body_bytes) or not _NOT_PLAIN.isdisjoint(headers):
         raise _NotPlain
     end = head_end + 4 + int(length[0])
     if len(data) < end:
         return None, 0
     return SignedRequest("POST", match[1].decode("ascii"), headers, data[head_end + 4 : end]), end
+
+
+def _is_length(text: str, most: int) -> bool:
+    return text.isdigit() and len(text.lstrip("0")) <= len(str(most)) and int(text.lstrip("0") or 0) <= most
 
 
 def _bytes(reply: Reply) -> bytes:

@@ -80,19 +80,20 @@ function speak(results) {
 
 // ------------------------------------------------------------------ The badge, which is never better than the truth
 
-let heardAt = Date.now(); // the last sign of life: a frame, a pong, an answer to a poll
+// performance.now: a clock that is set must not make an old figure young.
+let heardAt = performance.now(); // the last sign of life: a frame, a pong, an answer to a poll
 let asOf = page.dataset.stale === "" ? null : heardAt - page.dataset.stale * 1000; // when stale figures were right
 
 function hear(message) {
-  heardAt = Date.now();
+  heardAt = performance.now();
   asOf = message.stale_seconds === undefined ? null : heardAt - message.stale_seconds * 1000;
   tell();
 }
 
 // The state, its words, and since when: an age that is shown once it is worth a word.
 function standing() {
-  const isUnanswered = askedAt > heardAt && Date.now() - askedAt > LATE_MS;
-  const isLate = isUnanswered || Date.now() - heardAt > pingMs + LATE_MS; // a tab that slept has not asked
+  const isUnanswered = askedAt > heardAt && performance.now() - askedAt > LATE_MS;
+  const isLate = isUnanswered || performance.now() - heardAt > pingMs + LATE_MS; // a tab that slept has not asked
   if (!navigator.onLine) return ["offline", "Offline", heardAt];
   if (isSubscribed && isLate) return ["waiting", "No sign of life", heardAt];
   if (isSubscribed || isPolled) {
@@ -110,10 +111,10 @@ function tell() {
   element.dataset.state = state;
   // A screen reader says the words once, and not the seconds, which are hidden from it.
   if (byId("state").textContent !== text) byId("state").textContent = text;
-  const lasts = Date.now() - (since ?? Date.now());
+  const lasts = performance.now() - (since ?? performance.now());
   byId("since").textContent = lasts > LATE_MS ? `· ${age(Math.round(lasts / 1000))}` : "";
   byId("stale").dataset.age = asOf ?? "";
-  if (asOf !== null) byId("age").textContent = age(Math.round((Date.now() - asOf) / 1000));
+  if (asOf !== null) byId("age").textContent = age(Math.round((performance.now() - asOf) / 1000));
 }
 
 // ------------------------------------------------------------------ Polling
@@ -162,7 +163,7 @@ let pingMs = 20 * 1000; // after so much silence we ask for a sign of life; fram
 let askedAt = 0;
 
 function ask(action) {
-  askedAt = Date.now();
+  askedAt = performance.now();
   socket.send(JSON.stringify({ action }));
   clearTimeout(silenceTimer);
   silenceTimer = setTimeout(drop, ANSWER_MS, socket); // a half-open connection says nothing, not even that it is dead
@@ -193,6 +194,10 @@ function connect() {
 }
 
 function receive(message) {
+  if (message.type === "pong" && message.version > version) {
+    isBaseline = true; // no broadcast has brought it
+    ask("subscribe");
+  }
   if (message.type !== "results") return;
   if (isBaseline || message.version >= version) show(message);
   if (message.ping_s > 0) pingMs = message.ping_s * 1000;
@@ -231,8 +236,8 @@ const early = 0.8 + Math.random() / 5;
 setInterval(() => {
   tell();
   if (socket?.readyState !== WebSocket.OPEN) return;
-  const silent = Date.now() - Math.max(heardAt, askedAt);
-  if (silent >= pingMs * early || Date.now() - askedAt >= Math.max(REGISTER_MS, pingMs)) ask("ping");
+  const silent = performance.now() - Math.max(heardAt, askedAt);
+  if (silent >= pingMs * early || performance.now() - askedAt >= Math.max(REGISTER_MS, pingMs)) ask("ping");
 }, 1000);
 addEventListener("online", hurry);
 addEventListener("offline", tell);

@@ -48,6 +48,13 @@ def test_votes_that_wait_and_are_not_counted_are_a_stall_with_its_seconds(health
     assert document["stalled_seconds"] in {40, 41}
 
 
+@pytest.mark.parametrize("value", ["later", "abc", ""])
+def test_a_time_of_progress_that_says_nothing_hides_no_stall(health, redis: Redis, value: str) -> None:
+    redis.lpush(VOTES, "a vote")
+    redis.set(PROGRESS, (redis.time()[0] + 3600) * 1000 if value == "later" else value)  # the clock was set back
+    assert health().counting == "stalled"
+
+
 def test_what_another_worker_drains_is_handed_back_and_well(health, redis: Redis) -> None:
     redis.lpush(VOTES, "a vote")
     fall_behind(redis, 600)

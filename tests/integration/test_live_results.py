@@ -98,6 +98,24 @@ def test_figures_are_not_stale_where_no_vote_waits_for_us(redis: Redis, settings
     assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds is None
 
 
+@pytest.mark.parametrize("field", ["version", "counts", "at", "behind", "ping_s"])
+def test_a_snapshot_that_cannot_be_read_gives_way_to_the_table_and_is_mended(
+    redis: Redis, database: psycopg.Connection, clients: Clients, field: str
+) -> None:
+    VoteTable(database).install()
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    redis.hset(SNAPSHOT, field, "abc")
+    assert read_results(clients, LABELS).total == 0
+    Snapshots(redis).write(Tally(4, {"a": 3}))
+    assert Snapshots(redis).read().tally == Tally(4, {"a": 3})
+
+
+def test_a_snapshot_confirmed_in_the_future_is_not_fresh(redis: Redis, settings: Settings) -> None:
+    Snapshots(redis).write(Tally(3, {"a": 2}))
+    make_old(redis, -60)  # Redis' clock was set back since
+    assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds is not None
+
+
 def test_a_snapshot_of_an_older_version_of_ours_is_read(redis: Redis) -> None:
     now_ms = redis.time()[0] * 1000
     redis.hset(SNAPSHOT, mapping={"version": 5, "counts": '{"a": 1}', "at": now_ms})

@@ -217,6 +217,13 @@ def test_a_run_that_finds_the_list_handed_back_ends_the_trouble_of_the_one_befor
     assert ops("status")["counting"] == {"state": "handed_back", "behind_s": 0.0, "trouble": None}
 
 
+def test_a_list_that_is_handed_back_and_that_no_worker_drains_is_a_problem(ops, redis, table) -> None:
+    redis.set(HANDED_BACK, 1)
+    assert ops("status")["problems"] == []
+    redis.lpush(VOTES, Vote("a", "x").encode())
+    assert any("no worker takes any" in problem for problem in ops("status")["problems"])
+
+
 def test_a_missing_tally_is_no_problem_while_another_worker_drains(ops, redis, database) -> None:
     assert any("has no tally" in problem for problem in ops("status")["problems"])
     redis.set(HANDED_BACK, 1)

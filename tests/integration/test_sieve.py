@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -404,16 +405,57 @@ def test_a_trigger_that_leaves_out_every_row_is_a_fault_of_the_table(drain, redi
     assert rows(database) == dict.fromkeys("abcdef", "a")
 
 
-def test_a_trigger_that_writes_another_choice_has_its_way(drain, redis, database) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE RULE none AS ON INSERT TO votes DO INSTEAD NOTHING",
+        """CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN NEW.vote := upper(NEW.vote); RETURN NEW; END $$;
+           CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION shout()""",
+    ],
+    ids=["a rule that drops", "a trigger that rewrites"],
+)
+def test_what_keeps_every_vote_from_being_counted_is_a_fault_of_the_table(drain, redis, database, statement) -> None:
     VoteTable(database).install()
-    database.execute("""
-        CREATE FUNCTION decide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.vote := 'b'; RETURN NEW; END $$;
-        CREATE TRIGGER decide BEFORE INSERT OR UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION decide()
-    """)
+    database.execute(statement)
+    push(redis, *"abcdef")
+    with pytest.raises(RunFailed):
+        drain(lambda: (met := read_trouble(redis, TROUBLE)) is not None and met.at_ms > met.since_ms)
+    assert letters(redis) == []
+    assert waiting(redis) == list("abcdef")
+
+
+def test_a_rule_that_drops_one_voter_costs_that_vote_only_and_is_seen(drain, redis, database) -> None:
+    VoteTable(database).install()
+    database.execute("CREATE RULE picky AS ON INSERT TO votes WHERE new.id = 'bad' DO INSTEAD NOTHING")
+    push(redis, *"ab", "bad", *"cd")
+    with suppress(RunFailed):
+        drain(lambda: empty(redis)() or read_trouble(redis, TROUBLE) is not None)
+    assert "bad" in waiting(redis) or parked(redis) == [("bad", None)]
+
+
+def test_returning_voters_whom_a_trigger_refuses_do_not_hold_up_new_ones(drain, redis, database) -> None:
+    VoteTable(database).install()
+    returning = [f"r{number}" for number in range(40)]
+    push(redis, *returning)
+    drain(empty(redis))
+    database.execute(RAISE.format(when="TG_OP = 'UPDATE'", code="P0001"))
+    push(redis, *returning, choice="b")
     push(redis, *"abc")
     drain(empty(redis))
-    assert letters(redis) == []
-    assert rows(database) == dict.fromkeys("abc", "b")
+    assert [voter for voter, _ in parked(redis)] == returning
+    assert rows(database) == dict.fromkeys([*returning, *"abc"], "a")
+
+
+@pytest.mark.parametrize("choice", ["a", "b"])
+def test_a_choice_that_a_check_refuses_does_not_hold_up_the_other(drain, redis, database, choice) -> None:
+    VoteTable(database).install()
+    database.execute(f"ALTER TABLE votes ADD CONSTRAINT picky CHECK (vote <> '{choice}')")
+    push(redis, *(f"x{number}" for number in range(30)), choice=choice)
+    push(redis, *"uvw", choice="b" if choice == "a" else "a")
+    drain(empty(redis))
+    assert len(parked(redis)) == 30
+    assert set(rows(database)) == set("uvw")
 
 
 def test_a_run_that_dies_while_it_looks_for_the_refused_has_moved_nothing(drain, redis, database) -> None:

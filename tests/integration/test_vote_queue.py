@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from voting.clients import Clients
 from voting.fence import HandedBack, HandedOutAnew, Superseded
-from voting.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, VOTES
+from voting.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, PROGRESS, VOTES
 from voting.vote import Vote
 from voting.vote_queue import PUSH, PUSH_KEYS, DeadLetter, NotAList, QueueUnavailable, VoteQueue
 
@@ -37,6 +37,14 @@ def test_a_push_past_its_deadline_is_refused(redis: Redis) -> None:
     seconds, microseconds = redis.time()
     assert redis.eval(PUSH, 3, *PUSH_KEYS, "late", seconds * 1_000_000 + microseconds - 1) == -1
     assert redis.llen(VOTES) == 0
+
+
+def test_a_push_lands_whatever_the_time_of_progress_holds(queue: VoteQueue, redis: Redis) -> None:
+    redis.set(PROGRESS, "abc")
+    assert queue.push(Vote("a", "x")) == 0.0
+    redis.set(PROGRESS, (redis.time()[0] + 3600) * 1000)
+    assert queue.push(Vote("a", "x")) > 3000
+    assert redis.llen(VOTES) == 2
 
 
 def test_a_push_recovers_from_a_clock_that_stood_still(queue: VoteQueue, redis: Redis) -> None:

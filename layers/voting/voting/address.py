@@ -15,6 +15,7 @@ LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25\w+)?\]|[\w.~%-]*)(:(?P<port>\d{1,5})?)?")
 DATABASE_NUMBER = re.compile(r"(/\d*)?")
 HIGHEST_PORT = 65535
+REDIS_OPTION = re.compile(r"db|ssl_\w+")  # others would change what the client returns, or how long it waits
 
 
 @lru_cache(maxsize=16)
@@ -32,6 +33,8 @@ def redis_fault(url: str, schemes: Sequence[str]) -> str | None:
         return f"names no host: {ENCODE}"
     if not DATABASE_NUMBER.fullmatch(parts.path):
         return f"ends in something else than the number of a database: {ENCODE}"
+    if not all(REDIS_OPTION.fullmatch(option.partition("=")[0]) for option in filter(None, parts.query.split("&"))):
+        return "has an option other than db, ssl_ca_certs and what else begins with ssl_: ours are set by us"
     return None
 
 

@@ -21,7 +21,7 @@ from voting.queue_view import TROUBLE
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.sieve import PATIENCE_S, Sieve
-from voting.tally import RowsLeftOut, TakenNow, VoteTable
+from voting.tally import TakenNow, VoteTable
 from voting.trouble import Trouble
 from voting.vote import Vote
 from voting.vote_queue import NotAList, VoteQueue
@@ -278,7 +278,9 @@ class Drain:
             return None
         try:
             VoteTable(self._clients.postgres()).try_out(self._token, refused)
-        except (psycopg.Error, RowsLeftOut) as error:
+        except (Superseded, TakenNow):
+            raise
+        except Exception as error:  # noqa: BLE001 - as in _store
             return Fault.of(error)
         return None
 

@@ -50,12 +50,14 @@ ADVICE = {
     "23505": "a further unique index refuses the rows: drop it",
     "23514": "a CHECK constraint refuses the rows: drop it",
     "25006": "the database is read-only: use the address of the writer",
-    "42501": "the worker's role lacks a right: GRANT SELECT, INSERT, UPDATE ON votes to it, and look at other triggers",
+    "42501": "the worker's role lacks a right: GRANT SELECT, INSERT, UPDATE ON votes to it, and look at other triggers "
+    "and at row-level security",
     "42703": "a column is missing, in votes or in what a trigger uses: the contract has id and vote",
     "42804": "a column has another type than VARCHAR(255), as the contract says",
     "42883": "a function is missing, which the table or a trigger uses",
     "42P01": "a table is missing, which a trigger uses",
-    "42P10": "no unique index covers id alone: run `votectl ops indexes`; or a publication's row filter or column list "
+    "42P10": "no unique index covers id alone, or votes is a view: run `votectl ops indexes`; or a publication's row "
+    "filter or column list "
     "needs columns that are not in the replica identity: take it out of the publication",
     "53100": "the database's disk is full",
     "55000": "a publication covers updates of votes, and the table has no replica identity: "

@@ -27,12 +27,14 @@ STALLED_AFTER_S = 15.0  # without a committed batch, while messages wait: a batc
 PAGE = 200  # messages that are read at once where all are looked at
 
 # How long messages have waited without a batch being acknowledged, in ms; 0 where none waits or another worker drains.
+# A time in the future (Redis' clock was set back) says nothing, and must not hide a stall: a worker that lives writes
+# another one at once.
 BEHIND = """
 local function behind_ms(votes, processing, progress, handed_back)
   if redis.call('EXISTS', handed_back) == 1 or redis.call('EXISTS', votes, processing) == 0 then return 0 end
   local now = redis.call('TIME')
   local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-  return math.max(0, now_ms - (redis.call('GET', progress) or now_ms))
+  return math.abs(now_ms - (tonumber(redis.call('GET', progress) or now_ms) or 0))
 end
 """
 

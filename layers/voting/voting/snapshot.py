@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from voting.full_memory import TOUCH_HASH
+from voting.observability import logger
 from voting.queue_view import BEHIND, HANDED_BACK, PROCESSING, PROGRESS, VOTES
 from voting.results import PING_S, Results, Tally
 
@@ -24,7 +25,8 @@ WRITE = (
 local now = redis.call('TIME')
 local behind = behind_ms(KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 local there = redis.call('HGET', KEYS[1], 'version')
-if there and tonumber(there) > tonumber(ARGV[1]) then return {tonumber(there), behind} end
+local newest = tonumber(there or '') or 0
+if newest > tonumber(ARGV[1]) then return {newest, behind} end
 redis.call(
   'HSET', KEYS[1], 'version', ARGV[1], 'counts', ARGV[2], 'at', now[1] * 1000 + math.floor(now[2] / 1000),
   'behind', behind, 'ping_s', ARGV[3]
@@ -98,6 +100,11 @@ class Snapshots:
             (seconds, microseconds), (version, counts, at, behind, ping_s) = pipeline.execute()
         if version is None:
             return None
-        age_s = seconds + microseconds / 1e6 - int(at) / 1000
-        tally = Tally(int(version), json.loads(counts))
-        return Snapshot(tally, max(0.0, age_s), int(behind or 0) / 1000, int(ping_s or PING_S))
+        try:
+            age_s = seconds + microseconds / 1e6 - int(at) / 1000
+            tally = Tally(int(version), json.loads(counts))
+            # A time in the future (Redis' clock was set back) says nothing: a worker that lives writes another at once.
+            return Snapshot(tally, abs(age_s), int(behind or 0) / 1000, int(ping_s or PING_S))
+        except (ValueError, TypeError) as error:  # something else has written there; the worker's next round mends it
+            logger.warning("the snapshot cannot be read", error=type(error).__name__)
+            return None

@@ -16,9 +16,11 @@ from voting.settings import InvalidSetting
 from voting.snapshot import TROUBLE as TROUBLE_OF_RESULTS
 from voting.snapshot import Snapshots
 from voting.tally import VoteTable
+from voting.traffic import watch
 from voting.trouble import Record, read_trouble
 
 OLD_BATCH_S = 60.0  # a batch takes seconds; older means that no run gets it through
+WATCH_S = 0.5
 OLD_SNAPSHOT_S = 30.0  # the worker confirms it every second
 
 
@@ -53,7 +55,7 @@ def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
     backlog = queue.backlog()
     trouble = read_trouble(clients.redis(), TROUBLE_OF_COUNTING)
     announcing = read_trouble(clients.redis(), TROUBLE_OF_RESULTS)
-    problems += [*_complaints(backlog), *_stall(backlog, trouble)]
+    problems += [*_complaints(backlog), *_stall(backlog, trouble), *_forgotten(queue, backlog)]
     if announcing is not None:
         problems.append(f"the results are not announced since {announcing.since}: {announcing.error}")
     snapshot = Snapshots(clients.redis()).read()
@@ -86,6 +88,15 @@ def _stall(backlog: Backlog, trouble: Record | None) -> list[str]:
         why = f"since {trouble.since}: {trouble.error}" if trouble else "no run has met an error: does the worker run?"
         return [f"votes wait, and none has been counted for {backlog.behind_s:.0f} s; {why}"]
     return [f"the worker has met errors since {trouble.since}: {trouble.error}"] if trouble else []
+
+
+def _forgotten(queue: QueueView, backlog: Backlog) -> list[str]:
+    """Whether the list was handed back, and the other worker does not drain it."""
+    if backlog.handed_back_s is None or not backlog.waiting or watch(queue, WATCH_S).is_drained:
+        return []
+    return [
+        f"{backlog.waiting} messages wait, and no worker takes any: the list is handed back, does the other one run?"
+    ]
 
 
 def _complaints(backlog: Backlog) -> list[str]:

@@ -33,11 +33,14 @@ WHOLE = "SELECT EXISTS (SELECT FROM vote_tally_version) AND EXISTS (SELECT FROM 
 
 # At least as great as what Redis has seen, should this database come from an older backup.
 TAKE_FENCE = "UPDATE vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
-# With it, whether another's trigger sees each row first (tgtype: ROW is bit 0, BEFORE bit 1): it may leave rows out.
+# With it, whether a trigger that sees each row first (tgtype: ROW is bit 0, BEFORE bit 1) or a rule for INSERT (3) or
+# UPDATE (2) is there that is not ours: either may keep a vote out of the table, or change it.
 HOLD_FENCE = """
 SELECT token, EXISTS (
     SELECT FROM pg_trigger WHERE tgrelid = to_regclass('votes') AND NOT tgisinternal AND tgenabled <> 'D'
     AND left(tgname, 11) <> 'vote_tally_' AND tgtype & 3 = 3
+) OR EXISTS (
+    SELECT FROM pg_rewrite WHERE ev_class = to_regclass('votes') AND ev_type IN ('2', '3') AND ev_enabled <> 'D'
 )
 FROM vote_worker_fence FOR UPDATE OF vote_worker_fence
 """
@@ -50,13 +53,11 @@ SELECT * FROM unnest(%b::text[], %b::text[])
 ON CONFLICT (id) DO UPDATE SET vote = EXCLUDED.vote WHERE votes.vote IS DISTINCT FROM EXCLUDED.vote
 """
 
-# Votes that are in no row: neither there already nor written by this transaction. They come as bytes, which hold in any
-# encoding of the client: a trigger may have changed it.
+# Votes that no row holds. They come as bytes, which hold in any encoding of the client: a trigger may have changed it.
 LEFT_OUT = """
 SELECT count(*) FROM jsonb_each_text(convert_from(%b, 'UTF8')::jsonb) AS wanted (id, vote)
 LEFT JOIN votes ON votes.id = wanted.id
-WHERE votes.id IS NULL
-   OR (votes.vote::text IS DISTINCT FROM wanted.vote AND votes.xmin <> pg_current_xact_id()::xid)
+WHERE votes.id IS NULL OR votes.vote::text IS DISTINCT FROM wanted.vote
 """
 
 # What the ids hold now. The planner would read a large table from end to end for thousands of them.
@@ -132,10 +133,10 @@ class Verification:
 
 
 class RowsLeftOut(Exception):
-    """A trigger that is not ours left rows out, without an error: their votes would be counted nowhere."""
+    """A trigger or a rule that is not ours left out or changed rows without an error: their votes would not count."""
 
     def __init__(self) -> None:
-        super().__init__("a trigger that is not ours leaves out rows (it returns NULL): mend it, or drop it")
+        super().__init__("a trigger or a rule that is not ours leaves out rows, or changes them: mend it, or drop it")
 
 
 class TakenNow(Exception):
@@ -195,7 +196,7 @@ class VoteTable:
             Superseded: a newer run has taken the fence; nothing was changed.
             psycopg.Error: the database is away, or it refuses one of the votes or all; nothing is known to be stored.
                 `Fault.of` tells which.
-            RowsLeftOut: a stranger's trigger keeps one of the votes or all from the table; nothing was changed.
+            RowsLeftOut: a stranger's trigger or rule keeps one of the votes or all from the table; nothing was changed.
             UnicodeError, TypeError, ...: the client could make no statement of the votes; nothing was changed.
         """
         last = {vote.voter_id: vote.choice for vote in votes}
@@ -218,22 +219,21 @@ class VoteTable:
                 return changed
 
     def try_out(self, token: int, refused: Sequence[Vote] = ()) -> None:
-        """Store a made-up voter, let it change its mind, and take both back; at most 2 s a statement.
+        """Try made-up voters, one of either choice and one who changes its mind, and take all back; 2 s a statement.
 
-        *refused* votes must be refused again in the same transaction.
+        *refused* votes must be refused again behind them in the same transaction.
 
         Raises:
-            TakenNow: the made-up voter and one of those would be stored.
+            TakenNow: a made-up voter's vote and one of those would be stored.
             Superseded: a newer run has taken the fence.
-            psycopg.Error, RowsLeftOut: what any vote would meet.
+            Exception: what the first of the made-up voters met, where no vote of theirs would be stored.
         """
-        stranger = secrets.token_hex(16)
+        one, other = secrets.token_hex(16), secrets.token_hex(16)
+        made_up = [Vote(OPTIONS[0], one), Vote(OPTIONS[1], other), Vote(OPTIONS[1], one)]
         with self._connection.transaction(force_rollback=True), self._held(token, in_haste=True) as may_leave_out:
-            for choice in OPTIONS:
-                self._upsert({stranger: choice})
-                if may_leave_out:
-                    self._see_to_all({stranger: choice})
-            self._connection.execute(AT_COMMIT)
+            met = [self._meets(vote, may_leave_out=may_leave_out) for vote in made_up]
+            if all(met) and met[0] is not None:
+                raise met[0]
             self._see_refused(refused, may_leave_out=may_leave_out)
 
     @contextmanager
@@ -252,29 +252,27 @@ class VoteTable:
 
     def _see_refused(self, refused: Sequence[Vote], *, may_leave_out: bool) -> None:
         """Raise TakenNow where one of *refused* would be stored."""
-        if not refused:
-            return
         # What was stored before this keeps a lock of the table: no trigger and no constraint comes or goes any more.
-        for vote in refused:
-            if self._takes(vote, may_leave_out=may_leave_out):
-                raise TakenNow
+        if not all(self._meets(vote, may_leave_out=may_leave_out) for vote in refused):
+            raise TakenNow
 
-    def _takes(self, vote: Vote, *, may_leave_out: bool) -> bool:
+    def _meets(self, vote: Vote, *, may_leave_out: bool) -> Exception | None:
+        """Store *vote* until the end of the transaction, or return what keeps it from that."""
         last = {vote.voter_id: vote.choice}
         try:
-            with self._connection.transaction(force_rollback=True):
+            with self._connection.transaction():
                 self._upsert(last)
                 if may_leave_out:
                     self._see_to_all(last)
                 self._connection.execute(AT_COMMIT)
-        except Exception:
+        except Exception as error:
             if self._connection.closed:
                 raise
-            return False
-        return True
+            return error
+        return None
 
     def _see_to_all(self, last: Mapping[str, str]) -> None:
-        """Raise RowsLeftOut where a vote of *last* is not in the table."""
+        """Raise RowsLeftOut where the table does not hold a vote of *last*."""
         self._connection.execute(BY_INDEX)
         if self._number(LEFT_OUT, json.dumps(last, ensure_ascii=False).encode()):
             raise RowsLeftOut

@@ -28,11 +28,11 @@ PUSH = """
 local now = redis.call('TIME')
 if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return -1 end
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local since = redis.call('GET', KEYS[2])
+local since = tonumber(redis.call('GET', KEYS[2]) or '')
 if not since then redis.call('SET', KEYS[2], now_ms) end
-local is_ours = redis.call('EXISTS', KEYS[3]) == 0
+local behind = redis.call('EXISTS', KEYS[3]) == 0 and math.abs(now_ms - (since or now_ms)) or 0
 redis.call('LPUSH', KEYS[1], ARGV[1])
-return is_ours and math.max(0, now_ms - (since or now_ms)) or 0
+return behind
 """
 PUSH_KEYS = (VOTES, PROGRESS, HANDED_BACK)
 
@@ -117,7 +117,6 @@ local waiting = redis.call('LLEN', KEYS[2])
 if waiting == 0 then
   local kind = redis.call('TYPE', KEYS[1]).ok
   if kind == 'none' then
-    redis.call('DEL', KEYS[9])
     redis.call('SET', KEYS[8], now_ms)
     return {1}
   end
