@@ -1,6 +1,6 @@
 "use strict";
 // Keeps the figures current: by WebSocket, and by polling where no socket can be had.
-const REGISTER_MS = 5 * 60 * 1000; // a registration that is not renewed by a ping ends after fifteen minutes
+const REGISTER_MS = 5 * 60 * 1000; // a registration that is not renewed ends after fifteen minutes
 const ANSWER_MS = 10 * 1000; // how long a socket may be silent after we asked something
 const LATE_MS = 5 * 1000; // an answer that takes longer is worth a word
 const FIRST_WAIT_MS = 1000;
@@ -162,9 +162,12 @@ let isSubscribed = false; // whether it was answered
 let pingMs = 20 * 1000; // after so much silence we ask for a sign of life; frames say how long, by how many listen
 let askedAt = 0;
 
-function ask(action) {
+// For the newest figures, which also shows whether the socket is alive, and keeps us registered. Not a ping, which would
+// be answered as well while every broadcast fails.
+function ask() {
+  isBaseline = true;
   askedAt = performance.now();
-  socket.send(JSON.stringify({ action }));
+  socket.send('{"action":"subscribe"}');
   clearTimeout(silenceTimer);
   silenceTimer = setTimeout(drop, ANSWER_MS, socket); // a half-open connection says nothing, not even that it is dead
 }
@@ -174,10 +177,7 @@ function connect() {
   const opened = new WebSocket(page.dataset.websocket);
   socket = opened;
   silenceTimer = setTimeout(drop, ANSWER_MS, opened);
-  opened.onopen = () => {
-    isBaseline = true;
-    ask("subscribe");
-  };
+  opened.onopen = ask;
   opened.onmessage = (event) => {
     if (socket !== opened) return;
     clearTimeout(silenceTimer);
@@ -194,10 +194,6 @@ function connect() {
 }
 
 function receive(message) {
-  if (message.type === "pong" && message.version > version) {
-    isBaseline = true; // no broadcast has brought it
-    ask("subscribe");
-  }
   if (message.type !== "results") return;
   if (isBaseline || message.version >= version) show(message);
   if (message.ping_s > 0) pingMs = message.ping_s * 1000;
@@ -224,10 +220,7 @@ function drop(lost) {
 // Now is a good moment: the network is back, or somebody looks.
 function hurry() {
   if (socket === null) connect();
-  else if (socket.readyState === WebSocket.OPEN) {
-    isBaseline = true;
-    ask("subscribe"); // also finds out whether the socket survived the sleep
-  }
+  else if (socket.readyState === WebSocket.OPEN) ask(); // also finds out whether the socket survived the sleep
 }
 
 // Each page by itself a little early, so that thousands that heard one frame do not all ask at once.
@@ -237,7 +230,7 @@ setInterval(() => {
   tell();
   if (socket?.readyState !== WebSocket.OPEN) return;
   const silent = performance.now() - Math.max(heardAt, askedAt);
-  if (silent >= pingMs * early || performance.now() - askedAt >= Math.max(REGISTER_MS, pingMs)) ask("ping");
+  if (silent >= pingMs * early || performance.now() - askedAt >= Math.max(REGISTER_MS, pingMs)) ask();
 }, 1000);
 addEventListener("online", hurry);
 addEventListener("offline", tell);

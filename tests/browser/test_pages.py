@@ -296,10 +296,6 @@ class Scripted:
         assert self.socket is not None
         self.socket.send(json.dumps(fault))
 
-    def pong(self, **more: int) -> None:
-        assert self.socket is not None
-        self.socket.send(json.dumps({"type": "pong", **more}))
-
     def send(self, version: int, a: int, **more: int) -> None:
         assert self.socket is not None
         options = [{"id": "a", "label": "Cats", "votes": a, "percent": 100.0}]
@@ -361,9 +357,10 @@ def test_a_subscribe_that_fails_is_polled_around_and_sent_again(
 # ---------------------------------------------------------------- When nothing is counted
 
 
-def hears(page: Page, server: Scripted, *actions: str) -> None:
+def hears(page: Page, server: Scripted, subscribes: int) -> None:
     # Evaluating lets Playwright deliver what the socket sent.
-    wait_for(lambda: page.evaluate("1") and server.heard == [*actions], f"the page to have sent {actions}")
+    expected = ["subscribe"] * subscribes
+    wait_for(lambda: page.evaluate("1") and server.heard == expected, f"the page to have asked {subscribes} times")
 
 
 def test_figures_that_nobody_confirms_are_not_called_live(fresh: Stack, unforgiving: Visitors) -> None:
@@ -387,20 +384,20 @@ def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: S
     server = Scripted(screen)
     screen.clock.install()
     screen.goto(f"{fresh.http}/results")
-    hears(screen, server, "subscribe")
+    hears(screen, server, 1)
     server.send(version=100, a=7, ping_s=30)
     expect(screen.locator("#badge")).to_have_text("Live")
     screen.clock.run_for(23_000)
-    hears(screen, server, "subscribe")  # as often as the frame said, and up to a fifth sooner
+    hears(screen, server, 1)  # as often as the frame said, and up to a fifth sooner
     screen.clock.run_for(8_000)
-    hears(screen, server, "subscribe", "ping")
-    server.pong()
+    hears(screen, server, 2)
+    server.send(version=100, a=7, ping_s=30)
     screen.clock.run_for(1000)
     expect(screen.locator("#badge")).to_have_text("Live")
     for _ in range(32):
-        if server.heard == ["subscribe", "ping"]:
+        if len(server.heard) == 2:
             screen.clock.run_for(1_000)
-    hears(screen, server, "subscribe", "ping", "ping")
+    hears(screen, server, 3)
     screen.clock.run_for(6_000)  # and no answer comes
     expect(screen.locator("#badge")).to_have_attribute("data-state", "waiting")
     expect(screen.locator("#badge")).to_contain_text("No sign of life")
@@ -409,40 +406,43 @@ def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: S
     expect(screen.locator("#state")).to_have_text("Reconnecting…")
 
 
-def test_pongs_tell_of_stale_figures_where_no_frame_does(fresh: Stack, unforgiving: Visitors) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, "subscribe")
-    server.send(version=100, a=7, ping_s=20)
-    screen.clock.run_for(20_000)
-    hears(screen, server, "subscribe", "ping")
-    server.pong(stale_seconds=25)
-    expect(screen.locator("#badge")).to_have_text("Not up to date· 25 s")
-    screen.clock.run_for(10_000)
-    expect(screen.locator("#badge")).to_have_text("Not up to date· 35 s")
-    screen.clock.run_for(10_000)
-    hears(screen, server, "subscribe", "ping", "ping")
-    server.pong()
-    expect(screen.locator("#badge")).to_have_text("Live")
-
-
-def test_a_busy_hall_is_not_pinged_while_frames_come_but_registrations_are_kept(
+def test_a_silent_page_asks_for_the_figures_which_no_broadcast_may_have_brought(
     fresh: Stack, unforgiving: Visitors
 ) -> None:
     screen = unforgiving("")
     server = Scripted(screen)
     screen.clock.install()
     screen.goto(f"{fresh.http}/results")
-    hears(screen, server, "subscribe")
+    hears(screen, server, 1)
+    server.send(version=100, a=7, ping_s=20)
+    screen.clock.run_for(20_000)
+    hears(screen, server, 2)
+    server.send(version=101, a=9, stale_seconds=25, ping_s=20)
+    expect(screen.locator("#total")).to_have_text("9")
+    expect(screen.locator("#badge")).to_have_text("Not up to date· 25 s")
+    screen.clock.run_for(10_000)
+    expect(screen.locator("#badge")).to_have_text("Not up to date· 35 s")
+    screen.clock.run_for(10_000)
+    hears(screen, server, 3)
+    server.send(version=101, a=9, ping_s=20)
+    expect(screen.locator("#badge")).to_have_text("Live")
+
+
+def test_a_busy_hall_is_not_asked_while_frames_come_but_registrations_are_kept(
+    fresh: Stack, unforgiving: Visitors
+) -> None:
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.clock.install()
+    screen.goto(f"{fresh.http}/results")
+    hears(screen, server, 1)
     for number in range(29):
         server.send(version=100 + number, a=number, ping_s=20)
         screen.clock.run_for(10_000)
-    hears(screen, server, "subscribe")
+    hears(screen, server, 1)
     server.send(version=200, a=1, ping_s=20)
     screen.clock.run_for(11_000)
-    hears(screen, server, "subscribe", "ping")  # five minutes are over
+    hears(screen, server, 2)  # five minutes are over
 
 
 def test_a_voter_hears_that_counting_is_delayed_and_when_that_is_over(fresh: Stack, unforgiving: Visitors) -> None:

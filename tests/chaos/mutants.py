@@ -123,14 +123,11 @@ MUTANTS = (
         ],
     ),
     Mutant(
-        "the age in a pong",
+        "the age of a snapshot that nobody confirms",
         ["stall-worker"],
         [
-            Edit(
-                VOTING / "subscriber_api.py",
-                "if snapshot is None or snapshot.stale_s is None:",
-                "if True:",
-            )
+            Edit(VOTING / "snapshot.py", "if self.age_s <= FRESH_S and", "if True or"),
+            Edit(VOTING / "live_results.py", "round(behind_s) if behind_s > FRESH_S else None", "None"),
         ],
     ),
 )

@@ -145,17 +145,6 @@ def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, a
     assert subscribers(redis) == [CONNECTION]
 
 
-def test_a_pong_tells_of_news_that_no_broadcast_has_brought(ws_connect, context, api, redis: Redis) -> None:
-    registry = Subscribers(redis)
-    ws_connect(event("websocket-subscribe"), context)
-    registry.mark_delivered(dict.fromkeys(range(BUCKETS), 17))
-    Snapshots(redis).write(Tally(17, {"a": 1}))
-    ws_connect(event("websocket-ping"), context)
-    Snapshots(redis).write(Tally(18, {"a": 2}))
-    ws_connect(event("websocket-ping"), context)
-    assert frames(api)[-2:] == [{"type": "pong"}, {"type": "pong", "version": 18}]
-
-
 def test_who_leaves_while_the_registry_is_away_ends_well(handler, context, monkeypatch) -> None:
     load = handler
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")

@@ -18,6 +18,8 @@ def test_defaults_need_no_environment() -> None:
     [
         ("REDIS_URL", "", "redis_url"),
         ("REDIS_URL", "http://secret@cache", "redis_url"),
+        ("REDIS_URL", "redis://cache/0?decode_responses=true", "redis_url"),
+        ("REDIS_URL", "redis://cache?socket_timeout=0", "redis_url"),
         ("DATABASE_URL", "mysql://user:secret@db", "database_url"),
         ("DATABASE_HOST", " ", "database_url"),
         ("DATABASE_PORT", "x", "database_url"),

@@ -33,9 +33,14 @@ def redis_fault(url: str, schemes: Sequence[str]) -> str | None:
         return f"names no host: {ENCODE}"
     if not DATABASE_NUMBER.fullmatch(parts.path):
         return f"ends in something else than the number of a database: {ENCODE}"
-    if not all(REDIS_OPTION.fullmatch(option.partition("=")[0]) for option in filter(None, parts.query.split("&"))):
-        return "has an option other than db, ssl_ca_certs and what else begins with ssl_: ours are set by us"
-    return None
+    return _option_fault(parts.query)
+
+
+def _option_fault(query: str) -> str | None:
+    names = [option.partition("=")[0] for option in query.split("&") if option]
+    if all(map(REDIS_OPTION.fullmatch, names)):
+        return None
+    return "takes no options but db and those that begin with ssl_, such as ssl_ca_certs"
 
 
 @lru_cache(maxsize=16)

@@ -35,8 +35,10 @@ WITH ours AS (
     FROM ours
 )
 SELECT clock_timestamp(), shape, writes, shape <> compared_shape AS is_reshaped,
-       writes <> compared_writes AND clock_timestamp() > compared_at + 1000 * comparing_took AS is_due
-FROM now, vote_worker_fence
+       writes <> compared_writes AND clock_timestamp() > compared_at + 1000 * comparing_took AS is_due,
+       isfinite(compared_at)
+           AND to_timestamp(version::double precision / 1000) > compared_at - interval '5 s' AS has_moved
+FROM now, vote_worker_fence, vote_tally_version
 """
 
 # One statement, hence one snapshot, in which the triggers have every row counted: nobody is held up.
@@ -62,6 +64,7 @@ class _Look:
     writes: str
     is_reshaped: bool
     is_due: bool
+    has_moved: bool  # the version, since the tally was compared last or just before: the numbers of that come late
 
 
 def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> bool:
@@ -82,10 +85,10 @@ def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> boo
     agrees = _agrees(connection, longest_s)
     if agrees is False:
         _repair(connection)
-    elif seen.is_reshaped:
+    elif seen.is_reshaped and not seen.has_moved:
         connection.execute(MOVE)  # the tally was perhaps restored past the triggers, and its version was not
     connection.execute(NOTE, (seen.shape, seen.writes, seen.at))
-    return agrees is False or seen.is_reshaped
+    return agrees is False or (seen.is_reshaped and not seen.has_moved)
 
 
 def _agrees(connection: psycopg.Connection, longest_s: float) -> bool | None:

@@ -111,10 +111,6 @@ class Subscribers:
         debt = -time.time_ns()  # no two are equal
         self._put(keys=[DELIVERED], args=[bucket_of(connection_id), debt])
 
-    def delivered(self, connection_id: str) -> int:
-        """The version that everybody in the bucket of *connection_id* was sent; below zero where one is owed."""
-        return int(self._redis.hget(DELIVERED, str(bucket_of(connection_id))) or 0)
-
     def owe_all(self) -> None:
         """Have the newest results sent to everybody once more, though their version is the one that they have."""
         debt = -time.time_ns()

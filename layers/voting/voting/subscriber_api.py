@@ -114,13 +114,11 @@ def _ping(connection_id: str, clients: Clients) -> bytes:
     subscribers = Subscribers(clients.redis())
     if subscribers.add(connection_id):  # the registry had lost it, and broadcasts passed it by since
         subscribers.owe(connection_id)
-    pong: dict[str, object] = {"type": "pong"}
     snapshot = Snapshots(clients.redis()).read()
-    if snapshot is not None and snapshot.stale_s is not None:  # where no worker is there to say so in a frame
-        pong["stale_seconds"] = round(snapshot.stale_s)
-    if snapshot is not None and subscribers.delivered(connection_id) < snapshot.tally.version:
-        pong["version"] = snapshot.tally.version  # there is news that no broadcast has brought yet
-    return json.dumps(pong, separators=(",", ":")).encode()
+    if snapshot is None or snapshot.stale_s is None:
+        return b'{"type":"pong"}'
+    # Where no worker is there to say so in a frame.
+    return json.dumps({"type": "pong", "stale_seconds": round(snapshot.stale_s)}, separators=(",", ":")).encode()
 
 
 def _error(code: str, message: str) -> bytes:
