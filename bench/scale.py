@@ -15,9 +15,10 @@ from bench import record
 from bench.measurement import Report
 from bench.record import Run
 from bench.table import number
-from votectl.cost_estimate import FRAME_MS, FUNCTION_MB, PAGE_MS, PING_MINUTES, VOTE_MS, Event, Stack
+from votectl.cost_estimate import FRAME_MS, FUNCTION_MB, PAGE_MS, VOTE_MS, Event, Stack
 from votectl.cost_estimate import event_lines as lines_of
 from votectl.cost_prices import Prices
+from voting.fanout import ping_s
 
 T = TypeVar("T")
 
@@ -161,9 +162,9 @@ def _subscribers(m: Measured) -> Iterator[Sequence[str]]:
     yield _row("to connect, s, at 500 a second", SUBSCRIBERS, lambda count: f"{count / CONNECTS_PER_S:,.0f}")
     again = [count / LONGEST_CONNECTION_S for count in SUBSCRIBERS]
     yield _row("reconnects a second, after 2 h each", again, lambda each: f"{each:,.1f}")
-    # A ping is a frame in, and its answer a post.
-    pings = [2 * count / (60 * PING_MINUTES) for count in SUBSCRIBERS]
-    yield _row(f"pings and pongs a second, of {REQUESTS_PER_S:,}", pings, _against(REQUESTS_PER_S))
+    # A ping, or a page's subscribe, is a frame in, and its answer a post. While frames come, there are fewer.
+    pings = [2 * count / ping_s(count, _event(0, count).budget) for count in SUBSCRIBERS]
+    yield _row(f"pings and pongs a second where no frame comes, of {REQUESTS_PER_S:,}", pings, _against(REQUESTS_PER_S))
     answering = [each / 2 * FRAME_MS / 1000 for each in pings]
     yield _row("ws_connect: environments at once, for pings", answering, lambda each: f"{math.ceil(each):,}")
     memory = [count * m.subscriber_bytes / 1e6 for count in SUBSCRIBERS]
