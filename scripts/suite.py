@@ -1,7 +1,7 @@
 """suite.py: all tests, in two runs of pytest at once.
 
-The containers' tests build, start SAM CLIs and wait for an engine: minutes of one core. The others leave it to them
-until they come to what needs the whole machine, which tests/conftest.py puts last.
+The containers' tests build, start SAM CLIs and wait for an engine, and those of `local` wait for clients and time-outs.
+The others leave them one core until they come to what needs the whole machine, which tests/conftest.py puts last.
 """
 
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-CONTAINERS = "tests/sam"
+BESIDE = ("tests/sam", "tests/integration/local")
 PATIENCE = "2"  # for whoever has to share the machine
 
 
@@ -17,11 +17,11 @@ def main() -> int:
     pytest = [sys.executable, "-m", "pytest"]
     env = {"TEST_PATIENCE": PATIENCE, **os.environ}
     with tempfile.TemporaryFile() as report:
-        beside = subprocess.Popen([*pytest, CONTAINERS], env=env, stdout=report, stderr=subprocess.STDOUT)
-        here = subprocess.Popen([*pytest, f"--ignore={CONTAINERS}"], env=env)
+        beside = subprocess.Popen([*pytest, *BESIDE], env=env, stdout=report, stderr=subprocess.STDOUT)
+        here = subprocess.Popen([*pytest, *(f"--ignore={folder}" for folder in BESIDE)], env=env)
         statuses = [_end(here), _end(beside)]
         report.seek(0)
-        sys.stdout.buffer.write(f"\nBeside it, {CONTAINERS}:\n".encode() + report.read())
+        sys.stdout.buffer.write(f"\nBeside it, {' '.join(BESIDE)}:\n".encode() + report.read())
     return max(statuses)
 
 
