@@ -26,7 +26,7 @@ def test_the_worker_drains_until_a_newer_run_takes_over(invoke, redis: Redis, da
 
 def test_health_asks_both_stores(invoke, redis: Redis, database: psycopg.Connection) -> None:
     answer = invoke("ResultFunction", "http-get-health")
-    assert json.loads(answer["body"]) == {"status": "ok", "redis": "ok", "postgres": "ok"}
+    assert json.loads(answer["body"]) == {"status": "ok", "redis": "ok", "postgres": "ok", "counting": "ok"}
 
 
 def test_a_subscriber_gets_the_results(

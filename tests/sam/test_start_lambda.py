@@ -87,7 +87,12 @@ def test_the_results_are_those_of_the_table(send, redis: Redis, table: VoteTable
 
 
 def test_health_asks_both_stores(send, redis: Redis, database: psycopg.Connection) -> None:
-    assert json.loads(send("http-get-health")["body"]) == {"status": "ok", "redis": "ok", "postgres": "ok"}
+    assert json.loads(send("http-get-health")["body"]) == {
+        "status": "ok",
+        "redis": "ok",
+        "postgres": "ok",
+        "counting": "ok",
+    }
 
 
 # ---------------------------------------------------------------- Schedule, WebSocket, broadcast
