@@ -1,7 +1,7 @@
-"""suite.py: all tests, in two runs of pytest at once.
+"""suite.py: all tests, in three runs of pytest.
 
-The containers' tests build, start SAM CLIs and wait for an engine, and those of `local` wait for clients and time-outs.
-The others leave them one core until they come to what needs the whole machine, which tests/conftest.py puts last.
+BESIDE waits for containers, clients and time-outs more than it computes, and has one process for itself. Meanwhile
+two processes share the other tests, file by file. ALONE loads both cores or times answers, and begins after them.
 """
 
 import os
@@ -9,17 +9,24 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
+
 BESIDE = ("tests/sam", "tests/integration/local")
+ALONE = ("tests/browser", "tests/chaos", "tests/e2e")
 PATIENCE = "2"  # for whoever has to share the machine
+
+PYTEST = (sys.executable, "-m", "pytest")
+SHARED = ("-n", "2", "--dist", "loadfile", *(f"--ignore={folder}" for folder in (*BESIDE, *ALONE)))
 
 
 def main() -> int:
-    pytest = [sys.executable, "-m", "pytest"]
     env = {"TEST_PATIENCE": PATIENCE, **os.environ}
     with tempfile.TemporaryFile() as report:
-        beside = subprocess.Popen([*pytest, *BESIDE], env=env, stdout=report, stderr=subprocess.STDOUT)
-        here = subprocess.Popen([*pytest, *(f"--ignore={folder}" for folder in BESIDE)], env=env)
-        statuses = [_end(here), _end(beside)]
+        beside = subprocess.Popen([*PYTEST, *BESIDE], env=env, stdout=report, stderr=subprocess.STDOUT)
+        statuses = [_end(subprocess.Popen([*PYTEST, *SHARED], env=env))]
+        if statuses != [pytest.ExitCode.INTERRUPTED]:
+            statuses.append(_end(subprocess.Popen([*PYTEST, *ALONE], env=env)))
+        statuses.append(_end(beside))
         report.seek(0)
         sys.stdout.buffer.write(f"\nBeside it, {' '.join(BESIDE)}:\n".encode() + report.read())
     return max(statuses)

@@ -27,7 +27,6 @@ from voting.clients import Clients
 from voting.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-BUSY = {"browser", "chaos", "e2e"}  # folders whose tests load both cores, or time answers
 Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
 # Property tests try the same examples everywhere. TEST_EXAMPLES=20 tries twenty times as many, and others each time.
@@ -47,11 +46,6 @@ hypothesis.settings.load_profile("ours")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", action="store_true", help="let the browser tests renew docs/images/*.png")
     parser.addoption("--steady-ticks", type=int, default=1, help="over how many of the worker's ticks to vote steadily")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the whole machine comes last: `make test` runs other tests beside the first ones."""
-    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] in BUSY)
 
 
 @pytest.hookimpl(wrapper=True)
