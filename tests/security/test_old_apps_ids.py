@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from tests.security.conftest import Function
-from tests.security.prediction import next_ids
+from tests.security.prediction import earlier_ids, next_ids
 from voting.cookie_keys import FOR_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
 
 OWN = "__Host-voter_sig"
@@ -37,10 +37,12 @@ def issued_by_the_old_app(count: int) -> Sequence[str]:
 
 
 def test_predicted_ids_are_worth_nothing_after_the_switch(under: Callable[..., Function], queued: Queued) -> None:
-    """Who saw 700 ids in a row knows the next 1,000, and has them all signed before their voters come."""
-    issued = issued_by_the_old_app(1_700)
-    predicted = list(islice(next_ids(issued[:700]), 1_000))
-    assert predicted == issued[700:]
+    """An attacker who saw 700 ids in a row knows the next 1,000 and the last 300, and has them all signed in time."""
+    issued = issued_by_the_old_app(2_000)
+    seen = issued[300:1_000]
+    earlier, later = list(islice(earlier_ids(seen), 300)), list(islice(next_ids(seen), 1_000))
+    assert (earlier[::-1], later) == (issued[:300], issued[1_000:])
+    predicted = [*earlier, *later]
     during = under(accept=True)
     signed = [during("get-vote-page", cookies=[f"voter_id={voter_id}"]).cookies for voter_id in predicted]
     assert [cookies["voter_id"] for cookies in signed] == predicted

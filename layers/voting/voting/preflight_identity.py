@@ -16,7 +16,7 @@ def identity_findings(settings: Settings) -> Iterator[Finding]:
     if accepted:
         yield warning(
             "ids of the container app are accepted (ACCEPT_LEGACY_IDS), and they can be predicted: a few hundred in a "
-            "row tell all that follow, and with one of them anyone votes as its voter",
+            "row tell all others, and with one of them anyone votes as its voter",
             "Switch it off a few days after the voters have moved. Those who come later are new voters then, and may "
             "vote a second time.",
         )
