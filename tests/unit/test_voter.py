@@ -1,3 +1,5 @@
+import pytest
+
 from tests.unit.http_function import event
 from voting.request import Request
 from voting.voter import Register
@@ -5,9 +7,14 @@ from voting.voter import Register
 KEY = b"the-new-key-of-32-characters-xxx"
 
 
-def test_a_heap_of_cookies_costs_little_and_is_believed_by_nobody() -> None:
-    register = Register((KEY,), "ab", accept_legacy=False, accept_old_cookies=True)
-    cookies = [f"{name}={'a' * 32}" for name in ("voter_id", "voter_sig") for _ in range(500)]
-    voter = register.recognize(Request.of(event("get-vote-page", cookies=cookies)))
+@pytest.mark.parametrize("protocol", ["https", "http"])
+def test_a_heap_of_cookies_is_believed_by_nobody(protocol: str) -> None:
+    register = Register((KEY, KEY[::-1]), "ab", accept_legacy=True, accept_old_cookies=True)
+    names = ("voter_id", "voter_sig", "__Host-voter_sig", "vote_choice", "__Host-vote_choice")
+    values = ("a" * 32, "A" * 43, f"{'a' * 32}.{'A' * 43}", f"{'a' * 15}.{'A' * 43}", f"a.{'A' * 43}")
+    cookies = [f"{name}={value}" for name in names for value in values for _ in range(100)]
+    request = Request.of(event("get-vote-page", cookies=cookies, headers={"x-forwarded-proto": protocol}))
+    voter = register.recognize(request)
     assert voter.id != "a" * 32
     assert not voter.is_settled
+    assert register.choice(request, voter) is None
