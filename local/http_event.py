@@ -108,7 +108,7 @@ def _headers(caller: Caller, now_s: float) -> tuple[dict[str, str], list[str]]:
         # Latin-1 takes any byte; a header that is not ASCII must not cost the client a 500.
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         if name == "cookie":
-            cookies += [cookie for part in value.split(";") if (cookie := part.strip())]
+            cookies += [cookie for part in value.split(";") if (cookie := part.strip(" \t"))]
         elif name not in HOP_BY_HOP:
             headers[name] = f"{headers[name]},{value}" if name in headers else value
     forwarded = headers.get("x-forwarded-for")

@@ -27,7 +27,10 @@ DEADLINE_S = 20.0
 FREE_PORTS = ("--http-port", "0", "--websocket-port", "0", "--lambda-port", "0")
 VOTES, PROCESSING, DEAD = "votes", "{votes}:processing", "{votes}:dead"  # as the contract names them
 # What the template declares and a developer's shell may hold: the tests run with the template's own values.
-DECLARED = ("REDIS_URL", "DATABASE_URL", "OPTION_A", "OPTION_B", "COOKIE_KEYS", "ACCEPT_LEGACY_IDS", "ALLOWED_ORIGINS")
+DECLARED = (
+    *("REDIS_URL", "DATABASE_URL", "OPTION_A", "OPTION_B", "COOKIE_KEYS"),
+    *("ACCEPT_LEGACY_IDS", "ACCEPT_OLD_COOKIES", "ALLOWED_ORIGINS"),
+)
 
 
 @dataclass(frozen=True)

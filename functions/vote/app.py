@@ -57,7 +57,12 @@ def queue() -> VoteQueue:
 
 @cache
 def register() -> Register:
-    return Register(settings().cookie_keys, settings().labels, accept_legacy=settings().accept_legacy_ids)
+    return Register(
+        settings().cookie_keys,
+        settings().labels,
+        accept_legacy=settings().accept_legacy_ids,
+        accept_old_cookies=settings().accept_old_cookies,
+    )
 
 
 @cache
@@ -103,7 +108,7 @@ def _cast(request: Request) -> tuple[Voter, Ballot, bool]:
 
 
 def _remembering(request: Request, response: Response, voter: Voter, choice: str | None) -> Response:
-    return answer.with_cookies(response, request, register().cookies(voter, choice))
+    return answer.with_cookies(response, request, register().cookies(request, voter, choice))
 
 
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:

@@ -21,7 +21,7 @@ JUNK_EVERY_S = 0.4
 LONGEST_LAG_S = 0.05  # behind its rate; what is further behind is not made up for in one burst
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_COOKIE = re.compile(rb"\r\nset-cookie: *([a-z_]+)=([^;\r]*)", re.IGNORECASE)
+_COOKIE = re.compile(rb"\r\nset-cookie: *([a-z_-]+)=([^;\r]*)", re.IGNORECASE)
 
 
 class Load:

@@ -10,6 +10,7 @@ from redis import Redis
 from voting.clients import Clients
 from voting.finding import Finding
 from voting.preflight import inspect
+from voting.preflight_identity import identity_findings
 from voting.preflight_list import message_findings
 from voting.queue_view import VOTES
 from voting.settings import Settings
@@ -52,6 +53,21 @@ def test_the_stores_of_the_old_app_have_no_problem(look: Look, redis, database) 
     assert worst(findings, "the column id is unique") == "ok"
     assert worst(findings, "noeviction") == "ok"
     assert worst(findings, "UTF8") == "ok"
+    assert worst(findings, "ids of the container app") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("setting", "level", "words"),
+    [
+        ("true", "warning", "can be predicted"),
+        ("false", "ok", "new voters here"),
+        ("", "ok", "new voters here"),
+        ("maybe", "problem", "ACCEPT_LEGACY_IDS is 'maybe'"),
+    ],
+)
+def test_whether_ids_of_the_old_app_are_accepted_is_said(clients, setting: str, level: str, words: str) -> None:
+    settings = Settings.from_env({**clients.settings.env, "ACCEPT_LEGACY_IDS": setting})
+    assert worst(list(identity_findings(settings)), words) == level
 
 
 def test_our_own_stores_have_no_problem(look: Look, database) -> None:

@@ -74,11 +74,13 @@ CONTENT_TYPES = st.one_of(
     st.builds("{};{}".format, KINDS, ANY_TEXT),
     ANY_TEXT,
 )
-NAMES = st.sampled_from(["voter_id", "voter_sig", "vote_choice"])
+OWN = "__Host-voter_sig"
+SURROGATES = 43 * "\ud800"  # as long as a signature
+NAMES = st.sampled_from(["voter_id", "voter_sig", "vote_choice", OWN, "__Host-vote_choice", "__Host-vote_delayed"])
 VALUES = st.one_of(
     ANY_TEXT,
     st.text("0123456789abcdefABCDEF", max_size=40),
-    st.sampled_from(["a.", "b.x", ".", "a" * 5000, "٣" * 32, "\x00" * 32]),
+    st.sampled_from(["a.", "b.x", ".", "a" * 5000, "٣" * 32, "\x00" * 32, f"{'a' * 32}.{'A' * 43}", f"a.{'ü' * 43}"]),
 )
 COOKIES = st.lists(st.builds("{}={}".format, NAMES | st.text(max_size=3), VALUES) | ANY_TEXT, max_size=12)
 HEADERS = st.dictionaries(
@@ -113,6 +115,7 @@ def vote(handler, redis: Redis) -> Iterator[Handler]:
 def test_any_body_content_type_and_cookie_get_a_documented_answer(vote: Handler, context, redis: Redis) -> None:
     @given(st.sampled_from(["http-post-json", "http-post-form"]), BODIES, CONTENT_TYPES, COOKIES, st.booleans())
     @example("http-post-json", b'{"vote": "a"}', "application/json; charset=utf-8", ["voter_id=\ud800"], True)
+    @example("http-post-json", b'{"vote": "a"}', "application/json", [f"{OWN}={'a' * 32}.{SURROGATES}"], True)
     @example("http-post-json", b'{"vote": "a"}', "application/json; charset*0*=x", [], True)
     @example("http-post-json", b'{"vote": "a"}', "application/json; x*=1; x*0=2", [], True)
     @example("http-post-json", b'{"vote": "a"}', f"application/json; charset*{'9' * 4400}=u", [], True)

@@ -263,7 +263,7 @@ def declared_settings() -> set[str]:
 DATABASE = {"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_SECRET_ARN", "DATABASE_SSLROOTCERT"}
 EVERYWHERE = {"REDIS_URL", "OPTION_A", "OPTION_B"}
 NEEDED = {
-    "VoteFunction": {"COOKIE_KEYS", "ACCEPT_LEGACY_IDS", "ALLOWED_ORIGINS", "MAX_BODY_BYTES"},
+    "VoteFunction": {"COOKIE_KEYS", "ACCEPT_LEGACY_IDS", "ACCEPT_OLD_COOKIES", "ALLOWED_ORIGINS", "MAX_BODY_BYTES"},
     "WorkerFunction": {
         "BATCH_VOTES",
         "BATCH_BYTES",
@@ -274,7 +274,7 @@ NEEDED = {
     "ResultFunction": {"WEBSOCKET_URL"},
     "WsConnectFunction": {"ALLOWED_ORIGINS", "HTTP_URL", "WEBSOCKET_URL"},
     "WsBroadcastFunction": {"WEBSOCKET_URL"},
-    "OpsFunction": set(),
+    "OpsFunction": {"ACCEPT_LEGACY_IDS"},
 }
 
 

@@ -10,6 +10,7 @@ def test_defaults_need_no_environment() -> None:
     assert (settings.batch_votes, settings.batch_bytes) == (20000, 8 * 1024 * 1024)
     assert (settings.broadcast_interval_ms, settings.broadcast_messages_per_s) == (50, 4000)
     assert settings.accept_legacy_ids is False
+    assert settings.accept_old_cookies is True
     assert settings.allowed_origins == frozenset()
 
 
@@ -26,6 +27,7 @@ def test_defaults_need_no_environment() -> None:
         ("COOKIE_KEYS", "", "cookie_keys"),
         ("COOKIE_KEYS", "short,secret", "cookie_keys"),
         ("ACCEPT_LEGACY_IDS", "maybe", "accept_legacy_ids"),
+        ("ACCEPT_OLD_COOKIES", "maybe", "accept_old_cookies"),
         ("ALLOWED_ORIGINS", "vote.example.org", "allowed_origins"),
         ("MAX_BODY_BYTES", "many", "max_body_bytes"),
         ("BATCH_VOTES", "0", "batch_votes"),
@@ -51,3 +53,9 @@ def test_origins_are_compared_in_lower_case_without_a_trailing_slash() -> None:
 
 def test_the_interval_is_never_below_50_ms() -> None:
     assert Settings.from_env({"BROADCAST_INTERVAL_MS": "1"}).broadcast_interval_ms == 50
+
+
+@pytest.mark.parametrize("text", ["false", " FALSE ", "0", "no", "off"])
+def test_what_is_on_by_default_can_be_switched_off(text: str) -> None:
+    assert Settings.from_env({"ACCEPT_OLD_COOKIES": text}).accept_old_cookies is False
+    assert Settings.from_env({"ACCEPT_OLD_COOKIES": ""}).accept_old_cookies is True

@@ -15,6 +15,7 @@ from voting.queue_view import HANDED_BACK, PROGRESS
 from voting.settings import Settings
 
 LEGACY_ID = "1f2e3d4c5b6a798"
+OWN = "__Host-voter_sig"
 HOST = event("post-form")["headers"]["host"]
 
 
@@ -46,7 +47,7 @@ def test_first_visit_sets_the_voters_cookies(vote: HttpFunction) -> None:
     reply = vote("get-vote-page")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert [pair.partition("=")[0] for pair in reply.cookies] == ["voter_id", "voter_sig"]
+    assert [pair.partition("=")[0] for pair in reply.cookies] == ["voter_id", "__Host-voter_sig"]
     assert len(cookie(reply, "voter_id")) == 32
     for set_cookie in reply.set_cookies:
         attributes = set_cookie.split("; ")[1:]
@@ -146,8 +147,8 @@ def test_the_page_after_a_form_says_that_counting_is_delayed_until_it_is_not(vot
     assert "Counting is delayed" in words(vote("get-vote-page", cookies=reply.cookies))
     fall_behind(redis, 0)
     again = vote("post-form", cookies=reply.cookies)
-    assert any(line.startswith("vote_delayed=1; Path=/; Max-Age=0") for line in again.set_cookies)
-    kept = [cookie for cookie in again.cookies if not cookie.startswith("vote_delayed")]
+    assert any(line.startswith("__Host-vote_delayed=1; Path=/; Max-Age=0") for line in again.set_cookies)
+    kept = [cookie for cookie in again.cookies if not cookie.startswith("__Host-vote_delayed")]
     assert "Counting is delayed" not in words(vote("get-vote-page", cookies=kept))
 
 
@@ -176,7 +177,7 @@ def test_json_is_answered_with_the_vote_and_the_cookies(vote: HttpFunction, redi
     reply = vote("post-json", body='{"vote": "b", "extra": [1, {"vote": "a"}]}')
     assert (reply.status, reply.json) == (202, {"vote": "b", "status": "queued"})
     assert queued(redis) == [{"vote": "b", "voter_id": cookie(reply, "voter_id")}]
-    assert {pair.partition("=")[0] for pair in reply.cookies} == {"voter_id", "voter_sig", "vote_choice"}
+    assert {pair.partition("=")[0] for pair in reply.cookies} == {"voter_id", OWN, "__Host-vote_choice"}
 
 
 def test_newest_vote_is_at_the_head_of_the_list(vote: HttpFunction, redis: Redis) -> None:
@@ -392,7 +393,7 @@ BELIEVED_BY_NOBODY = ["", " ", "x", "a" * 9000, "ü€", "a" * 31, "A" * 32, LEG
 @pytest.mark.parametrize("voter_id", BELIEVED_BY_NOBODY, ids=lambda text: text[:12])
 def test_a_cookie_that_we_did_not_sign_is_replaced(vote: HttpFunction, redis: Redis, voter_id: str) -> None:
     page = vote("get-vote-page")
-    cookies = [f"voter_id={voter_id}", f"voter_sig={cookie(page, 'voter_sig')}"]
+    cookies = [f"voter_id={voter_id}", f"{OWN}={voter_id}.{cookie(page, OWN).partition('.')[2]}"]
     reply = post_form(vote, {"vote": "a", "token": page.token}, cookies=cookies)
     assert reply.status == 303
     assert cookie(reply, "voter_id") not in {voter_id, cookie(page, "voter_id")}
@@ -403,13 +404,14 @@ def test_a_cookie_that_we_did_not_sign_is_replaced(vote: HttpFunction, redis: Re
 def test_nobody_votes_as_another(vote: HttpFunction, redis: Redis, signature: str) -> None:
     victim = cookie(vote("get-vote-page"), "voter_id")
     assert vote("post-json", cookies=[f"voter_id={victim}", f"voter_sig={signature}"]).status == 202
+    assert vote("post-json", cookies=[f"voter_id={victim}", f"{OWN}={victim}.{signature}"]).status == 202
     assert vote("post-json", cookies=[f"voter_id={victim}"]).status == 202
     assert victim not in {message["voter_id"] for message in queued(redis)}
 
 
 def test_of_two_ids_the_signed_one_counts(vote: HttpFunction, redis: Redis) -> None:
     mine, other = vote("get-vote-page"), vote("get-vote-page")
-    stray = [f"voter_id={cookie(other, 'voter_id')}", "voter_id=", "voter_sig=stale"]
+    stray = [f"voter_id={cookie(other, 'voter_id')}", "voter_id=", "voter_sig=stale", f"{OWN}=stale"]
     vote("post-json", cookies=[*stray, *mine.cookies])
     vote("post-json", cookies=[*mine.cookies, *stray])
     assert {message["voter_id"] for message in queued(redis)} == {cookie(mine, "voter_id")}
@@ -443,15 +445,15 @@ def test_an_old_apps_id_is_accepted_where_the_deployment_says_so(
     assert queued(redis) == [{"vote": "a", "voter_id": LEGACY_ID}]
     vote.forget()
     monkeypatch.setenv("ACCEPT_LEGACY_IDS", "false")
-    vote("post-json", cookies=reply.cookies)  # now it is signed
-    assert {message["voter_id"] for message in queued(redis)} == {LEGACY_ID}
+    vote("post-json", cookies=reply.cookies)  # its signature ends with the switch
+    assert [message["voter_id"] == LEGACY_ID for message in queued(redis)] == [False, True]  # the newest first
 
 
 def test_a_choice_is_shown_to_the_voter_only_who_made_it(vote: HttpFunction) -> None:
     mine, other = vote("post-json"), vote("get-vote-page")
-    mixed = [*other.cookies, f"vote_choice={cookie(mine, 'vote_choice')}"]
+    mixed = [*other.cookies, f"__Host-vote_choice={cookie(mine, '__Host-vote_choice')}"]
     assert 'data-choice=""' in vote("get-vote-page", cookies=mixed).body
-    forged = f"vote_choice=b.{cookie(mine, 'vote_choice').partition('.')[2]}"
+    forged = f"__Host-vote_choice=b.{cookie(mine, '__Host-vote_choice').partition('.')[2]}"
     assert 'data-choice=""' in vote("get-vote-page", cookies=[*mine.cookies[:2], forged]).body
 
 

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 from voting.catalogue import Catalogue
 from voting.clients import Clients
 from voting.finding import Finding, ok, problem
+from voting.preflight_identity import identity_findings
 from voting.preflight_list import list_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
@@ -21,6 +22,7 @@ LONGEST_WATCH_S = 60.0
 def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
     """Look at both stores without changing anything; the list is watched for *watch_s*."""
     return [
+        *identity_findings(clients.settings),
         *_unless(RedisError, "Redis", lambda: _redis(clients, watch_s)),
         *_unless(psycopg.Error, "Postgres", lambda: _postgres(clients)),
     ]

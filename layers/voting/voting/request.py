@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+HOST_PREFIX = "__Host-"
 
 
 class BadBase64(Exception):
@@ -21,6 +22,7 @@ class Request:
     path: str
     raw_path: str
     headers: Mapping[str, str]
+    is_https: bool  # always on AWS; over plain HTTP a Secure cookie is dropped and HSTS would lock the browser out
     cookies: tuple[tuple[str, str], ...]  # name and value, in order, repeated names included
     raw_body: str
     is_base64: bool
@@ -37,6 +39,7 @@ class Request:
             path=canonical(raw_path),
             raw_path=raw_path,
             headers=headers,
+            is_https=_is_https(headers.get("x-forwarded-proto", "")),
             # AWS moves the cookies out of the headers; what imitates it may leave them there.
             cookies=_cookies("; ".join(event.get("cookies") or ()) or headers.get("cookie", "")),
             raw_body=event.get("body") or "",
@@ -59,11 +62,6 @@ class Request:
             raise BadBase64 from error
 
     @property
-    def is_https(self) -> bool:
-        """Always on AWS; over plain HTTP a Secure cookie would be dropped and HSTS would lock the browser out."""
-        return self.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower() == "https"
-
-    @property
     def origin(self) -> str:
         """The origin that this request was sent to, such as `https://vote.example.org`."""
         scheme = "https" if self.is_https else "http"
@@ -74,6 +72,14 @@ class Request:
         """Whether a person reads the answer: browsers put text/html first when they navigate, and no program does."""
         is_api = self.path == "/health" or self.path.startswith("/api/")
         return not is_api and self.headers.get("accept", "").lstrip().lower().startswith("text/html")
+
+    def own_cookie(self, name: str) -> str:
+        """The cookie *name* as only this host can set it: no other host of the domain can, nor can plain HTTP.
+
+        Browsers hold the prefix to that: RFC 6265bis, section 4.1.3.2. They refuse it over plain HTTP, where the name
+        is *name* itself.
+        """
+        return HOST_PREFIX + name if self.is_https else name
 
     def cookie_values(self, name: str) -> list[str]:
         """Every value of the cookie *name*: a shared domain or another path can add its own."""
@@ -94,6 +100,13 @@ def normal_origin(origin: str) -> str:
     return origin.removesuffix(f":{DEFAULT_PORTS[scheme]}") if scheme in DEFAULT_PORTS else origin
 
 
+def _is_https(protocols: str) -> bool:
+    # Of several the last counts: the gateway wrote it, and those before it may be the client's own.
+    return protocols == "https" or protocols.rpartition(",")[2].strip().lower() == "https"
+
+
 def _cookies(header: str) -> tuple[tuple[str, str], ...]:
-    pairs = (part.partition("=") for part in header.split(";") if "=" in part)
-    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+    # Space and tab only, as browsers do. `strip()` takes more, and would make a name with __Host- of one that a browser
+    # let another host set, since it began with U+2003 or the like.
+    pairs = [part.partition("=") for part in header.split(";") if "=" in part]
+    return tuple([(name.strip(" \t"), value.strip(" \t")) for name, _, value in pairs])

@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 from voting.address import database_fault, is_host, passwords, redis_fault, web_fault
 
 TRUE = frozenset({"1", "true", "yes", "on"})
-FALSE = frozenset({"", "0", "false", "no", "off"})
+FALSE = frozenset({"0", "false", "no", "off"})
 SHORTEST_COOKIE_KEY = 16
 SHORTEST_SECRET = 4  # that is searched for in what is logged: a shorter one is part of any word
 WITH_PASSWORD = ("REDIS_URL", "DATABASE_URL", "HTTP_URL", "WEBSOCKET_URL")
@@ -69,7 +69,13 @@ class Settings:
 
     @property
     def accept_legacy_ids(self) -> bool:
+        """Whether ids of the container app count, which it neither signed nor made hard to predict."""
         return self._boolean("ACCEPT_LEGACY_IDS")
+
+    @property
+    def accept_old_cookies(self) -> bool:
+        """Whether cookies without the prefix `__Host-`, which earlier versions set, count over HTTPS, too."""
+        return self._boolean("ACCEPT_OLD_COOKIES", default="true")
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -154,8 +160,8 @@ class Settings:
             raise InvalidSetting(f"{name} is {text!r}: it takes a whole number of at least {least}")
         return value
 
-    def _boolean(self, name: str) -> bool:
-        text = self.env.get(name, "").strip().lower()
+    def _boolean(self, name: str, default: str = "false") -> bool:
+        text = (self.env.get(name, "").strip() or default).lower()
         if text not in TRUE | FALSE:
             raise InvalidSetting(f"{name} is {text!r}: it takes true or false")
         return text in TRUE

@@ -1,49 +1,24 @@
-"""Who votes: an id that the browser keeps, the signature that proves we issued it, and what was chosen last."""
+"""Who votes: an id that the browser keeps, the signature that proves we issued it, and what was chosen last.
 
-import base64
-import hashlib
-import hmac
+Over HTTPS the cookie `__Host-voter_sig` holds both, and decides alone: no other host of the domain can set it.
+`voter_id` repeats the id for the container app. Over plain HTTP, where browsers refuse that name, `voter_sig` holds the
+signature of the id in `voter_id`. docs/decisions/0023-host-cookies.md says why.
+"""
+
 import re
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from voting.cookie_keys import FOR_CHOICE, FOR_FORM, FOR_ID, FOR_OLD_APPS_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
 from voting.refusal import Refusal
 from voting.request import Request
 
 ID, SIGNATURE, CHOICE = "voter_id", "voter_sig", "vote_choice"
-# Labels inside the signed message: a signature made for one purpose is worth nothing for another.
-FOR_ID, FOR_CHOICE, FOR_FORM = "voter-id", "vote-choice", "form-token"
 
-ISSUED = re.compile(r"[0-9a-f]{32}")
-LEGACY = re.compile(r"[0-9a-fA-F]{12,16}")  # as the container voting app made them
-MOST_COPIES = 8  # of one cookie; more are somebody's play and would only cost time
-
-
-class Keys:
-    """The operator's signing keys: the first signs, all verify. HMAC-SHA256, see RFC 2104."""
-
-    def __init__(self, keys: tuple[bytes, ...]) -> None:
-        self._keys = keys
-
-    def sign(self, purpose: str, value: str) -> str:
-        """The signature of *value* for *purpose*, safe in a cookie, a URL and a form."""
-        return _signature(self._keys[0], purpose, value)
-
-    def verify(self, purpose: str, value: str, signature: str) -> bool:
-        """Whether any of the keys made *signature*; never raises, whatever the client sent."""
-        return any(_equal(_signature(key, purpose, value), signature) for key in self._keys)
-
-
-def _signature(key: bytes, purpose: str, value: str) -> str:
-    # Purposes hold no NUL, so no two pairs of purpose and value make one message.
-    digest = hmac.digest(key, f"{purpose}\0{value}".encode("utf-8", "surrogatepass"), hashlib.sha256)
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def _equal(ours: str, theirs: str) -> bool:
-    # compare_digest takes text of ASCII only.
-    return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))
+ISSUED_DIGITS = 32
+ISSUED = re.compile(rf"[0-9a-f]{{{ISSUED_DIGITS}}}")
+OLD_APPS = re.compile(r"[0-9a-fA-F]{12,16}")  # as the container voting app made them
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +26,34 @@ class Voter:
     """One browser."""
 
     id: str
-    signature: str  # of the id, by the key that signs now
-    is_settled: bool  # whether the browser has that signature already
+    proof: str  # the value of the signature's cookie, by the key that signs now
+    is_settled: bool  # whether the browser has all cookies as they should be
 
 
 class Register:
     """Issues voters' ids and recognizes them again."""
 
-    def __init__(self, keys: tuple[bytes, ...], choices: Collection[str], *, accept_legacy: bool) -> None:
+    def __init__(
+        self, keys: tuple[bytes, ...], choices: Collection[str], *, accept_legacy: bool, accept_old_cookies: bool
+    ) -> None:
+        """*accept_legacy* lets unsigned ids of the container app count, and signed ones for as long.
+
+        *accept_old_cookies* recognizes over HTTPS, too, a voter whose cookies an earlier version set.
+        """
         self._keys = Keys(keys)
         self._choices = choices
         self._accept_legacy = accept_legacy
+        self._accept_old_cookies = accept_old_cookies
 
     def recognize(self, request: Request) -> Voter:
-        """The voter whose cookies the request carries, or a new one where none of them can be believed."""
-        ids = [value for value in request.cookie_values(ID)[:MOST_COPIES] if _is_id(value)]
-        signatures = request.cookie_values(SIGNATURE)[:MOST_COPIES]
-        for voter_id in ids:
-            newest = self._keys.sign(FOR_ID, voter_id)
-            for signature in signatures:
-                if _equal(newest, signature):
-                    return Voter(voter_id, newest, is_settled=True)
-                if self._keys.verify(FOR_ID, voter_id, signature):
-                    return Voter(voter_id, newest, is_settled=False)
-        legacy = filter(LEGACY.fullmatch, ids) if self._accept_legacy else iter(())
-        voter_id = next(legacy, None) or secrets.token_hex(16)
-        return Voter(voter_id, self._keys.sign(FOR_ID, voter_id), is_settled=False)
+        """The voter whose cookies the request carries, or a new one where none of them can be believed.
+
+        No number of other cookies hides those of a voter: what a request can carry bounds the work.
+        """
+        known = self._by_own_cookie(request) if request.is_https else self._by_pair(request)
+        if known is None and request.is_https and self._accept_old_cookies:
+            known = self._by_pair(request)
+        return known or self._by_old_apps_id(request) or self._voter(request, secrets.token_hex(ISSUED_DIGITS // 2))
 
     def admit(self, request: Request, token: str | None) -> Voter:
         """The voter of a POST, who may be new: a program need not fetch the page first.
@@ -85,7 +62,7 @@ class Register:
             Refusal: 400 cookies_blocked, where our page made the form (its *token* says so) and set a cookie, and
                 none came back.
         """
-        if token is not None and not request.cookie_values(ID) and self._made_here(token):
+        if token is not None and not _keeps_cookies(request) and self._made_here(token):
             raise Refusal(
                 400,
                 "cookies_blocked",
@@ -96,17 +73,21 @@ class Register:
 
     def choice(self, request: Request, voter: Voter) -> str | None:
         """What *voter* was last told that we received: for display only, never for counting."""
-        for value in request.cookie_values(CHOICE)[:MOST_COPIES]:
+        values = request.cookie_values(request.own_cookie(CHOICE))
+        if not values and self._accept_old_cookies and not voter.is_settled:
+            values = request.cookie_values(CHOICE)
+        for value in values:
             choice, _, signature = value.partition(".")
             if choice in self._choices and self._keys.verify(FOR_CHOICE, f"{voter.id} {choice}", signature):
                 return choice
         return None
 
-    def cookies(self, voter: Voter, choice: str | None) -> dict[str, str]:
+    def cookies(self, request: Request, voter: Voter, choice: str | None) -> dict[str, str]:
         """The cookies that let *voter* be recognized again, with *choice* where there is one."""
-        cookies = {ID: voter.id, SIGNATURE: voter.signature}
+        cookies = {ID: voter.id, request.own_cookie(SIGNATURE): voter.proof}
         if choice is not None:
-            cookies[CHOICE] = f"{choice}.{self._keys.sign(FOR_CHOICE, f'{voter.id} {choice}')}"
+            signature = self._keys.sign(FOR_CHOICE, f"{voter.id} {choice}")
+            cookies[request.own_cookie(CHOICE)] = f"{choice}.{signature}"
         return cookies
 
     def token(self) -> str:
@@ -118,6 +99,58 @@ class Register:
         nonce, _, signature = token.partition(".")
         return self._keys.verify(FOR_FORM, nonce, signature)
 
+    def _by_own_cookie(self, request: Request) -> Voter | None:
+        """The voter whose id and signature are in the cookie that only we can set. A browser sends one of it."""
+        for value in request.cookie_values(request.own_cookie(SIGNATURE)):
+            voter_id, _, signature = value.partition(".")
+            if not self._counts(voter_id):
+                continue
+            newest = self._keys.renew(_purpose(voter_id, is_own=True), voter_id, signature)
+            if newest is not None:
+                is_settled = newest == signature and (ID, voter_id) in request.cookies
+                return Voter(voter_id, f"{voter_id}.{newest}", is_settled)
+        return None
 
-def _is_id(value: str) -> bool:
-    return bool(ISSUED.fullmatch(value) or LEGACY.fullmatch(value))
+    def _by_pair(self, request: Request) -> Voter | None:
+        """The voter whose id is in one cookie and its signature in another."""
+        # A set, so that many ids and many signatures cost no more than their sum. Its look-ups compare hashes that
+        # differ with every process, so their time tells nothing about a signature.
+        signatures = set(request.cookie_values(SIGNATURE))
+        if not signatures:
+            return None
+        for voter_id in filter(self._counts, dict.fromkeys(request.cookie_values(ID))):
+            if not signatures.isdisjoint(self._keys.signatures(_purpose(voter_id, is_own=False), voter_id)):
+                voter = self._voter(request, voter_id)
+                return replace(voter, is_settled=voter.proof in signatures)  # never over HTTPS: a proof is no signature
+        return None
+
+    def _by_old_apps_id(self, request: Request) -> Voter | None:
+        """The voter whose id the container app made and did not sign."""
+        if not self._accept_legacy:
+            return None
+        voter_id = next(filter(OLD_APPS.fullmatch, request.cookie_values(ID)), None)
+        return None if voter_id is None else self._voter(request, voter_id)
+
+    def _voter(self, request: Request, voter_id: str) -> Voter:
+        """The voter *voter_id*, whose browser is still to be given the cookies."""
+        signature = self._keys.sign(_purpose(voter_id, is_own=request.is_https), voter_id)
+        return Voter(voter_id, f"{voter_id}.{signature}" if request.is_https else signature, is_settled=False)
+
+    def _counts(self, voter_id: str) -> bool:
+        """Whether *voter_id* counts where it is signed.
+
+        Ids of the container app can be predicted, so one may have been signed for the wrong browser: even signed they
+        count only while the deployment accepts them.
+        """
+        return bool(ISSUED.fullmatch(voter_id) or (self._accept_legacy and OLD_APPS.fullmatch(voter_id)))
+
+
+def _purpose(voter_id: str, *, is_own: bool) -> str:
+    """What an id is signed for; *is_own* where the cookie is one that only this host can set."""
+    if len(voter_id) == ISSUED_DIGITS:
+        return FOR_VOTER if is_own else FOR_ID
+    return FOR_OLD_APPS_VOTER if is_own else FOR_OLD_APPS_ID
+
+
+def _keeps_cookies(request: Request) -> bool:
+    return bool(request.cookie_values(ID) or request.cookie_values(request.own_cookie(SIGNATURE)))

@@ -37,7 +37,7 @@ def render_voting(
 
 def was_delayed(request: Request) -> bool:
     """Whether the voter's last form met a delay of counting, a minute ago at most."""
-    return bool(request.cookie_values(DELAYED))
+    return bool(request.cookie_values(request.own_cookie(DELAYED)))
 
 
 def note_delay(request: Request, response: Response, *, is_delayed: bool) -> Response:
@@ -46,7 +46,7 @@ def note_delay(request: Request, response: Response, *, is_delayed: bool) -> Res
         return response
     lasts_s = DELAYED_FOR_S if is_delayed else 0
     secure = "; Secure" if request.is_https else ""
-    cookie = f"{DELAYED}=1; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Lax{secure}"
+    cookie = f"{request.own_cookie(DELAYED)}=1; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Lax{secure}"
     return replace(response, cookies=(*response.cookies, cookie))
 
 
