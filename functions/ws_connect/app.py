@@ -65,8 +65,10 @@ def message(event: dict[str, Any]) -> dict[str, int]:
     """Answer one frame, over the management API."""
     clients, poster = environment()
     connection_id = event["requestContext"]["connectionId"]
-    frame = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
-    outcome = poster.post([connection_id], frame)
-    if outcome.gone:  # it left while we were answering
-        forget(outcome.gone, clients)
+    for frame in answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False)):
+        outcome = poster.post([connection_id], frame)
+        if outcome.gone:  # it left while we were answering
+            forget(outcome.gone, clients)
+        if not outcome.sent:  # a pong without the results before it would say that all is well
+            break
     return DONE

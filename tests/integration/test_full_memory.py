@@ -162,7 +162,7 @@ def test_a_broadcast_keeps_its_books_and_subscribers_may_come(redis) -> None:
     number = bucket_of("c=")
     assert subscribers.add("c=")
     assert not subscribers.add("c=")
-    subscribers.owe("c=")
+    subscribers.owe_all()
     (bucket,) = subscribers.read([number], at=7)
     assert subscribers.read([number], at=7) == []
     subscribers.mark_halfway(bucket, "b", 3)

@@ -99,7 +99,6 @@ def test_snapshot_subscribers_and_health(clients: Clients, redis: Redis) -> None
     (bucket,) = subscribers.read([bucket_of("c=")])
     subscribers.mark_halfway(bucket, "c", 1)
     subscribers.mark_speed(4000)
-    subscribers.owe("c=")
     assert sum(subscribers.state()[0]) == 1
     assert subscribers.of(range(BUCKETS)) == ["c="]
     subscribers.remove(["c="])
