@@ -45,8 +45,9 @@ MARK = (
     + """
 local now = redis.call('TIME')
 local at = now[1] .. string.format('%06d', now[2])
+local served = {}
 for i = 1, #ARGV, 3 do
-    redis.call('HSET', KEYS[3], ARGV[i], at)
+    served[#served + 1], served[#served + 2] = ARGV[i], at
     local there = redis.call('HGET', KEYS[1], ARGV[i])
     local is_owed = there and tonumber(there) < 0 and there ~= ARGV[i + 2]
     if not is_owed and (not there or tonumber(there) < tonumber(ARGV[i + 1])) then
@@ -54,6 +55,7 @@ for i = 1, #ARGV, 3 do
     end
     redis.call('HDEL', KEYS[2], ARGV[i])
 end
+redis.call('HSET', KEYS[3], unpack(served))
 """
 )
 
