@@ -35,6 +35,16 @@ def test_everybody_is_posted_the_frame_once(api: ManagementApi, poster: Poster) 
     assert all(frames == [b'{"x":1}'] for frames in api.frames.values())
 
 
+def test_connections_are_closed_and_those_that_had_gone_are_told_apart(api: ManagementApi, poster: Poster) -> None:
+    outcome = poster.disconnect(ids(50))
+    assert (outcome.sent, outcome.gone, outcome.failed) == (50, [], [])
+    assert api.closed == Counter(ids(50))
+    again = poster.disconnect(ids(3))
+    assert (again.sent, sorted(again.gone)) == (0, ids(3))
+    assert poster.post(ids(1), b"1").sent == 1  # over the same lines
+    assert not api.posts.keys() - set(ids(1))
+
+
 def test_lines_are_kept_between_two_posts(api: ManagementApi, poster: Poster) -> None:
     poster.post(ids(20), b"1")
     lines = api.lines

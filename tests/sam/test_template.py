@@ -214,7 +214,8 @@ def test_no_policy_is_wider_than_its_service_allows(stack: Expansion) -> None:
         if statement["Resource"] == "*":
             assert actions <= UNBOUNDED, where
         elif "execute-api:ManageConnections" in actions:
-            assert statement["Resource"]["Fn::Sub"].endswith(":${LiveApi}/live/POST/*")
+            methods = {one["Fn::Sub"].rpartition(":${LiveApi}/live/")[2] for one in as_list(statement["Resource"])}
+            assert methods == ({"POST/*", "DELETE/*"} if where == "WsConnectRole" else {"POST/*"})
         else:
             assert not [text for text in strings(statement["Resource"]) if "*" in text], where
 

@@ -1,4 +1,4 @@
-"""Posts to WebSocket connections through API Gateway's management API (`POST …/@connections/{id}`).
+"""Posts to WebSocket connections, and closes them, through API Gateway's management API (`…/@connections/{id}`).
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html
 boto3 posts some hundred messages a second and core; this keeps hundreds of requests in flight on one.
@@ -8,13 +8,14 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from voting.feed import UNLIMITED, Feed, Limits, OneForAll
 from voting.line import Endpoint, Line, Lines
-from voting.signing import Credentials, SignedPosts
+from voting.signing import Credentials, SignedRequests
 
 IN_FLIGHT = 384  # answers waited for, those of slow connections aside: at 20 ms an answer, 19,000 posts a second
 MOST_LINES = 900  # Lambda allows a process 1,024 open files
@@ -56,13 +57,23 @@ class Poster:
         self._credentials = credentials
         self._lines = Lines(Endpoint(url.hostname or "", url.port or (443 if secure else 80), secure=secure))
 
-    def post(self, connection_ids: Iterable[str], frame: bytes) -> Outcome:
+    def post(self, connection_ids: Iterable[str], frame: bytes, within_s: float = UNLIMITED.within_s) -> Outcome:
         """Post *frame* to each of *connection_ids*; a slow or hanging one delays no other.
+
+        After *within_s* no attempt begins any more.
 
         Raises:
             Forbidden: the management API answered 403.
         """
-        return self.serve(OneForAll(connection_ids, frame))
+        return self.serve(OneForAll(connection_ids, frame), Limits(within_s=within_s))
+
+    def disconnect(self, connection_ids: Iterable[str], within_s: float = UNLIMITED.within_s) -> Outcome:
+        """Close each of *connection_ids*; those that were closed already are in `gone`, the others in `sent`.
+
+        Raises:
+            Forbidden: the management API answered 403.
+        """
+        return self._run("DELETE", OneForAll(connection_ids, b""), Limits(within_s=within_s))
 
     def serve(self, feed: Feed, limits: Limits = UNLIMITED) -> Outcome:
         """Post what *feed* hands out, until it has no more or a limit is reached; a slow connection delays no other.
@@ -72,19 +83,28 @@ class Poster:
         Raises:
             Forbidden: the management API answered 403.
         """
-        round_ = _Round(self, self._lines, feed, limits)
+        return self._run("POST", feed, limits)
+
+    def _run(self, method: str, feed: Feed, limits: Limits) -> Outcome:
+        round_ = _Round(partial(self._sign, method), self._lines, feed, limits)
         try:
             round_.run()
         finally:
             self._lines.drop_busy()
         if round_.is_forbidden:
-            raise Forbidden(f"POST https://{self._authority}{self._folder}/… answers 403")
+            raise Forbidden(f"{method} https://{self._authority}{self._folder}/… answers 403")
         return round_.outcome
 
-    def sign(self, frame: bytes) -> SignedPosts:
-        """The requests that carry *frame*, good for minutes."""
-        return SignedPosts(
-            self._credentials, self._region, "execute-api", host=self._authority, folder=self._folder, body=frame
+    def _sign(self, method: str, body: bytes) -> SignedRequests:
+        """The requests that carry *body*, good for minutes."""
+        return SignedRequests(
+            self._credentials,
+            self._region,
+            "execute-api",
+            host=self._authority,
+            folder=self._folder,
+            body=body,
+            method=method,
         )
 
     def close(self) -> None:
@@ -95,10 +115,10 @@ class Poster:
 class _Round:
     """One feed on its way."""
 
-    def __init__(self, poster: Poster, lines: Lines, feed: Feed, limits: Limits) -> None:
+    def __init__(self, sign: Callable[[bytes], SignedRequests], lines: Lines, feed: Feed, limits: Limits) -> None:
         self.outcome = Outcome()
         self.is_forbidden = False
-        self._sign = poster.sign
+        self._sign = sign
         self._lines = lines
         self._feed = feed
         self._limits = limits

@@ -108,12 +108,12 @@ def _subscribe(connection_id: str, clients: Clients) -> list[bytes]:
 
 
 def _ping(connection_id: str, clients: Clients) -> list[bytes]:
-    """A pong. A connection that the registry did not know may have missed changes: the results come first.
+    """A pong. A connection that the registry did not know may have missed changes: the results follow.
 
     They go to this connection only. To owe its bucket a broadcast would cost what thousands of frames cost.
     """
     if Subscribers(clients.redis()).add(connection_id):
-        return [_newest(clients), _pong(clients)]
+        return [_pong(clients), _newest(clients)]
     return [_pong(clients)]
 
 
