@@ -282,6 +282,24 @@ def test_an_event_of_buckets_alone_is_delivered_too(ws_broadcast, context, api, 
     assert ws_broadcast({"buckets": list(range(BUCKETS))}, context)["sent"] == 1
 
 
+def test_a_client_that_does_not_read_keeps_no_other_from_the_newest_results(
+    ws_broadcast, context, api, redis: Redis
+) -> None:
+    """One in each bucket would keep all that come after it there from being settled, and all before it from news."""
+    registry = Subscribers(redis)
+    ids = [f"c{number}=" for number in range(500)]
+    for id_ in ids:
+        registry.add(id_)
+    deaf = {sorted(registry.of([bucket]))[len(registry.of([bucket])) // 2] for bucket in range(BUCKETS)}
+    api.behaviour = lambda id_, _posts: 429 if id_ in deaf else 200
+    shard = event("broadcast") | {"pace": 1e9, "within_s": 20.0}
+    for version in (5, 6):
+        Snapshots(redis).write(Tally(version, {"a": version}))
+        assert ws_broadcast(shard, context)["sent"] == len(ids) - len(deaf)
+        assert registry.state().delivered == dict.fromkeys(range(BUCKETS), version)
+    assert {frames(api, id_)[-1]["version"] for id_ in ids if id_ not in deaf} == {6}
+
+
 def test_a_time_that_is_nearly_up_leaves_nobody_out_for_good(ws_broadcast, context, api, redis: Redis) -> None:
     registry = Subscribers(redis)
     for number in range(60):

@@ -25,7 +25,11 @@ SLOW_AFTER_S = 0.2  # who has not answered by then is waited for beside IN_FLIGH
 ANSWER_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05  # for the slow and the hanging: cheaper than a timer for each post
 BACKOFF_S = 0.05
-ATTEMPTS = 4  # at a post that meets a broken line or an error of the gateway's; a throttled one has as many as it takes
+ATTEMPTS = 4  # at a post that meets a broken line or an error of the gateway's
+# At a post that is throttled while others pass: API Gateway answers 429 also where a client does not read. A connection
+# that is throttled again and again holds no place among IN_FLIGHT: some hundred of them would hold up all others.
+THROTTLED_ATTEMPTS = 10  # which take 6 s on the average
+HOLDING_ATTEMPTS = 3
 LONGEST_BACKOFF_S = 2.0
 HANGING, BROKEN = -1, 0  # in place of a status
 
@@ -125,7 +129,8 @@ class _Round:
         self._frame: bytes | None = None
         self._has_ended = False  # the feed
         self._again: deque[str] = deque()  # to be posted to once more
-        self._resting: list[tuple[float, str]] = []  # a heap: until when, who was throttled or met an error
+        self._resting: list[tuple[float, str, bool]] = []  # a heap: until when, who, and whether it holds a place
+        self._holding = 0  # of those
         self._attempts: dict[str, int] = {}  # of those that did not get the frame at once
         self._in_flight = 0  # on lines, without those on slow ones
         self._slow = 0
@@ -145,12 +150,12 @@ class _Round:
             for key, _ in ready:
                 serve(key.data)
             while self._resting and self._resting[0][0] <= self._now:
-                self._again.append(heapq.heappop(self._resting)[1])
+                self._wake()
             if self._now >= self._look_at:
                 self._look()
             self._employ(opening=0 if ready else OPEN_AT_ONCE)
         self.outcome.failed += self._again
-        self.outcome.failed += (connection_id for _, connection_id in self._resting)
+        self.outcome.failed += (connection_id for _, connection_id, _ in self._resting)
 
     def _tick(self, now: float) -> None:
         self._now = now
@@ -163,7 +168,7 @@ class _Round:
 
     def _has_room(self) -> bool:
         """Tell whether one more may be posted to; the throttled hold their places, which slows down the whole round."""
-        return self._in_flight + len(self._resting) < IN_FLIGHT
+        return self._in_flight + self._holding < IN_FLIGHT
 
     def _pause_s(self) -> float:
         until = self._look_at
@@ -265,7 +270,7 @@ class _Round:
         if status == 403:
             self.is_forbidden = True
             self._goes_on = False
-        elif status == 429:
+        elif status == 429 and (attempts + 1 < THROTTLED_ATTEMPTS or not self.outcome.sent):
             self.outcome.throttled += 1
             self._rest(connection_id, attempts)
         elif (status == BROKEN or status >= 500) and attempts + 1 < ATTEMPTS:
@@ -284,7 +289,15 @@ class _Round:
         """Have it tried once more after a while (full jitter)."""
         self._attempts[connection_id] = attempts + 1
         rest_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts, 10)))  # noqa: S311
-        heapq.heappush(self._resting, (self._now + rest_s, connection_id))
+        holds = attempts < HOLDING_ATTEMPTS
+        self._holding += holds
+        heapq.heappush(self._resting, (self._now + rest_s, connection_id, holds))
+
+    def _wake(self) -> None:
+        """Have the one that has rested longest tried once more."""
+        _, connection_id, holds = heapq.heappop(self._resting)
+        self._holding -= holds
+        self._again.append(connection_id)
 
     def _look(self) -> None:
         """Give up on the hanging, and stop counting the slow."""
