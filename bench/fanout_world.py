@@ -9,6 +9,7 @@ and the planner is told the real numbers.
 """
 
 import heapq
+import itertools
 import math
 import random
 from collections import deque
@@ -139,6 +140,8 @@ class Registry:
         for members in self.buckets:
             members.sort()
         self.delivered: dict[int, int] = {}
+        self.served: dict[int, int] = {}
+        self._deliveries = itertools.count(1)
         self.posts_per_s = PRIOR_POSTS_PER_S
         self._halfway: dict[int, tuple[str, int]] = {}
         self._begun: dict[int, int] = {}
@@ -157,6 +160,7 @@ class Registry:
     def mark_delivered(self, versions: Mapping[int, int], before: Mapping[int, str]) -> None:  # noqa: ARG002 - no debts here
         for number, version in versions.items():
             self.delivered[number] = max(version, self.delivered.get(number, 0))
+            self.served[number] = next(self._deliveries)
             self._halfway.pop(number, None)
 
     def mark_halfway(self, bucket: Bucket, after: str, least: int) -> None:
@@ -284,7 +288,7 @@ class World:
     # ------------------------------------------------------------ the worker, and Lambda
 
     def _look(self) -> None:
-        audience = Audience(self._sizes, self.registry.delivered, self.registry.posts_per_s)
+        audience = Audience(self._sizes, self.registry.delivered, self.registry.posts_per_s, self.registry.served)
         self.found.estimates.append(audience.posts_per_s)
         for shard in self._worker.turn(self.version(), audience, self.now):
             self._invoke(replace(shard, at=1 + int(self.now * 1000)))

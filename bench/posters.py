@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from bench.management_stub import Letter, Management
 from voting.posting import ANSWER_WITHIN_S
 from voting.results import Results, Tally
-from voting.signing import Credentials, SignedPosts
+from voting.signing import Credentials, SignedRequests
 
 REGION = "eu-central-1"
 CREDENTIALS = Credentials("ASIAEXAMPLE", "s" * 40, "t" * 900)  # a role's session token is about that long
@@ -108,8 +108,8 @@ def with_wrk(api: Management, connections: int, seconds: int) -> float:
     return float(found[1])
 
 
-def _signed(credentials: Credentials, region: str, host: str) -> SignedPosts:
-    return SignedPosts(credentials, region, "execute-api", host=host, folder="/live/@connections", body=FRAME)
+def _signed(credentials: Credentials, region: str, host: str) -> SignedRequests:
+    return SignedRequests(credentials, region, "execute-api", host=host, folder="/live/@connections", body=FRAME)
 
 
 def differing_signatures(count: int) -> int:

@@ -34,7 +34,8 @@ AWAY_S = 600  # a database that does not answer, while votes wait in Redis
 CORE_MB = 1769  # of memory, with which Lambda gives a function one whole vCPU
 
 # Published: docs/scale.md names the pages.
-REQUESTS_PER_S, CONNECTS_PER_S, CONCURRENCY = 10_000, 500, 1000
+REQUESTS_PER_S, CONCURRENCY = 10_000, 1000
+CONNECTS_PER_S = 200  # the default of ConnectionsPerSecond in template.yaml; an account takes 500
 LONGEST_CONNECTION_S = 7200
 STEADY = 100_000  # voters, so many that every broadcast has a change to tell
 REGION = "eu-central-1"
@@ -159,7 +160,9 @@ def _subscribers(m: Measured) -> Iterator[Sequence[str]]:
     yield _row("nobody is staler than … s (simulated)", m.oldest_s, lambda each: f"{each:,.1f}")
     yield _row("shards at once", events, lambda event: str(len(event.turn.shards)))
     yield _row("ws_broadcast: invokes a minute", events, lambda event: f"{_invokes_a_minute(event):,.0f}")
-    yield _row("to connect, s, at 500 a second", SUBSCRIBERS, lambda count: f"{count / CONNECTS_PER_S:,.0f}")
+    yield _row(
+        f"to connect, s, at {CONNECTS_PER_S} a second", SUBSCRIBERS, lambda count: f"{count / CONNECTS_PER_S:,.0f}"
+    )
     again = [count / LONGEST_CONNECTION_S for count in SUBSCRIBERS]
     yield _row("reconnects a second, after 2 h each", again, lambda each: f"{each:,.1f}")
     # A ping, or a page's subscribe, is a frame in, and its answer a post. While frames come, there are fewer.

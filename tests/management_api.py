@@ -1,4 +1,4 @@
-"""API Gateway's management API, as far as posting goes, with answers that a test decides on."""
+"""API Gateway's management API, as far as posting and closing go, with answers that a test decides on."""
 
 import asyncio
 import ssl
@@ -18,6 +18,7 @@ class ManagementApi:
         self.behaviour = behaviour
         self.posts: Counter[str] = Counter()
         self.frames: defaultdict[str, list[bytes]] = defaultdict(list)
+        self.closed: Counter[str] = Counter()  # how often each connection was to be closed
         self.lines = 0
         self.piece_bytes = 0  # where not 0, answers trickle in pieces of this size
         self._writers: set[asyncio.StreamWriter] = set()
@@ -59,6 +60,11 @@ class ManagementApi:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 connection_id = unquote(head.split(b" ")[1].decode().rpartition("/")[2])
+                if head.startswith(b"DELETE "):
+                    status = 410 if self.closed[connection_id] else 204
+                    self.closed[connection_id] += 1
+                    writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
+                    continue
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 self.frames[connection_id].append(await reader.readexactly(length))
                 status = self.behaviour(connection_id, self.posts[connection_id])

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from votectl.cost_attack import Bill, describe_attack, reckon
 from votectl.cost_estimate import Event, Line, Stack, event_lines, standing
 from votectl.cost_prices import NoPrice, Prices, regions
 from votectl.table import table
+from voting.fanout import Budget
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 SLOWER = (1, 2, 5, 10)  # times the interval that is asked for, or that the budget allows
@@ -39,12 +41,15 @@ def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
     add("--database-storage", type=_count, default=20, metavar="GIB", help="(default: %(default)s)")
     add("--single-az", action="store_true", help="no standby of the database (parameter DatabaseMultiAz=false)")
     add("--nat", action="store_true", help="with a NAT gateway (parameter Egress=nat)")
+    add("--attack", action="store_true", help="what a flood of each kind of request costs by the hour, and its bound")
     add("--json", action="store_true", help="print JSON, for scripts")
     cost.set_defaults(command=run_cost)
 
 
 def run_cost(options: argparse.Namespace) -> int:
     """Print the estimate; return the exit code."""
+    if options.attack:
+        return _run_attack(options)
     event = Event(
         options.voters,
         options.votes_per_voter,
@@ -68,6 +73,15 @@ def run_cost(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(document, indent=2) if options.json else "\n".join(describe(document)))
+    return 0
+
+
+def _run_attack(options: argparse.Namespace) -> int:
+    """Print what floods cost."""
+    bill = Bill(Prices.of(options.region), options.architecture)
+    budget = Budget(options.messages_per_s, options.interval_ms / 1000)
+    document = reckon(bill, options.subscribers, budget)
+    print(json.dumps(document, indent=2) if options.json else "\n".join(describe_attack(document)))
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
+from voting.flood import Meter, Verdict, end
 from voting.observability import logger, reported
 from voting.posting import Poster
 from voting.roles import Role
@@ -18,7 +19,10 @@ DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
 LONGEST_ORIGIN = 100  # in the logs: it is a stranger's text
 
+ANSWER_WITHIN_S = 5.0  # one that does not read its answers must not hold this environment until its time is up
+
 refusals = Sampler()
+meter = Meter()
 
 
 @cache
@@ -62,11 +66,20 @@ def disconnect(event: dict[str, Any]) -> dict[str, int]:
 
 
 def message(event: dict[str, Any]) -> dict[str, int]:
-    """Answer one frame, over the management API."""
+    """Answer one frame, over the management API; close the connection where they are too many."""
     clients, poster = environment()
     connection_id = event["requestContext"]["connectionId"]
-    frame = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
-    outcome = poster.post([connection_id], frame)
-    if outcome.gone:  # it left while we were answering
-        forget(outcome.gone, clients)
+    verdict = meter.judge(connection_id, clients)
+    if verdict is not Verdict.ANSWER:
+        end(verdict, connection_id, clients, poster)
+        return DONE
+    frames = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
+    for frame in frames:
+        outcome = poster.post([connection_id], frame, within_s=ANSWER_WITHIN_S)
+        if outcome.sent:
+            continue
+        # It left while we were answering; or it was registered by a ping and lacks the results: the next brings them.
+        if outcome.gone or len(frames) > 1:
+            forget([connection_id], clients)
+        break
     return DONE

@@ -1,5 +1,6 @@
 """The WebSocket API as subscribers see it, with the `websockets` library."""
 
+import contextlib
 import json
 import socket
 import time
@@ -92,6 +93,27 @@ def test_frame_of_results_says_what_the_interface_says(http: httpx.Client, fresh
     }
     shared = {name: frame[name] for name in ("version", "total", "options")}
     wait_for(lambda: fresh.results() == shared, "the same over HTTP")
+
+
+def test_a_flooder_is_told_why_and_closed_while_the_others_go_on(
+    http: httpx.Client, fresh: Stack, subscribe: Subscribe
+) -> None:
+    """2,000 frames as fast as they are taken."""
+    honest = subscribe()
+    codes = []
+    with connect(fresh.websocket, proxy=None, max_queue=None) as flooder:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(2000):
+                flooder.send('{"action": "ping"}')
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                codes.append(json.loads(flooder.recv(timeout=20)).get("code"))
+        assert flooder.close_code == 1000
+    assert codes.count("too_many_frames") == 1
+    assert len(codes) < 100
+    assert honest.ask('{"action": "ping"}') == {"type": "pong"}
+    cast(http, "b")
+    assert votes(honest.total(1)) == {"a": 0, "b": 1}
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])

@@ -2,7 +2,7 @@ import time
 
 from redis import Redis
 
-from voting.connections import BUCKETS, EXPIRE_S, State, Subscribers, _key, bucket_of
+from voting.connections import BUCKETS, DELIVERED, EXPIRE_S, State, Subscribers, _key, bucket_of
 
 
 def test_a_subscriber_is_in_its_bucket_until_it_is_removed(redis: Redis) -> None:
@@ -28,7 +28,7 @@ def test_a_registration_without_a_ping_expires_and_a_ping_renews_it(redis: Redis
 
 def test_state_tells_sizes_and_what_was_delivered(redis: Redis) -> None:
     subscribers = Subscribers(redis)
-    assert subscribers.state() == State([0] * BUCKETS, {})
+    assert subscribers.state() == State([0] * BUCKETS, {}, {})
     subscribers.add("one=")
     subscribers.mark_delivered({bucket_of("one="): 17})
     state = subscribers.state()
@@ -55,12 +55,23 @@ def test_a_debt_that_comes_up_under_way_is_not_settled_by_that_delivery(redis: R
     number = bucket_of("one=")
     subscribers.add("one=")
     (bucket,) = subscribers.read([number])
-    subscribers.owe("one=")
+    subscribers.owe_all()
     subscribers.mark_delivered({number: 17}, {number: bucket.before})
     assert number not in subscribers.state().delivered
     (bucket,) = subscribers.read([number])
     subscribers.mark_delivered({number: 17}, {number: bucket.before})
     assert subscribers.state().delivered == {number: 17}
+
+
+def test_state_tells_when_each_bucket_was_served_also_where_a_debt_came_up_meanwhile(redis: Redis) -> None:
+    subscribers = Subscribers(redis)
+    subscribers.owe_all()
+    subscribers.mark_delivered({7: 17})  # of what stood there before the debt
+    subscribers.mark_delivered({3: 17}, {3: redis.hget(DELIVERED, "3").decode()})
+    state = subscribers.state()
+    assert state.delivered == {3: 17}
+    assert list(state.served) == [7, 3]
+    assert time.time() - 60 < state.served[7] / 1e6 <= state.served[3] / 1e6 <= time.time() + 60
 
 
 def test_what_an_attempt_has_begun_is_left_to_it_and_not_to_a_later_one(redis: Redis) -> None:

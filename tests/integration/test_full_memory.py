@@ -17,6 +17,7 @@ from voting.clients import Clients
 from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.dead_letter import DeadLetter
 from voting.drain import STOP_BEFORE_END_S, Counted, Drain
+from voting.frame_counts import FrameCounts
 from voting.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
 from voting.results import Tally
 from voting.settings import Settings
@@ -162,7 +163,7 @@ def test_a_broadcast_keeps_its_books_and_subscribers_may_come(redis) -> None:
     number = bucket_of("c=")
     assert subscribers.add("c=")
     assert not subscribers.add("c=")
-    subscribers.owe("c=")
+    subscribers.owe_all()
     (bucket,) = subscribers.read([number], at=7)
     assert subscribers.read([number], at=7) == []
     subscribers.mark_halfway(bucket, "b", 3)
@@ -174,6 +175,7 @@ def test_a_broadcast_keeps_its_books_and_subscribers_may_come(redis) -> None:
     assert snapshots.write(Tally(9, {"a": 1})) == (9, 0.0)
     subscribers.remove(["c="])
     assert subscribers.of(range(BUCKETS)) == []
+    assert FrameCounts(redis).add("flooder=", 5, 100.0) == 5
 
 
 def test_dead_letters_are_queued_again_and_dropped(redis, database, handler, context) -> None:

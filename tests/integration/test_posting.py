@@ -13,7 +13,7 @@ import pytest
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
 from voting.feed import Limits, OneForAll
-from voting.posting import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, Forbidden, Poster
+from voting.posting import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, THROTTLED_ATTEMPTS, Forbidden, Poster
 from voting.signing import Credentials
 
 
@@ -33,6 +33,16 @@ def test_everybody_is_posted_the_frame_once(api: ManagementApi, poster: Poster) 
     assert (outcome.sent, outcome.gone, outcome.failed) == (1000, [], [])
     assert api.posts == Counter(ids(1000))
     assert all(frames == [b'{"x":1}'] for frames in api.frames.values())
+
+
+def test_connections_are_closed_and_those_that_had_gone_are_told_apart(api: ManagementApi, poster: Poster) -> None:
+    outcome = poster.disconnect(ids(50))
+    assert (outcome.sent, outcome.gone, outcome.failed) == (50, [], [])
+    assert api.closed == Counter(ids(50))
+    again = poster.disconnect(ids(3))
+    assert (again.sent, sorted(again.gone)) == (0, ids(3))
+    assert poster.post(ids(1), b"1").sent == 1  # over the same lines
+    assert not api.posts.keys() - set(ids(1))
 
 
 def test_lines_are_kept_between_two_posts(api: ManagementApi, poster: Poster) -> None:
@@ -110,6 +120,32 @@ def test_more_hanging_connections_than_may_be_in_flight_delay_nobody(api: Manage
     assert outcome.sent == 3000 - len(hanging)
     assert set(outcome.failed) == hanging
     assert max(answered) - started < ANSWER_WITHIN_S
+
+
+def test_more_clients_that_do_not_read_than_may_be_in_flight_hold_up_nobody(api: ManagementApi, poster: Poster) -> None:
+    """API Gateway answers 429 also where a client's buffer is full, and that stays so."""
+    deaf = set(random.Random(5).sample(ids(3000), IN_FLIGHT + 50))
+    answered: list[float] = []
+
+    def behave(id_: str, _posts: int) -> int:
+        if id_ in deaf:
+            return 429
+        answered.append(time.monotonic())
+        return 200
+
+    api.behaviour = behave
+    started = time.monotonic()
+    outcome = poster.serve(OneForAll(ids(3000), b"1"), Limits(within_s=30))
+    assert outcome.sent == 3000 - len(deaf)
+    assert max(answered) - started < 3.0
+    assert set(outcome.failed) == deaf  # given up, and no more tried until time is up
+    assert time.monotonic() - started < 25
+
+
+def test_where_all_are_throttled_nobody_is_given_up(api: ManagementApi, poster: Poster) -> None:
+    api.behaviour = lambda _id, posts: 429 if posts < THROTTLED_ATTEMPTS + 1 else 200
+    outcome = poster.post(ids(1), b"1")
+    assert (outcome.sent, outcome.throttled) == (1, THROTTLED_ATTEMPTS + 1)
 
 
 def test_an_answer_in_pieces_is_one_answer(api: ManagementApi, poster: Poster) -> None:

@@ -8,6 +8,7 @@ from tests.conftest import event
 from tests.management_api import ManagementApi
 from voting.broadcast import MEASURED_FROM
 from voting.connections import BUCKETS, Subscribers, bucket_of
+from voting.fanout import Audience, Budget, Fanout
 from voting.results import Tally
 from voting.settings import Settings
 from voting.snapshot import SNAPSHOT, Snapshots
@@ -140,9 +141,51 @@ def test_a_subscriber_gets_the_current_results_at_once(ws_connect, context, api,
 
 
 def test_a_ping_is_answered_and_heals_a_lost_registration(ws_connect, context, api, redis: Redis) -> None:
+    Snapshots(redis).write(Tally(17, {"a": 1, "b": 2}))
+    ws_connect(event("websocket-subscribe"), context)
     ws_connect(event("websocket-ping"), context)
-    assert frames(api) == [{"type": "pong"}]
+    assert [frame["type"] for frame in frames(api)] == ["results", "pong"]
+    Subscribers(redis).remove([CONNECTION])
+    ws_connect(event("websocket-ping"), context)
+    assert [frame["type"] for frame in frames(api)[2:]] == ["pong", "results"]  # it may have missed some
+    assert frames(api)[3]["version"] == 17
     assert subscribers(redis) == [CONNECTION]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_results_that_could_not_be_sent_after_a_pong_come_with_the_next_one(
+    ws_connect, context, api, redis: Redis, failing: int
+) -> None:
+    Snapshots(redis).write(Tally(17, {"a": 1}))
+    api.behaviour = lambda _id, posts: 400 if posts == failing else 200
+    ws_connect(event("websocket-ping"), context)
+    assert subscribers(redis) == []
+    ws_connect(event("websocket-ping"), context)
+    assert [frame["type"] for frame in frames(api)[-2:]] == ["pong", "results"]
+    assert subscribers(redis) == [CONNECTION]
+
+
+@pytest.mark.parametrize("attack", ["pings of strangers", "subscribes of strangers", "pings of the forgotten"])
+def test_strangers_cost_nobody_else_a_frame(ws_connect, context, api, redis: Redis, attack: str) -> None:
+    """120 of them, with 300 subscribers that have all there is."""
+    registry = Subscribers(redis)
+    idle = {f"idle{number}=" for number in range(300)}
+    for id_ in idle:
+        registry.add(id_)
+    Snapshots(redis).write(Tally(17, {"a": 1}))
+    registry.mark_delivered(dict.fromkeys(range(BUCKETS), 17))
+    for number in range(120):
+        frame = event("websocket-subscribe" if "subscribes" in attack else "websocket-ping")
+        frame["requestContext"]["connectionId"] = f"stranger{number}="
+        ws_connect(frame, context)
+        if "forgotten" in attack:
+            registry.remove([f"stranger{number}="])
+            ws_connect(frame, context)
+    state = registry.state()
+    assert sum(state.sizes) == 420
+    assert Fanout(Budget(4000, 0.05)).turn(17, Audience(state.sizes, state.delivered), 0.0).shards == ()
+    assert api.posts.keys().isdisjoint(idle)
+    assert sum(api.posts.values()) == 120 * {"pings of strangers": 2, "subscribes of strangers": 1}.get(attack, 4)
 
 
 def test_who_leaves_while_the_registry_is_away_ends_well(handler, context, monkeypatch) -> None:
@@ -153,6 +196,7 @@ def test_who_leaves_while_the_registry_is_away_ends_well(handler, context, monke
 
 def test_a_pong_tells_of_figures_that_nobody_confirms(ws_connect, context, api, redis: Redis) -> None:
     Snapshots(redis).write(Tally(17, {"a": 1}))
+    Subscribers(redis).add(CONNECTION)
     ws_connect(event("websocket-ping"), context)
     redis.hincrby(SNAPSHOT, "at", -40_000)  # no worker is there to say so in a frame
     ws_connect(event("websocket-ping"), context)
@@ -160,17 +204,6 @@ def test_a_pong_tells_of_figures_that_nobody_confirms(ws_connect, context, api, 
     assert fresh == {"type": "pong"}
     assert stale == {"type": "pong", "stale_seconds": stale["stale_seconds"]}
     assert stale["stale_seconds"] in {40, 41}
-
-
-def test_a_healed_subscriber_is_owed_what_it_missed(ws_connect, context, redis: Redis) -> None:
-    registry = Subscribers(redis)
-    ws_connect(event("websocket-subscribe"), context)
-    registry.mark_delivered(dict.fromkeys(range(BUCKETS), 5))
-    ws_connect(event("websocket-ping"), context)
-    assert len(registry.state()[1]) == BUCKETS
-    registry.remove([CONNECTION])
-    ws_connect(event("websocket-ping"), context)
-    assert bucket_of(CONNECTION) not in registry.state()[1]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +280,24 @@ def test_an_event_of_buckets_alone_is_delivered_too(ws_broadcast, context, api, 
     Subscribers(redis).add("c=")
     Snapshots(redis).write(Tally(5, {"a": 3}))
     assert ws_broadcast({"buckets": list(range(BUCKETS))}, context)["sent"] == 1
+
+
+def test_a_client_that_does_not_read_keeps_no_other_from_the_newest_results(
+    ws_broadcast, context, api, redis: Redis
+) -> None:
+    """One in each bucket would keep all that come after it there from being settled, and all before it from news."""
+    registry = Subscribers(redis)
+    ids = [f"c{number}=" for number in range(500)]
+    for id_ in ids:
+        registry.add(id_)
+    deaf = {sorted(registry.of([bucket]))[len(registry.of([bucket])) // 2] for bucket in range(BUCKETS)}
+    api.behaviour = lambda id_, _posts: 429 if id_ in deaf else 200
+    shard = event("broadcast") | {"pace": 1e9, "within_s": 20.0}
+    for version in (5, 6):
+        Snapshots(redis).write(Tally(version, {"a": version}))
+        assert ws_broadcast(shard, context)["sent"] == len(ids) - len(deaf)
+        assert registry.state().delivered == dict.fromkeys(range(BUCKETS), version)
+    assert {frames(api, id_)[-1]["version"] for id_ in ids if id_ not in deaf} == {6}
 
 
 def test_a_time_that_is_nearly_up_leaves_nobody_out_for_good(ws_broadcast, context, api, redis: Redis) -> None:

@@ -30,6 +30,7 @@ from voting.vote_queue import VOTES
 
 NAMESPACE = "Voting/a-stack"
 NOBODY = "redis://127.0.0.1:1"
+LOGGED = {"RequestsThrottled"}  # made by a filter of an access log, and looked at in test_template.py
 
 # Handles events one after another, as one execution environment does. A worker asks before each of its steps how much
 # time is left: after eight it has none, and at each it tells how things stand, not every ten seconds.
@@ -68,7 +69,7 @@ def alarmed(stack: Expansion) -> Iterator[tuple[str, Metric]]:
     """Each alarm on a metric of ours, and the metric."""
     for name, alarm in stack.of("AWS::CloudWatch::Alarm").items():
         for one in (alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))):
-            if one.get("Namespace") == {"Fn::Sub": "Voting/${AWS::StackName}"}:
+            if one.get("Namespace") == {"Fn::Sub": "Voting/${AWS::StackName}"} and one["MetricName"] not in LOGGED:
                 yield name, Metric.of(one["MetricName"], {each["Name"]: each["Value"] for each in one["Dimensions"]})
 
 
@@ -79,7 +80,7 @@ def shown(stack: Expansion) -> Iterator[tuple[str, Metric]]:
         body = body.replace(f"${{{name}}}", value["Fn::Sub"] if isinstance(value, dict) else value)
     for widget in json.loads(body)["widgets"]:
         for namespace, name, *dimensions in spelled_out(widget["properties"].get("metrics", [])):
-            if namespace == "Voting/${AWS::StackName}":
+            if namespace == "Voting/${AWS::StackName}" and name not in LOGGED:
                 yield (
                     widget["properties"]["title"],
                     Metric.of(name, dict(zip(dimensions[::2], dimensions[1::2], strict=True))),
@@ -193,7 +194,9 @@ def test_every_alarm_and_every_widget_looks_at_what_a_function_prints(
 
 def test_the_estimate_of_costs_reckons_with_the_metrics_that_there_are(printed: Printed) -> None:
     """Refusals have one for each code that occurs, and are left out."""
-    assert len(printed.metrics) == cost_estimate.METRICS
+    filters = expansion(NEW_STORES).of("AWS::Logs::MetricFilter").values()
+    assert {made["MetricName"] for filter_ in filters for made in filter_["MetricTransformations"]} == LOGGED
+    assert len(printed.metrics) + len(LOGGED) == cost_estimate.METRICS
 
 
 def test_whatever_is_watched_is_asked_of_the_function_that_tells_it(printed: Printed) -> None:

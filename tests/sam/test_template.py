@@ -214,7 +214,8 @@ def test_no_policy_is_wider_than_its_service_allows(stack: Expansion) -> None:
         if statement["Resource"] == "*":
             assert actions <= UNBOUNDED, where
         elif "execute-api:ManageConnections" in actions:
-            assert statement["Resource"]["Fn::Sub"].endswith(":${LiveApi}/live/POST/*")
+            methods = {one["Fn::Sub"].rpartition(":${LiveApi}/live/")[2] for one in as_list(statement["Resource"])}
+            assert methods == ({"POST/*", "DELETE/*"} if where == "WsConnectRole" else {"POST/*"})
         else:
             assert not [text for text in strings(statement["Resource"]) if "*" in text], where
 
@@ -339,7 +340,8 @@ WITHIN_A_FUNCTION = {f"AWS::Lambda::{kind}" for kind in ("Alias", "Version", "Pe
 def test_what_has_a_name_has_the_stacks_name_in_it_so_that_two_stacks_stand_side_by_side(stack: Expansion) -> None:
     for name, one in stack.resources.items():
         for key in NAMES & one.get("Properties", {}).keys() if one["Type"] not in WITHIN_A_FUNCTION else ():
-            assert "AWS::Stack" in json.dumps(one["Properties"][key]), (name, key)
+            refers = one["Properties"][key] in [{"Ref": other} for other in stack.resources]
+            assert refers or "AWS::Stack" in json.dumps(one["Properties"][key]), (name, key)
 
 
 @pytest.mark.parametrize("egress", ["ipv6", "nat"])
@@ -414,6 +416,8 @@ WATCHED = {
     "VoteErrors",
     "VoteThrottles",
     "HttpServerErrors",
+    "HttpThrottled",
+    "HttpBusy",
     "WorkerSilent",
     "WorkerFailing",
     "CountingStalled",
@@ -424,6 +428,8 @@ WATCHED = {
     "ResultErrors",
     "WsConnectErrors",
     "LiveServerErrors",
+    "LiveThrottled",
+    "LiveBusy",
     "BroadcastErrors",
     "BroadcastFailures",
 }
@@ -480,6 +486,31 @@ def test_a_tick_that_cannot_be_handed_to_the_worker_is_kept_too(stack: Expansion
 def test_a_refused_handshake_sets_no_alarm_off(stack: Expansion) -> None:
     """API Gateway counts the 403 of a foreign origin as an IntegrationError: whoever likes could ring the alarm."""
     assert stack.properties("LiveServerErrors")["MetricName"] == "ExecutionError"
+
+
+def test_what_the_gateway_throttles_is_told_from_its_log_by_what_the_log_holds(stack: Expansion) -> None:
+    (filter_,) = stack.of("AWS::Logs::MetricFilter").values()
+    (made,) = filter_["MetricTransformations"]
+    alarm = stack.properties("HttpThrottled")
+    assert (alarm["Namespace"], alarm["MetricName"]) == (made["MetricNamespace"], made["MetricName"])
+    assert "Dimensions" not in alarm.keys() | made.keys()
+    (stage,) = [each for each in stack.of("AWS::ApiGatewayV2::Stage").values() if each["ApiId"]["Ref"] == "HttpApi"]
+    assert stage["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0] == filter_["LogGroupName"]["Ref"]
+    log = json.loads(stage["AccessLogSettings"]["Format"])
+    assert set(re.findall(r"\$\.(\w+)", filter_["FilterPattern"])) == {"status", "routeKey"} <= log.keys()
+    assert log["status"] == "$context.status"  # in quotes, so the filter compares texts
+    assert '$.status = "429"' in filter_["FilterPattern"]
+
+
+def test_subscribers_are_throttled_well_below_what_the_account_takes(stack: Expansion) -> None:
+    (stage,) = [each for each in stack.of("AWS::ApiGatewayV2::Stage").values() if each["ApiId"]["Ref"] == "LiveApi"]
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "FramesPerSecond"},
+        "ThrottlingBurstLimit": 1000,
+    }
+    assert stage["RouteSettings"] == {
+        "$connect": {"ThrottlingRateLimit": {"Ref": "ConnectionsPerSecond"}, "ThrottlingBurstLimit": 500}
+    }
 
 
 def test_a_worker_that_is_not_started_is_noticed_by_its_silence(stack: Expansion) -> None:

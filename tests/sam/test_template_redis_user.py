@@ -14,6 +14,7 @@ from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.dead_letter import DeadLetter
 from voting.dead_letters import DeadLetters
 from voting.fence import HandedBack
+from voting.frame_counts import FrameCounts
 from voting.health import check_health
 from voting.preflight_redis import redis_findings
 from voting.queue_view import TROUBLE
@@ -99,10 +100,11 @@ def test_snapshot_subscribers_and_health(clients: Clients, redis: Redis) -> None
     (bucket,) = subscribers.read([bucket_of("c=")])
     subscribers.mark_halfway(bucket, "c", 1)
     subscribers.mark_speed(4000)
-    subscribers.owe("c=")
     assert sum(subscribers.state()[0]) == 1
     assert subscribers.of(range(BUCKETS)) == ["c="]
     subscribers.remove(["c="])
+    counts = FrameCounts(clients.redis())
+    assert [counts.add("c=", 5, 100.0), counts.add("c=", 1, 101.0), counts.add("c=", 1, 200.0)] == [5, 6, 1]
     assert check_health(clients).redis == "ok"
     assert refusals(redis) == set()
 

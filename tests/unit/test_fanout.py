@@ -161,6 +161,27 @@ def test_who_joins_while_a_shard_is_under_way_does_not_wait_for_it() -> None:
     assert [shard.buckets for shard in fanout_.turn(5, Audience(first, {}), 0.1).shards] == [(4,)]
 
 
+def test_who_was_served_longest_ago_comes_first_whatever_is_owed_to_all() -> None:
+    served = {bucket: 1000 - bucket for bucket in range(BUCKETS)}  # the last bucket has waited longest
+    owed = Audience(evenly(6400), {}, served=served)
+    behind = Audience(evenly(6400), dict.fromkeys(range(BUCKETS), 4), served=served)
+    mixed = Audience(evenly(6400), {0: 4, 63: 4}, served=served)
+    assert owed.lagging(5) == behind.lagging(5) == mixed.lagging(5) == list(reversed(range(BUCKETS)))
+
+
+def test_debts_everywhere_again_and_again_starve_no_bucket() -> None:
+    """The figures turn stale and fresh every second; a round takes 25."""
+    fanout_ = Fanout(Budget(4000, 0.05))
+    served: dict[int, int] = {}
+    longest = 0
+    for second in range(1, 100):
+        todo = fanout_.turn(second, Audience(evenly(100_000), {}, served=served), float(second))
+        served |= {bucket: second for shard in todo.shards for bucket in shard.buckets}
+        fanout_.forget_what_is_under_way()
+        longest = max(longest, *(second - served.get(bucket, 0) for bucket in range(BUCKETS)))
+    assert longest <= round_s(100_000, Budget(4000, 0.05)) + fanout.TURN_S
+
+
 @given(
     st.lists(st.integers(0, 5000), min_size=8, max_size=8).filter(any),
     st.lists(st.booleans(), max_size=60),

@@ -15,6 +15,7 @@ STORES = (
     "tally",
     "snapshot",
     "connections",
+    "frame_counts",
     "dead_letters",
     "catalogue",
     "indexes",

@@ -7,7 +7,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.signing import Credentials, SignedPosts
+from voting.signing import Credentials, SignedRequests
 
 word = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=1, max_size=20)
 # As API Gateway makes them, and anything else: slashes, dots, percent signs, other scripts, control characters.
@@ -37,6 +37,7 @@ hosts = st.builds(
     region=word,
     host=hosts,
     stage=word,
+    method=st.sampled_from(["POST", "DELETE"]),
 )
 def test_signatures_equal_botocores_for_any_id_and_token(
     connection_id: str,
@@ -47,25 +48,27 @@ def test_signatures_equal_botocores_for_any_id_and_token(
     region: str,
     host: str,
     stage: str,
+    method: str,
 ) -> None:
-    posts = SignedPosts(
+    posts = SignedRequests(
         Credentials(access_key, secret_key, token),
         region,
         "execute-api",
         host=host,
         folder=f"/{stage}/@connections",
         body=body,
+        method=method,
     )
     head, _, sent_body = posts.to(connection_id).partition(b"\r\n\r\n")
     request_line, *lines = head.decode().split("\r\n")
     ours = dict(line.split(": ", 1) for line in lines)
-    method, path, version = request_line.split(" ")
-    assert (method, version, sent_body) == ("POST", "HTTP/1.1", body)
+    sent_method, path, version = request_line.split(" ")
+    assert (sent_method, version, sent_body) == (method, "HTTP/1.1", body)
     assert (ours["host"], ours["content-length"]) == (host, str(len(body)))
     assert unquote(path) == f"/{stage}/@connections/{connection_id}"
     assert path.count("/") == 3
 
-    request = AWSRequest("POST", f"https://{host}{path}", data=body)
+    request = AWSRequest(method, f"https://{host}{path}", data=body)
     request.context["timestamp"] = ours["x-amz-date"]
     request.headers["X-Amz-Date"] = ours["x-amz-date"]
     if token:

@@ -174,7 +174,8 @@ class Announcer:
     def _audience(self) -> Audience:
         state = self._subscribers.state()
         measured = state.posts_per_s if state.measured_s_ago < SILENCE_S else None
-        return Audience(state.sizes, state.delivered, PRIOR_POSTS_PER_S if measured is None else measured)
+        posts_per_s = PRIOR_POSTS_PER_S if measured is None else measured
+        return Audience(state.sizes, state.delivered, posts_per_s, state.served)
 
     def _measure(self, subscribers: int) -> None:
         if time.monotonic() - self._measured_at > MEASURE_EVERY_S:

@@ -16,27 +16,38 @@ BUCKETS = 64  # a worker counts them all for each vote: 64 take it 0.2 ms, 256 w
 # The tag of the votes' keys: all our keys share a slot, so that one node of a cluster is enough (voting.cluster).
 SUBSCRIBERS = "{votes}:subscribers:"  # and the bucket's number
 DELIVERED = "{votes}:delivered"
+SERVED = "{votes}:served"
 HALFWAY = "{votes}:halfway"
 BEGUN = "{votes}:begun"
 SPEED = "{votes}:speed"
 
-# KEYS[1] delivered   KEYS[2] speed
+# KEYS[1] delivered   KEYS[2] speed   KEYS[3] served
 # ARGV[1] what the keys of the registry begin with   ARGV[2] how many there are
-# Returns the sizes, parted by spaces, since one long string is read faster than many numbers; then both hashes.
+# Returns the sizes, what was delivered and when each bucket was served, each as one string of words with spaces between
+# them: one long string is read faster than many numbers. Then the speed.
 # The registry's keys are not declared: there are many, and they take longer to send than to count.
 STATE = """
 local sizes = {}
 for bucket = 0, ARGV[2] - 1 do sizes[bucket + 1] = redis.call('ZCARD', ARGV[1] .. bucket) end
-return {table.concat(sizes, ' '), redis.call('HGETALL', KEYS[1]), redis.call('HMGET', KEYS[2], 'posts_per_s', 'at')}
+local delivered, served = redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3])
+return {
+  table.concat(sizes, ' '), table.concat(delivered, ' '), table.concat(served, ' '),
+  redis.call('HMGET', KEYS[2], 'posts_per_s', 'at')
+}
 """
 
-# KEYS[1] delivered   KEYS[2] halfway
+# KEYS[1] delivered   KEYS[2] halfway   KEYS[3] served
 # ARGV    for each bucket three: its number, the version that everybody in it was sent, what stood there before
-# A version never goes back. A debt (a number below zero) that came up meanwhile stays: the bucket is sent again.
+# A version never goes back. A debt (a number below zero) that came up during the delivery stays: the bucket is sent
+# again. Even so it was served now, so others that wait come before it.
 MARK = (
     TOUCH_HASH
     + """
+local now = redis.call('TIME')
+local at = now[1] .. string.format('%06d', now[2])
+local served = {}
 for i = 1, #ARGV, 3 do
+    served[#served + 1], served[#served + 2] = ARGV[i], at
     local there = redis.call('HGET', KEYS[1], ARGV[i])
     local is_owed = there and tonumber(there) < 0 and there ~= ARGV[i + 2]
     if not is_owed and (not there or tonumber(there) < tonumber(ARGV[i + 1])) then
@@ -44,6 +55,7 @@ for i = 1, #ARGV, 3 do
     end
     redis.call('HDEL', KEYS[2], ARGV[i])
 end
+redis.call('HSET', KEYS[3], unpack(served))
 """
 )
 
@@ -70,7 +82,8 @@ class State(NamedTuple):
     """What a broadcast is planned by."""
 
     sizes: list[int]  # of each bucket
-    delivered: dict[int, int]  # bucket: the least version that its subscribers were sent
+    delivered: dict[int, int]  # bucket: the least version that its subscribers were sent; none where it is owed
+    served: dict[int, int]  # bucket: when that was, in µs of Redis' clock
     posts_per_s: float | None = None  # of one shard, as last reckoned
     measured_s_ago: float = 0.0
 
@@ -106,14 +119,12 @@ class Subscribers:
         """Register *connection_id*, or keep its registration alive; return whether it was unknown."""
         return bool(self._add(keys=[_key(bucket_of(connection_id))], args=[time.time() + EXPIRE_S, connection_id]))
 
-    def owe(self, connection_id: str) -> None:
-        """Have the newest results sent to *connection_id*, which may have missed some; its bucket gets them again."""
-        debt = -time.time_ns()  # no two are equal
-        self._put(keys=[DELIVERED], args=[bucket_of(connection_id), debt])
-
     def owe_all(self) -> None:
-        """Have the newest results sent to everybody once more, though their version is the one that they have."""
-        debt = -time.time_ns()
+        """Have the newest results sent to everybody once more, though their version is the one that they have.
+
+        It changes nothing about who comes first: the buckets that were served longest ago.
+        """
+        debt = -time.time_ns()  # no two are equal
         self._put(keys=[DELIVERED], args=[part for bucket in range(BUCKETS) for part in (bucket, debt)])
 
     def remove(self, connection_ids: Iterable[str]) -> None:
@@ -152,13 +163,14 @@ class Subscribers:
         return [bucket for bucket, since in zip(buckets, begun, strict=True) if not (at and since and int(since) >= at)]
 
     def state(self) -> State:
-        """How many ids each bucket holds, the version that each has been sent, and how fast a shard was."""
-        sizes, delivered, (posts_per_s, at) = self._state(keys=[DELIVERED, SPEED], args=[SUBSCRIBERS, BUCKETS])
-        pairs = zip(map(int, delivered[::2]), map(int, delivered[1::2]), strict=True)
-        versions = {bucket: version for bucket, version in pairs if version >= 0}
+        """How many ids each bucket holds, the version that each has been sent and when, and how fast a shard was."""
+        keys = [DELIVERED, SPEED, SERVED]
+        sizes, delivered, served, (posts_per_s, at) = self._state(keys=keys, args=[SUBSCRIBERS, BUCKETS])
+        versions = {bucket: version for bucket, version in _pairs(delivered).items() if version >= 0}
+        state = State(list(map(int, sizes.split())), versions, _pairs(served))
         if posts_per_s is None:
-            return State(list(map(int, sizes.split())), versions)
-        return State(list(map(int, sizes.split())), versions, float(posts_per_s), max(0.0, time.time() - float(at)))
+            return state
+        return state._replace(posts_per_s=float(posts_per_s), measured_s_ago=max(0.0, time.time() - float(at)))
 
     def mark_delivered(self, versions: Mapping[int, int], before: Mapping[int, str] | None = None) -> None:
         """Record that everybody in a bucket was sent its version of *versions*, or a newer one.
@@ -168,7 +180,7 @@ class Subscribers:
         before = before or {}
         if versions:
             triples = ((number, version, before.get(number, "")) for number, version in versions.items())
-            self._mark(keys=[DELIVERED, HALFWAY], args=[part for triple in triples for part in triple])
+            self._mark(keys=[DELIVERED, HALFWAY, SERVED], args=[part for triple in triples for part in triple])
 
     def mark_halfway(self, bucket: Bucket, after: str, least: int) -> None:
         """Record that an attempt at *bucket* stopped *after* this id, and sent *least* or newer up to there."""
@@ -177,6 +189,11 @@ class Subscribers:
     def mark_speed(self, posts_per_s: float) -> None:
         """Record how much one shard posts a second."""
         self._put(keys=[SPEED], args=["posts_per_s", round(posts_per_s, 1), "at", round(time.time(), 1)])
+
+
+def _pairs(words: bytes) -> dict[int, int]:
+    numbers = list(map(int, words.split()))
+    return dict(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _bucket(number: str, members: Sequence[bytes], delivered: bytes | None, halfway: bytes | None) -> Bucket:

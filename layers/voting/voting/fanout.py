@@ -2,7 +2,7 @@
 
 No clock, no store, no gateway in here: the worker and the simulation of bench/ decide by this very code.
 
-The audience is served in turns. A turn takes the buckets that have waited longest, as many as the budget serves in
+The audience is served in turns. A turn takes the buckets that were served longest ago, as many as the budget serves in
 TURN_S, and the next turn begins when the budget has paid for it. So a small audience gets everything at once, every
 least interval; a large one gets it in the course of some turns, each with the figures that are newest by then; and
 nobody waits longer than the others, however large the audience and however often a shard is lost.
@@ -47,13 +47,18 @@ class Audience:
     """The registry as it is now: by bucket how many subscribers, and the version that all of them were sent."""
 
     sizes: Sequence[int]
-    delivered: Mapping[int, int]
+    delivered: Mapping[int, int]  # without the buckets that are owed their version once more
     posts_per_s: float = PRIOR_POSTS_PER_S  # of one shard, as measured
+    served: Mapping[int, int] = field(default_factory=dict)  # by bucket, when it was; any clock that only moves on
 
     def lagging(self, version: int) -> list[int]:
-        """The buckets with somebody in them who waits for *version*, the longest waiting first."""
+        """The buckets with subscribers that wait for *version*, those first that were served longest ago.
+
+        Versions alone cannot tell: a bucket that is owed has none, and all that are owed would wait equally long,
+        however often those with the lowest numbers were served before the others.
+        """
         behind = [b for b, size in enumerate(self.sizes) if size and self.delivered.get(b, 0) < version]
-        return sorted(behind, key=lambda bucket: self.delivered.get(bucket, 0))
+        return sorted(behind, key=lambda bucket: (self.served.get(bucket, 0), self.delivered.get(bucket, 0)))
 
 
 @dataclass(frozen=True, slots=True)

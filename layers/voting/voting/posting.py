@@ -1,4 +1,4 @@
-"""Posts to WebSocket connections through API Gateway's management API (`POST …/@connections/{id}`).
+"""Posts to WebSocket connections, and closes them, through API Gateway's management API (`…/@connections/{id}`).
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html
 boto3 posts some hundred messages a second and core; this keeps hundreds of requests in flight on one.
@@ -8,13 +8,14 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from voting.feed import UNLIMITED, Feed, Limits, OneForAll
 from voting.line import Endpoint, Line, Lines
-from voting.signing import Credentials, SignedPosts
+from voting.signing import Credentials, SignedRequests
 
 IN_FLIGHT = 384  # answers waited for, those of slow connections aside: at 20 ms an answer, 19,000 posts a second
 MOST_LINES = 900  # Lambda allows a process 1,024 open files
@@ -24,7 +25,11 @@ SLOW_AFTER_S = 0.2  # who has not answered by then is waited for beside IN_FLIGH
 ANSWER_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05  # for the slow and the hanging: cheaper than a timer for each post
 BACKOFF_S = 0.05
-ATTEMPTS = 4  # at a post that meets a broken line or an error of the gateway's; a throttled one has as many as it takes
+ATTEMPTS = 4  # at a post that meets a broken line or an error of the gateway's
+# At a post that is throttled while others pass: API Gateway answers 429 also where a client does not read. A connection
+# that is throttled again and again holds no place among IN_FLIGHT: some hundred of them would hold up all others.
+THROTTLED_ATTEMPTS = 10  # which take 6 s on the average
+HOLDING_ATTEMPTS = 3
 LONGEST_BACKOFF_S = 2.0
 HANGING, BROKEN = -1, 0  # in place of a status
 
@@ -56,13 +61,23 @@ class Poster:
         self._credentials = credentials
         self._lines = Lines(Endpoint(url.hostname or "", url.port or (443 if secure else 80), secure=secure))
 
-    def post(self, connection_ids: Iterable[str], frame: bytes) -> Outcome:
+    def post(self, connection_ids: Iterable[str], frame: bytes, within_s: float = UNLIMITED.within_s) -> Outcome:
         """Post *frame* to each of *connection_ids*; a slow or hanging one delays no other.
+
+        After *within_s* no attempt begins any more.
 
         Raises:
             Forbidden: the management API answered 403.
         """
-        return self.serve(OneForAll(connection_ids, frame))
+        return self.serve(OneForAll(connection_ids, frame), Limits(within_s=within_s))
+
+    def disconnect(self, connection_ids: Iterable[str], within_s: float = UNLIMITED.within_s) -> Outcome:
+        """Close each of *connection_ids*; those that were closed already are in `gone`, the others in `sent`.
+
+        Raises:
+            Forbidden: the management API answered 403.
+        """
+        return self._run("DELETE", OneForAll(connection_ids, b""), Limits(within_s=within_s))
 
     def serve(self, feed: Feed, limits: Limits = UNLIMITED) -> Outcome:
         """Post what *feed* hands out, until it has no more or a limit is reached; a slow connection delays no other.
@@ -72,19 +87,28 @@ class Poster:
         Raises:
             Forbidden: the management API answered 403.
         """
-        round_ = _Round(self, self._lines, feed, limits)
+        return self._run("POST", feed, limits)
+
+    def _run(self, method: str, feed: Feed, limits: Limits) -> Outcome:
+        round_ = _Round(partial(self._sign, method), self._lines, feed, limits)
         try:
             round_.run()
         finally:
             self._lines.drop_busy()
         if round_.is_forbidden:
-            raise Forbidden(f"POST https://{self._authority}{self._folder}/… answers 403")
+            raise Forbidden(f"{method} https://{self._authority}{self._folder}/… answers 403")
         return round_.outcome
 
-    def sign(self, frame: bytes) -> SignedPosts:
-        """The requests that carry *frame*, good for minutes."""
-        return SignedPosts(
-            self._credentials, self._region, "execute-api", host=self._authority, folder=self._folder, body=frame
+    def _sign(self, method: str, body: bytes) -> SignedRequests:
+        """The requests that carry *body*, good for minutes."""
+        return SignedRequests(
+            self._credentials,
+            self._region,
+            "execute-api",
+            host=self._authority,
+            folder=self._folder,
+            body=body,
+            method=method,
         )
 
     def close(self) -> None:
@@ -95,17 +119,18 @@ class Poster:
 class _Round:
     """One feed on its way."""
 
-    def __init__(self, poster: Poster, lines: Lines, feed: Feed, limits: Limits) -> None:
+    def __init__(self, sign: Callable[[bytes], SignedRequests], lines: Lines, feed: Feed, limits: Limits) -> None:
         self.outcome = Outcome()
         self.is_forbidden = False
-        self._sign = poster.sign
+        self._sign = sign
         self._lines = lines
         self._feed = feed
         self._limits = limits
         self._frame: bytes | None = None
         self._has_ended = False  # the feed
         self._again: deque[str] = deque()  # to be posted to once more
-        self._resting: list[tuple[float, str]] = []  # a heap: until when, who was throttled or met an error
+        self._resting: list[tuple[float, str, bool]] = []  # a heap: until when, who, and whether it holds a place
+        self._holding = 0  # of those
         self._attempts: dict[str, int] = {}  # of those that did not get the frame at once
         self._in_flight = 0  # on lines, without those on slow ones
         self._slow = 0
@@ -125,12 +150,12 @@ class _Round:
             for key, _ in ready:
                 serve(key.data)
             while self._resting and self._resting[0][0] <= self._now:
-                self._again.append(heapq.heappop(self._resting)[1])
+                self._wake()
             if self._now >= self._look_at:
                 self._look()
             self._employ(opening=0 if ready else OPEN_AT_ONCE)
         self.outcome.failed += self._again
-        self.outcome.failed += (connection_id for _, connection_id in self._resting)
+        self.outcome.failed += (connection_id for _, connection_id, _ in self._resting)
 
     def _tick(self, now: float) -> None:
         self._now = now
@@ -143,7 +168,7 @@ class _Round:
 
     def _has_room(self) -> bool:
         """Tell whether one more may be posted to; the throttled hold their places, which slows down the whole round."""
-        return self._in_flight + len(self._resting) < IN_FLIGHT
+        return self._in_flight + self._holding < IN_FLIGHT
 
     def _pause_s(self) -> float:
         until = self._look_at
@@ -245,7 +270,7 @@ class _Round:
         if status == 403:
             self.is_forbidden = True
             self._goes_on = False
-        elif status == 429:
+        elif status == 429 and (attempts + 1 < THROTTLED_ATTEMPTS or not self.outcome.sent):
             self.outcome.throttled += 1
             self._rest(connection_id, attempts)
         elif (status == BROKEN or status >= 500) and attempts + 1 < ATTEMPTS:
@@ -264,7 +289,15 @@ class _Round:
         """Have it tried once more after a while (full jitter)."""
         self._attempts[connection_id] = attempts + 1
         rest_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts, 10)))  # noqa: S311
-        heapq.heappush(self._resting, (self._now + rest_s, connection_id))
+        holds = attempts < HOLDING_ATTEMPTS
+        self._holding += holds
+        heapq.heappush(self._resting, (self._now + rest_s, connection_id, holds))
+
+    def _wake(self) -> None:
+        """Have the one that has rested longest tried once more."""
+        _, connection_id, holds = heapq.heappop(self._resting)
+        self._holding -= holds
+        self._again.append(connection_id)
 
     def _look(self) -> None:
         """Give up on the hanging, and stop counting the slow."""

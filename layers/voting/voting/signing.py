@@ -31,14 +31,22 @@ class Credentials:
         return cls(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None)
 
 
-class SignedPosts:
-    """POST requests of one body to one folder of one host, whose last segment alone tells them apart.
+class SignedRequests:
+    """Requests of one method and body to one folder of one host, whose last segment alone tells them apart.
 
     They carry the time at which this was made, and are good for five minutes from then.
     """
 
     def __init__(
-        self, credentials: Credentials, region: str, service: str, *, host: str, folder: str, body: bytes
+        self,
+        credentials: Credentials,
+        region: str,
+        service: str,
+        *,
+        host: str,
+        folder: str,
+        body: bytes,
+        method: str = "POST",
     ) -> None:
         """*folder* is as it goes over the wire, percent-encoded, and neither begins nor ends a segment: `/live/x`."""
         amz_date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -50,7 +58,7 @@ class SignedPosts:
         canonical_headers = "".join(f"{name}:{value}\n" for name, value in headers.items())
 
         # Every service but S3 signs the path encoded once more than it is sent.
-        self._canonical_begin = f"POST\n{quote(folder, safe='/~')}/"
+        self._canonical_begin = f"{method}\n{quote(folder, safe='/~')}/"
         self._canonical_end = f"\n\n{canonical_headers}\n{signed}\n{hashlib.sha256(body).hexdigest()}"
         self._to_sign = f"{ALGORITHM}\n{amz_date}\n{scope}\n"
         key = f"AWS4{credentials.secret_key}".encode()
@@ -58,7 +66,7 @@ class SignedPosts:
             key = hmac.digest(key, part.encode(), "sha256")
         self._key = hmac.new(key, digestmod="sha256")
 
-        self._begin = f"POST {folder}/"
+        self._begin = f"{method} {folder}/"
         self._middle = (
             " HTTP/1.1\r\n"
             + "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -66,15 +66,15 @@ def _same_loopback(origin: str, http_url: str) -> bool:
     return hosts <= LOOPBACK and same_port and ours.scheme == theirs.scheme
 
 
-def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool = False) -> bytes:
-    """Do what the frame *body* asks for, and return the frame to answer with."""
+def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool = False) -> list[bytes]:
+    """Do what the frame *body* asks for, and return the frames to answer with, in order."""
     try:
         return ACTIONS[_action(body, is_binary=is_binary)](connection_id, clients)
     except Refused as error:
-        return _error(error.code, str(error))
+        return [_error(error.code, str(error))]
     except RedisError as error:
         logger.warning("the registry is away", error=type(error).__name__, detail=explain(error))
-        return _error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")
+        return [_error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")]
 
 
 def forget(connection_ids: Iterable[str], clients: Clients) -> None:
@@ -101,19 +101,30 @@ def _action(body: str, *, is_binary: bool) -> str:
     return action
 
 
-def _subscribe(connection_id: str, clients: Clients) -> bytes:
+def _subscribe(connection_id: str, clients: Clients) -> list[bytes]:
     # Registered before the results are read: a change in between is broadcast to it, and none is missed.
     Subscribers(clients.redis()).add(connection_id)
+    return [_newest(clients)]
+
+
+def _ping(connection_id: str, clients: Clients) -> list[bytes]:
+    """A pong. A connection that the registry did not know may have missed changes: the results follow.
+
+    They go to this connection only. To owe its bucket a broadcast would cost what thousands of frames cost.
+    """
+    if Subscribers(clients.redis()).add(connection_id):
+        return [_pong(clients), _newest(clients)]
+    return [_pong(clients)]
+
+
+def _newest(clients: Clients) -> bytes:
     try:
         return read_results(clients, clients.settings.labels).frame()
     except ResultsUnavailable:
         return _error("unavailable", "There are no results to show now. You are subscribed and will get the next ones.")
 
 
-def _ping(connection_id: str, clients: Clients) -> bytes:
-    subscribers = Subscribers(clients.redis())
-    if subscribers.add(connection_id):  # the registry had lost it, and broadcasts passed it by since
-        subscribers.owe(connection_id)
+def _pong(clients: Clients) -> bytes:
     snapshot = Snapshots(clients.redis()).read()
     if snapshot is None or snapshot.stale_s is None:
         return b'{"type":"pong"}'
@@ -125,4 +136,4 @@ def _error(code: str, message: str) -> bytes:
     return json.dumps({"type": "error", "code": code, "message": message}).encode()
 
 
-ACTIONS: dict[str, Callable[[str, Clients], bytes]] = {"subscribe": _subscribe, "ping": _ping}
+ACTIONS: dict[str, Callable[[str, Clients], list[bytes]]] = {"subscribe": _subscribe, "ping": _ping}
