@@ -14,6 +14,8 @@ class LocalRun:
     invoke: str
     redis: str
     postgres: str
+    region: str
+    credentials: tuple[str, str, str]  # of its Invoke API: key, secret key and session token
 
 
 class NotWhole(Exception):
@@ -24,13 +26,15 @@ def local_run() -> LocalRun | None:
     """The run that LOCAL_RUN_JSON names, or else the one in this folder; None where nothing runs.
 
     Raises:
-        NotWhole: its file holds no JSON, or not the addresses that every run has.
+        NotWhole: its file holds no JSON, or not what every run has.
     """
     path = Path(os.environ.get("LOCAL_RUN_JSON", ".local/run.json"))
     if not path.exists():
         return None
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"])
+        keys = run["credentials"]
+        credentials = keys["aws_access_key_id"], keys["aws_secret_access_key"], keys["aws_session_token"]
+        return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"], run["region"], credentials)
     except (ValueError, KeyError, TypeError) as error:
         raise NotWhole(f"{path} is not whole: end the run that wrote it, and start it again with `make up`") from error
