@@ -7,7 +7,7 @@ the page's origin, and only the Host tells. Loopback names are safe: no page fro
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 REFUSAL = "The Host of this request is not served here; --allow-host NAME lists one."
@@ -41,6 +41,8 @@ def _is_loopback(name: str) -> bool:
     if name == "localhost":
         return True
     try:
-        return ip_address(name.strip("[]")).is_loopback
+        address = ip_address(name.strip("[]"))
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

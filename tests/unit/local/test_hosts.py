@@ -6,7 +6,17 @@ from local.hosts import Hosts, is_name
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1:3000", "127.0.0.1", "localhost:3000", "LocalHost", "localhost.", "[::1]:3000", "[::1]", "127.8.9.10"],
+    [
+        "127.0.0.1:3000",
+        "127.0.0.1",
+        "localhost:3000",
+        "LocalHost",
+        "localhost.",
+        "[::1]:3000",
+        "[::1]",
+        "127.8.9.10",
+        "[::ffff:127.0.0.1]:3000",
+    ],
 )
 def test_loopback_names_are_always_served(host: str) -> None:
     assert Hosts().admits(host)
@@ -23,6 +33,8 @@ def test_loopback_names_are_always_served(host: str) -> None:
         "evil.localhost.example:3000",
         "0.0.0.0:3000",
         "[::]:3000",
+        "[::ffff:10.0.0.1]:3000",
+        "[::1%25lo]:3000",
         "192.168.1.7:3000",
         "128.0.0.1",
         "127.1",
