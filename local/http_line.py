@@ -101,6 +101,7 @@ class HttpLine(asyncio.Protocol):
             self._answering = asyncio.get_running_loop().create_task(self._serve(caller))
         elif self._client_has_ended:
             self._finish()
+            return
         if len(self._unread) <= _AHEAD_BYTES:
             self._transport.resume_reading()
 
