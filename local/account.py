@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from local.sigv4 import Credentials
+
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
@@ -17,6 +19,19 @@ class Account:
     access_key_id: str = field(default_factory=lambda: "ASIA" + secrets.token_hex(8).upper())
     secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30), repr=False)
     session_token: str = field(default_factory=lambda: secrets.token_urlsafe(60), repr=False)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What this run's requests are signed with."""
+        return Credentials(self.access_key_id, self.secret_access_key, self.session_token)
+
+    def for_boto3(self) -> dict[str, str]:
+        """The credentials by the names that `boto3.client` takes them by."""
+        return {
+            "aws_access_key_id": self.access_key_id,
+            "aws_secret_access_key": self.secret_access_key,
+            "aws_session_token": self.session_token,
+        }
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Account":

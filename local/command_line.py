@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from local.control import ask
+from local.hosts import is_name
 from local.intrinsics import TemplateError
 from local.logs import Console, ConsoleHandler
 from local.run import Options, StartError, serve
@@ -63,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--websocket-idle-s", type=float, default=600.0, metavar="S", help="close silent connections (600, as AWS)")
     add("--websocket-max-age-s", type=float, default=7200.0, metavar="S", help="close old connections (7200, as AWS)")
     add(
+        "--allow-host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="serve the HTTP and WebSocket APIs under this name too, as of a tunnel; may be given several times",
+    )
+    add(
         "--also",
         type=_companion,
         action="append",
@@ -90,6 +99,7 @@ def _serve(parsed: argparse.Namespace, state: StateDir) -> None:
         access_log=parsed.access_log,
         websocket_idle_s=parsed.websocket_idle_s,
         websocket_max_age_s=parsed.websocket_max_age_s,
+        allow_hosts=tuple(parsed.allow_host),
         also=tuple(parsed.also),
     )
     _allow_many_files()
@@ -146,6 +156,12 @@ def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError("a number of at least 1")
     return int(text)
+
+
+def _host(text: str) -> str:
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: a host alone, without scheme and port")
+    return text
 
 
 def _companion(text: str) -> tuple[str, str]:

@@ -6,7 +6,11 @@ import urllib.request
 from collections.abc import Mapping
 
 from aiohttp import web
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
+from local.sigv4 import LAMBDA
 from local.state import StateDir, StateError
 from local.stores import Store, StoreError
 
@@ -14,7 +18,7 @@ _PATH = "/_local/stores"
 
 
 class StoreControl:
-    """A route beside the Invoke API, on the loopback interface: POST /_local/stores/redis/stop."""
+    """A route next to the Invoke API, which also asks for a signature there: POST /_local/stores/redis/stop."""
 
     def __init__(self, stores: Mapping[str, Store]) -> None:
         self._stores = stores
@@ -43,9 +47,12 @@ def ask(state: StateDir, name: str, verb: str) -> str:
         StateError: nothing runs, or it refused.
     """
     run = state.run()
-    if state.holder() is None or "lambda" not in run:
+    if state.holder() is None or not run.keys() >= {"lambda", "region", "credentials"}:
         raise StateError(f"nothing runs on {state.path}")
-    request = urllib.request.Request(f"{run['lambda']}{_PATH}/{name}/{verb}", method="POST")  # noqa: S310 - http, ours
+    url = f"{run['lambda']}{_PATH}/{name}/{verb}"
+    signed = AWSRequest("POST", url, data=b"")
+    SigV4Auth(_credentials(run["credentials"]), LAMBDA, run["region"]).add_auth(signed)
+    request = urllib.request.Request(url, b"", dict(signed.headers))  # noqa: S310 - http, ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=90) as response:
@@ -55,3 +62,7 @@ def ask(state: StateDir, name: str, verb: str) -> str:
             raise StateError(json.load(error)["message"]) from error
     except OSError as error:
         raise StateError(f"{run['lambda']} does not answer: {error}") from error
+
+
+def _credentials(held: Mapping[str, str]) -> Credentials:
+    return Credentials(held["aws_access_key_id"], held["aws_secret_access_key"], held["aws_session_token"])

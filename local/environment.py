@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from local.account import Account
@@ -21,6 +22,7 @@ from local.runtime_api import MAX_RESPONSE, Invocation, RuntimeApi
 INIT_TIMEOUT_S = 30.0
 # The runtime that truly runs: the client polls as it does on AWS for this version.
 _EXECUTION_ENV = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
+_BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 _PASSED_ON = ("PATH", "LANG", "TZ")
 # As on AWS, where a function has no home folder. A developer's holds files for AWS's and PostgreSQL's clients: with the
 # wrong words in them, no client can be built, or it calls the real AWS.
@@ -80,7 +82,7 @@ class Owner(Protocol):
 
 
 class Environment:
-    """A process of `python -m awslambdaric`, from its init to its end. It is started by `start`."""
+    """A process of AWS's runtime client (bootstrap.py), from its init to its end. It is started by `start`."""
 
     def __init__(self, function: Function, sandbox: Sandbox, owner: Owner) -> None:
         self.function = function
@@ -173,7 +175,7 @@ class Environment:
         try:
             address = await self._api.open()
             self._child = await start(
-                [sys.executable, "-m", "awslambdaric", self.function.handler],
+                [sys.executable, "-P", str(_BOOTSTRAP), self.function.handler],
                 env=self._sandbox.variables(self.function, address),
                 cwd=self.function.code,
                 output=lambda line: self._sandbox.output(self.function.name, line),

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from local.hosts import REFUSAL, Hosts
 from local.http_event import Caller, MalformedAnswer, Response, event_of, request_id, response_of
 from local.http_line import HttpLine
 from local.integration import Integration, IntegrationTimeout
@@ -41,9 +42,11 @@ class HttpApi:
         routes: Iterable[HttpRoute],
         functions: Functions,
         quotas: HttpQuotas | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self._api_id = api_id
         self._quotas = quotas or HttpQuotas()
+        self._hosts = hosts or Hosts()
         self._integration = Integration(functions, self._quotas.integration_timeout_s)
         self._lines: set[HttpLine] = set()
         self._answering = 0
@@ -131,8 +134,10 @@ class HttpApi:
         """The decoded path, the key of its route, and the function that the route leads to.
 
         Raises:
-            Refused: there is none, or its head is too long.
+            Refused: there is none, its head is too long, or it is for another host.
         """
+        if not all(self._hosts.admits(host) for host in caller.hosts):
+            raise Refused(421, REFUSAL)
         if _header_bytes(caller) > self._quotas.header_bytes:
             raise Refused(431, "Request Header Fields Too Large")
         # As AWS does it: the path is decoded, and what then looks like a query is cut off.

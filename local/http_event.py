@@ -40,6 +40,11 @@ class Caller:
     source_ip: str
     port: int  # of ours, that it came to
 
+    @property
+    def hosts(self) -> list[str]:
+        """What it names as its Host: one, or in HTTP/1.0 perhaps none."""
+        return [value.decode("latin-1") for name, value in self.headers if len(name) == 4 and name.lower() == b"host"]
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

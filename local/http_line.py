@@ -21,6 +21,7 @@ _HEAD = re.compile(
 )
 _HEAD_BYTES = 16 * 1024
 _BODY_BYTES = 64 * 1024
+_AHEAD_BYTES = 128 * 1024  # of requests that wait for their turn; any one of them fits in
 # What changes how a request is read or answered; HTTP has one implementation of that here, and it is not this one.
 _NOT_PLAIN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 _BODILESS = frozenset({204, 304})
@@ -47,6 +48,7 @@ class HttpLine(asyncio.Protocol):
         self._unread = b""
         self._answering: asyncio.Task[None] | None = None
         self._closing = False
+        self._is_choked = False  # by answers that the client does not read
         self._client_has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,7 +59,8 @@ class HttpLine(asyncio.Protocol):
         self._lines.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._lines.discard(self)  # the function under way goes on, as on AWS
+        self._lines.discard(self)
+        self._unread = b""  # the function under way goes on, as on AWS; those that wait for their turn end here
 
     def close(self) -> "asyncio.Task[None] | None":
         """Hang up: at once where nothing is being answered, else after the answer, whose task is returned."""
@@ -68,15 +71,24 @@ class HttpLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread = self._unread + data if self._unread else data
-        if self._answering is None:  # else the client is ahead of us: its turn comes
+        if self._answering is None and not self._is_choked:
             self._read_next()
+        elif len(self._unread) > _AHEAD_BYTES:  # the client is ahead of us: its turn comes
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """Answer what came before; the client may have closed its half only (RFC 9112, section 9.6)."""
         self._client_has_ended = True
-        if self._answering is None:
+        if self._answering is None and not self._is_choked:
             self._read_next()
         return True
+
+    def pause_writing(self) -> None:
+        self._is_choked = True
+
+    def resume_writing(self) -> None:
+        self._is_choked = False
+        self._go_on()
 
     def _read_next(self) -> None:
         try:
@@ -89,6 +101,9 @@ class HttpLine(asyncio.Protocol):
             self._answering = asyncio.get_running_loop().create_task(self._serve(caller))
         elif self._client_has_ended:
             self._finish()
+            return
+        if len(self._unread) <= _AHEAD_BYTES:
+            self._transport.resume_reading()
 
     async def _serve(self, caller: Caller) -> None:
         try:
@@ -100,7 +115,13 @@ class HttpLine(asyncio.Protocol):
         self._answering = None
         if self._closing:
             self._transport.close()
-        elif self._unread or self._client_has_ended:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Turn to the request that came in the meantime, unless the client has gone or reads no answers."""
+        if self._answering is not None or self._is_choked or self._transport.is_closing():
+            return
+        if self._unread or self._client_has_ended:
             self._read_next()
 
     def _read(self) -> tuple[Caller | None, int]:
@@ -154,6 +175,7 @@ class HttpLine(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         self._lines.discard(self)
+        self._transport.resume_reading()
         hand_over(self._transport, self._unread, self._otherwise(), has_ended=self._client_has_ended)
 
 

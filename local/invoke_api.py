@@ -1,10 +1,12 @@
 """The Lambda Invoke API: what `boto3.client("lambda").invoke` and `aws lambda invoke` talk to.
 
-https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html. Signatures are not checked: it listens on the loopback
-interface only, and browsers are refused by their Origin header.
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html. Every user of this machine reaches the port, and every
+web page that one of them opens. So requests must be signed with the credentials of the run, which its functions have
+and run.json holds, and no browser is let in at all.
 """
 
 import json
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
@@ -12,12 +14,16 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from local.account import Account
+from local.hosts import Hosts
 from local.invocation import PayloadTooLarge, Throttled, UnknownFunction
 from local.resources import function_name
 from local.runtime_api import MAX_PAYLOAD
 from local.service import LambdaService
+from local.sigv4 import LAMBDA, BadSignature, SignedRequest, verify
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_BROWSERS = ("origin", "referer", "sec-")  # beginnings of what browsers add, and scripts in them cannot leave out
+logger = logging.getLogger("local.lambda")
 _PATH = "/2015-03-31/functions/{name}/invocations"
 
 
@@ -27,15 +33,33 @@ class InvokeApi:
     def __init__(self, functions: LambdaService, account: Account) -> None:
         self._functions = functions
         self._account = account
+        self._hosts = Hosts()
 
     def application(self) -> web.Application:
         """Return what serves this API; routes of the runner's own may be added to it."""
         application = web.Application(
             client_max_size=MAX_PAYLOAD + 1024 * 1024,  # so that what is too large is refused in Lambda's words
-            middlewares=[refuse_browsers],
+            middlewares=[_refuse_browsers, self._refuse_strangers],
         )
         application.router.add_post(_PATH, self._invoke)
         return application
+
+    @web.middleware
+    async def _refuse_strangers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer only what a holder of the run's credentials has signed."""
+        if not self._hosts.admits(request.headers.get("Host", "")):
+            return _error(403, "AccessDeniedException", "The Host of this request is not this machine.")
+        try:
+            body = await request.read()  # kept, for the handler
+        except web.HTTPRequestEntityTooLarge as error:
+            return _too_large(error)
+        signed = SignedRequest.of(request.method, request.raw_path, request.headers.items(), body)
+        try:
+            verify(signed, self._account.credentials, service=LAMBDA)
+        except BadSignature as error:
+            logger.warning("%s was refused: %s", request.method, error)
+            return _error(403, "InvalidSignatureException", str(error))
+        return await handler(request)
 
     async def _invoke(self, request: web.Request) -> web.Response:
         name = function_name(unquote(request.match_info["name"]))
@@ -51,8 +75,8 @@ class InvokeApi:
             return _error(400, "InvalidRequestContentException", f"Could not parse request body into json: {error}")
         except Throttled:
             return _error(429, "TooManyRequestsException", "Rate Exceeded.")
-        except (PayloadTooLarge, web.HTTPRequestEntityTooLarge) as error:
-            return _error(413, "RequestTooLargeException", f"Request must be smaller: {error}")
+        except PayloadTooLarge as error:
+            return _too_large(error)
         except UnknownFunction as error:  # its function has just gone
             return _error(404, "ResourceNotFoundException", f"Function not found: {error}")
 
@@ -74,10 +98,10 @@ class InvokeApi:
 
 
 @web.middleware
-async def refuse_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let no web page that the developer visits reach an API without signatures."""
-    if "Origin" in request.headers:
-        return _error(403, "AccessDeniedException", "browsers are refused here")
+async def _refuse_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let no web page that the developer visits try anything here."""
+    if any(name.lower().startswith(_BROWSERS) for name in request.headers):
+        return _error(403, "AccessDeniedException", "Browsers are refused here.")
     return await handler(request)
 
 
@@ -93,6 +117,10 @@ def _response(status: int, body: bytes = b"", request_id: str = "") -> web.Respo
     if body:
         headers["Content-Type"] = "application/json"
     return web.Response(status=status, body=body or None, headers=headers)
+
+
+def _too_large(error: Exception) -> web.Response:
+    return _error(413, "RequestTooLargeException", f"Request must be smaller: {error}")
 
 
 def _error(status: int, kind: str, message: str) -> web.Response:

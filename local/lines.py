@@ -78,7 +78,9 @@ class Line(asyncio.Protocol):
         self._turns = turns
         self._otherwise = otherwise
         self._unread = b""
+        self._ahead_bytes = 2 * (_HEAD_BYTES + body_bytes)  # of posts that wait for their turn; any one of them fits in
         self._waits = False  # for its turn
+        self._is_choked = False  # by answers that the client does not read
         self._client_has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -95,6 +97,8 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread = self._unread + data if self._unread else data
+        if len(self._unread) > self._ahead_bytes:
+            self._transport.pause_reading()
         self._wait()
 
     def eof_received(self) -> bool:
@@ -102,6 +106,13 @@ class Line(asyncio.Protocol):
         self._client_has_ended = True
         self._wait()
         return True
+
+    def pause_writing(self) -> None:
+        self._is_choked = True
+
+    def resume_writing(self) -> None:
+        self._is_choked = False
+        self._wait()
 
     def _wait(self) -> None:
         if not self._waits:
@@ -111,7 +122,7 @@ class Line(asyncio.Protocol):
     def _serve(self) -> None:
         """Answer one request, or hand the socket over."""
         self._waits = False
-        if self._transport.is_closing():  # the client has gone meanwhile, or the gateway goes
+        if self._is_choked or self._transport.is_closing():  # the client has gone, or the gateway goes
             return
         try:
             end = self._answer(self._unread)
@@ -119,6 +130,8 @@ class Line(asyncio.Protocol):
             self._hand_over()
             return
         self._unread = self._unread[end:]
+        if end and len(self._unread) <= self._ahead_bytes:
+            self._transport.resume_reading()
         if end and self._unread:
             self._wait()
         elif self._client_has_ended:
@@ -149,6 +162,7 @@ class Line(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         self._lines.discard(self)
+        self._transport.resume_reading()
         hand_over(self._transport, self._unread, self._otherwise(), has_ended=self._client_has_ended)
 
 

@@ -37,6 +37,7 @@ class Postgres:
     stop_signal = signal.SIGINT  # "fast": it does not wait for its clients
 
     def __init__(self, state: StateDir) -> None:
+        self._state = state
         self._folder = state.path / "postgres"
         self._data = self._folder / "data"
         self._programs = _programs()
@@ -47,6 +48,7 @@ class Postgres:
         return f"postgresql://postgres:{self._password}@127.0.0.1:{port}/postgres"
 
     async def prepare(self) -> None:
+        self._state.folder("postgres", 0o711)
         self._user = self._choose_user()
         if self._data.exists():
             await self._clear_pid_file()
@@ -72,7 +74,6 @@ class Postgres:
     async def _create(self) -> None:
         """Run initdb beside the final place: an interrupted one leaves nothing that looks like data."""
         new = self._folder / "new"
-        self._folder.mkdir(mode=0o711, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         password = self._folder / "password"  # for initdb, which takes it from a file only

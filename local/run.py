@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local.account import Account
 from local.control import StoreControl
 from local.doors import BACKLOG, Door, open_doors
 from local.environment import Sandbox
+from local.hosts import Hosts
 from local.http_api import HttpApi
 from local.invocation import Answer
 from local.invoke_api import InvokeApi
@@ -27,7 +29,6 @@ from local.quotas import WebSocketQuotas
 from local.reload import Reloader
 from local.schedule import Scheduler
 from local.service import LambdaService
-from local.sigv4 import Credentials
 from local.state import StateDir, StateError
 from local.stores import Server, Store, StoreError
 from local.template import Run, Template, load
@@ -58,6 +59,7 @@ class Options:
     access_log: bool = False
     websocket_idle_s: float = 600.0
     websocket_max_age_s: float = 7200.0
+    allow_hosts: tuple[str, ...] = ()  # in addition to loopback names
     also: tuple[tuple[str, str], ...] = ()  # companions: name and command
 
 
@@ -127,10 +129,14 @@ class _Runner:
             await self._warm(template, functions, reloader)
             stack.push_async_callback(scheduler.close)
             scheduler.start()
-            self._state.announce(urls | {"pid": os.getpid()})
+            self._state.announce(urls | self._login() | {"pid": os.getpid()})
             self._describe(template, urls, time.monotonic() - began)
             await self._start_companions(stack)
             await asyncio.Event().wait()  # until cancelled
+
+    def _login(self) -> dict[str, Any]:
+        """What a client of the Invoke API signs with."""
+        return {"region": self._account.region, "credentials": self._account.for_boto3()}
 
     # ------------------------------------------------------------ before anything is started
 
@@ -209,16 +215,21 @@ class _Runner:
         sockets: Mapping[str, socket.socket],
         stack: AsyncExitStack,
     ) -> None:
+        hosts = Hosts(self._options.allow_hosts)
         invoke = InvokeApi(functions, self._account).application()
         StoreControl(stores).attach(invoke)
-        http = HttpApi(template.http_api_id, template.http_routes, functions)
+        http = HttpApi(template.http_api_id, template.http_routes, functions, hosts=hosts)
         doors = [Door(sockets["lambda"], invoke), Door(sockets["http"], http.application(), http.line)]
         if template.websocket is not None:
             quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
-            credentials = Credentials(
-                self._account.access_key_id, self._account.secret_access_key, self._account.session_token
+            websocket = WebSocketApi(
+                template.websocket,
+                functions,
+                self._account.credentials,
+                quotas,
+                lambda: http.is_answering,
+                hosts,
             )
-            websocket = WebSocketApi(template.websocket, functions, credentials, quotas, lambda: http.is_answering)
             doors.append(Door(sockets["websocket"], websocket.application(), websocket.line))
         else:
             sockets["websocket"].close()

@@ -2,14 +2,26 @@
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. It is on the path of every request, with one client
 that it knows, hence a protocol of its own: HTTP/1.1 with Content-Length, and nothing more.
+
+Events hold voters' cookies, so that client alone may ask for them. It is known by a secret in the path, which only its
+environment variables hold: other users of the machine cannot read them. Web pages are refused by what browsers add to
+a request, even if a function has shown the secret.
 """
 
 import asyncio
+import hmac
+import logging
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Protocol
 
+_log = logging.getLogger("local.lambda")
+
 _ROOT = "/2018-06-01/runtime/"
+_LINE_BYTES = 4096  # of the request line; until it has shown the secret, a client may send no more
+_BROWSERS = re.compile(rb"\r\n(?:origin|referer|sec-[a-z-]+)[ \t]*:", re.IGNORECASE)
+_HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 MAX_PAYLOAD = 6 * 1024 * 1024
 MAX_RESPONSE = MAX_PAYLOAD + 100  # the 6,291,556 bytes of Lambda's own message
@@ -37,20 +49,24 @@ class Runtime(Protocol):
 
 
 class RuntimeApi:
-    """A listener of its own for one environment: its process knows nothing but an address."""
+    """A listener of its own for one environment: its process knows nothing but an address, with a secret in it."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._secret = f"/{secrets.token_urlsafe(32)}"
+        self._host = b""
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._parked: _Connection | None = None
+        self._has_refused = False
 
     async def open(self) -> str:
-        """Listen on a free port of the loopback interface; return `host:port`."""
+        """Listen on a free port of the loopback interface; return `host:port/secret`."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
-        return f"{host}:{port}"
+        self._host = f"{host}:{port}".encode()
+        return f"{host}:{port}{self._secret}"
 
     def close(self) -> None:
         if self._server is not None:
@@ -66,6 +82,21 @@ class RuntimeApi:
         parked.send_event(invocation)
         return True
 
+    def knows(self, target: bytes) -> bool:
+        """Tell whether a request for *target* holds the secret."""
+        return hmac.compare_digest(target[: len(self._secret)], self._secret.encode())
+
+    def is_from_program(self, head: bytes) -> bool:
+        """Tell whether no browser sent a request with this *head*, nor one that took this for another host."""
+        hosts = _HOST.findall(head)
+        return hosts == [self._host] and _BROWSERS.search(head) is None
+
+    def refused(self) -> None:
+        """Log that a stranger came: once, since a flood of them is a flood of lines."""
+        if not self._has_refused:
+            self._has_refused = True
+            _log.warning("a Runtime API refused a request that is not its environment's")
+
     def connected(self, connection: "_Connection") -> None:
         self._connections.add(connection)
 
@@ -75,7 +106,7 @@ class RuntimeApi:
             self._parked = None
 
     def handle(self, connection: "_Connection", method: str, path: str, body: bytes) -> None:
-        match method, path.removeprefix(_ROOT).split("/"):
+        match method, path[len(self._secret) :].removeprefix(_ROOT).split("/"):
             case "GET", ["invocation", "next"]:
                 self._parked = connection
                 self.runtime.asked_for_next()
@@ -117,15 +148,40 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._buffer[:end])
-            length = _content_length(head)
-            if len(self._buffer) < end + 4 + length:
+        while self._buffer:
+            line_end = self._buffer.find(b"\r\n", 0, _LINE_BYTES)
+            if line_end < 0 and len(self._buffer) < _LINE_BYTES:
                 return
-            body = bytes(self._buffer[end + 4 : end + 4 + length])
-            del self._buffer[: end + 4 + length]
-            method, path, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ", 2)
-            self._api.handle(self, method, path, body)
+            method, _, target = bytes(self._buffer[: max(line_end, 0)]).partition(b" ")
+            if not self._api.knows(target):
+                self._refuse()
+                return
+            if not self._take(method, target.partition(b" ")[0]):
+                return
+
+    def _take(self, method: bytes, target: bytes) -> bool:
+        """Hand over the first request of the buffer; false where it is not whole yet, or was refused."""
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        head = bytes(self._buffer[:end])
+        if not self._api.is_from_program(head):
+            self._refuse()
+            return False
+        length = _content_length(head)
+        if len(self._buffer) < end + 4 + length:
+            return False
+        body = bytes(self._buffer[end + 4 : end + 4 + length])
+        del self._buffer[: end + 4 + length]
+        self._api.handle(self, method.decode("latin-1"), target.decode("latin-1"), body)
+        return True
+
+    def _refuse(self) -> None:
+        self._api.refused()
+        self._buffer.clear()
+        self.answer("403 Forbidden", b'{"errorType":"Forbidden"}')
+        if self._transport is not None:
+            self._transport.close()
 
     def answer(self, status: str, body: bytes) -> None:
         self._write(f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n", body)

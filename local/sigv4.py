@@ -1,7 +1,7 @@
 """Signature Version 4: is a request signed with the credentials that we know?
 
-Source: "Create a signed AWS API request" in the IAM user guide. The service is execute-api, so the path is encoded once
-more for signing (only S3 leaves that out), and dot segments and doubled slashes are removed from it.
+Source: "Create a signed AWS API request" in the IAM user guide. No service here is S3, so the path is encoded once more
+for signing, and dot segments and doubled slashes are removed from it.
 """
 
 import hashlib
@@ -9,13 +9,14 @@ import hmac
 import re
 import time
 from calendar import timegm
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from posixpath import normpath
+from typing import Self
 from urllib.parse import quote
 
-SERVICE = "execute-api"
+EXECUTE_API, LAMBDA = "execute-api", "lambda"  # services, as a signature's scope names them
 ALGORITHM = "AWS4-HMAC-SHA256"
 CLOCK_SKEW_S = 300.0
 AUTHORIZATION = re.compile(
@@ -48,8 +49,18 @@ class SignedRequest:
     headers: Mapping[str, list[str]]  # by lower-case name
     body: bytes
 
+    @classmethod
+    def of(cls, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes) -> Self:
+        """Return a request whose *headers* are as they came, those of one name in their order."""
+        by_name: dict[str, list[str]] = {}
+        for name, value in headers:
+            by_name.setdefault(name.lower(), []).append(value)
+        return cls(method, target, by_name, body)
 
-def verify(request: SignedRequest, credentials: Credentials, now_s: float | None = None) -> None:
+
+def verify(
+    request: SignedRequest, credentials: Credentials, now_s: float | None = None, *, service: str = EXECUTE_API
+) -> None:
     """Return if *request* carries a valid signature made within five minutes of *now_s*, seconds since the epoch.
 
     Raises:
@@ -58,21 +69,26 @@ def verify(request: SignedRequest, credentials: Credentials, now_s: float | None
     match = AUTHORIZATION.match(request.headers.get("authorization", [""])[0])
     if not match:
         raise BadSignature("Missing Authentication Token")
-    key, day, region, service, names, signature = match.groups()
+    key, day, region, scoped_to, names, signature = match.groups()
     token = request.headers.get("x-amz-security-token", [None])[0]
     if key != credentials.access_key or token != credentials.session_token:
         raise BadSignature("The security token included in the request is invalid.")
-    if service != SERVICE:
-        raise BadSignature(f"Credential should be scoped to correct service: '{SERVICE}'.")
+    if scoped_to != service:
+        raise BadSignature(f"Credential should be scoped to correct service: '{service}'.")
     signed = names.split(";")
     _require_signed(request, signed)
     stamp = request.headers["x-amz-date"][0]
     _require_fresh(stamp, day, time.time() if now_s is None else now_s)
-    digest = hashlib.sha256(_canonical(request, names, signed).encode("utf-8", "surrogateescape")).hexdigest()
-    text = f"{ALGORITHM}\n{stamp}\n{day}/{region}/{SERVICE}/aws4_request\n{digest}"
-    expected = hmac.digest(_key(credentials.secret_key, day, region), text.encode(), "sha256").hex()
+    expected = _signature(request, names, credentials.secret_key, f"{day}/{region}/{service}")
     if not hmac.compare_digest(expected, signature):
         raise BadSignature("The request signature we calculated does not match the signature you provided.")
+
+
+def _signature(request: SignedRequest, names: str, secret: str, scope: str) -> str:
+    """Return the signature of *request* in *scope*: day, region and service."""
+    digest = hashlib.sha256(_canonical(request, names).encode("utf-8", "surrogateescape")).hexdigest()
+    text = f"{ALGORITHM}\n{request.headers['x-amz-date'][0]}\n{scope}/aws4_request\n{digest}"
+    return hmac.digest(_key(secret, scope), text.encode(), "sha256").hex()
 
 
 def _require_signed(request: SignedRequest, signed: Sequence[str]) -> None:
@@ -105,16 +121,16 @@ def _seconds(stamp: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _key(secret: str, day: str, region: str) -> bytes:
+def _key(secret: str, scope: str) -> bytes:
     key = f"AWS4{secret}".encode()
-    for part in (day, region, SERVICE, "aws4_request"):
+    for part in (*scope.split("/"), "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
 
 
-def _canonical(request: SignedRequest, names: str, signed: Sequence[str]) -> str:
+def _canonical(request: SignedRequest, names: str) -> str:
     path, _, query = request.target.partition("?")
-    headers = "".join(f"{name}:{_value(request.headers[name])}\n" for name in signed)
+    headers = "".join(f"{name}:{_value(request.headers[name])}\n" for name in names.split(";"))
     payload = hashlib.sha256(request.body).hexdigest()
     claimed = request.headers.get("x-amz-content-sha256")
     if claimed and claimed[0] != payload:

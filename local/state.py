@@ -1,14 +1,17 @@
 """The state directory: what a run leaves for the next one, and what says that it is running."""
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from local.ownership import Foreign, open_own, require_own_folder
 
 _MARKER = ".local-run"
 _MARKER_TEXT = "Made by `python -m local`, which may delete this folder (--reset).\n"
@@ -34,26 +37,29 @@ class StateDir:
         return self.path / "run.json"
 
     def is_ours(self) -> bool:
-        return (self.path / _MARKER).is_file()
+        marker = self.path / _MARKER
+        return marker.is_file() and not marker.is_symlink()
 
     def open(self) -> None:
         """Create the folder if need be, and take its lock for the life of this process.
 
         Raises:
             AlreadyRunning: another run has it; the message has its pid and addresses.
-            StateError: it is no folder, holds what is not ours, cannot be written, or no database can be made there.
+            StateError: it is no folder, holds what is not ours or what others can write to, cannot be written, or no
+                database can be made there.
         """
         if {"\n", "\r"} & set(str(self.path)):  # initdb refuses them
             raise StateError(f"{str(self.path)!r} has a line break in its name; name another folder with --state-dir")
-        try:
+        with self._telling():
             self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
+            require_own_folder(self.path)
             if not self.is_ours():
                 if any(self.path.iterdir()):
                     raise StateError(f"{self.path} holds other files; name a folder of its own with --state-dir")
-                (self.path / _MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
-            lock = self._open_lock()
-        except OSError as error:
-            raise self._unusable(error) from error
+                with (self.path / _MARKER).open("x", encoding="utf-8") as marker:
+                    marker.write(_MARKER_TEXT)
+            self._require_own_files()
+            lock = self._open_lock(os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,19 +89,19 @@ class StateDir:
         """Return the pid of the run that holds the folder.
 
         Raises:
-            StateError: it is no folder, or may not be read.
+            StateError: it is no folder, may not be read, or is another user's, whose word on a pid is not taken.
         """
         try:
-            lock = (self.path / "lock").open("r+", encoding="ascii")
+            with self._telling():
+                require_own_folder(self.path)
+                lock = self._open_lock()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise self._unusable(error) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(lock.read() or 0)
+                return _pid(lock.read())
         return None
 
     def wait_released(self, timeout_s: float) -> bool:
@@ -113,18 +119,31 @@ class StateDir:
         Raises:
             StateError: it is not ours, a link, or may not be deleted.
         """
-        try:
+        with self._telling():
             if not self.path.exists():
                 return
             if not self.is_ours():
                 raise StateError(f"{self.path} was not made by `python -m local`; it is left alone")
             if self.path.is_symlink():
                 raise StateError(f"{self.path} is a symbolic link; name the folder itself with --state-dir")
+            require_own_folder(self.path)
             shutil.rmtree(self.path)
-        except OSError as error:
-            raise self._unusable(error) from error
 
     # ------------------------------------------------------------ what is kept
+
+    def folder(self, name: str, mode: int) -> Path:
+        """Return the folder of this name, which is created if need be.
+
+        Raises:
+            StateError: it is a link, another user's, or others can write to it.
+        """
+        path = self.path / name
+        with self._telling():
+            path.mkdir(mode=mode, exist_ok=True)
+            if path.is_symlink():
+                raise StateError(f"{path} is a symbolic link; delete it, or name another folder with --state-dir")
+            require_own_folder(path)
+        return path
 
     def announce(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`: everything answers."""
@@ -157,9 +176,29 @@ class StateDir:
     def keep_port(self, name: str, port: int) -> None:
         self._write("ports.json", self._read("ports.json") | {name: port})
 
-    def _open_lock(self) -> IO[str]:
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return os.fdopen(descriptor, "r+", encoding="ascii")
+    def _open_lock(self, flags: int = 0) -> IO[str]:
+        return os.fdopen(open_own(self.path / "lock", os.O_RDWR | flags), "r+", encoding="ascii", errors="replace")
+
+    def _require_own_files(self) -> None:
+        """Look at what an earlier run has left before anything of it is used, run.json included, which is replaced."""
+        for name in ("secrets.json", "ports.json", "run.json"):
+            with contextlib.suppress(FileNotFoundError), self._telling():
+                os.close(self._open_kept(name))
+
+    def _open_kept(self, name: str) -> int:
+        return open_own(self.path / name, os.O_RDONLY, is_secret=name != "ports.json")
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say of which folder it is that something fails; a file that is not there is no failure yet."""
+        try:
+            yield
+        except Foreign as error:
+            raise StateError(str(error)) from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _describe_run(self) -> str:
         run = self.run()
@@ -171,11 +210,10 @@ class StateDir:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            with self._telling(), os.fdopen(self._open_kept(name), encoding="utf-8") as file:
+                content = json.load(file)
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise self._unusable(error) from error
         except ValueError as error:
             raise StateError(
                 f"{self.path / name} is not whole; --reset stops the run and deletes the folder"
@@ -191,3 +229,8 @@ class StateDir:
             json.dump(content, file, indent=2)
             file.write("\n")
         new.replace(self.path / name)
+
+
+def _pid(text: str) -> int:
+    """Read what the lock says; 0 where it says nothing yet, or nothing that is one process."""
+    return int(text) if text.isascii() and text.isdecimal() and int(text) > 1 else 0

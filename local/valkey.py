@@ -21,6 +21,7 @@ class Valkey:
     stop_signal = signal.SIGTERM
 
     def __init__(self, state: StateDir) -> None:
+        self._state = state
         self._folder = state.path / "valkey"
         self._password = state.secret("valkey")
 
@@ -28,7 +29,7 @@ class Valkey:
         return f"redis://default:{self._password}@127.0.0.1:{port}/0"
 
     async def prepare(self) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._state.folder("valkey", 0o700)
         pid_file = self._folder / "valkey.pid"
         if pid_file.exists():
             await stop_leftover(int(pid_file.read_text(encoding="ascii").strip() or 0), self._folder)

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from local import frames, handshake
 from local.connection import ABNORMAL_ENDING, Connection, Ending, Identity, Overflowing
+from local.hosts import REFUSAL, Hosts
 from local.http_event import MalformedAnswer
 from local.integration import Integration, IntegrationTimeout
 from local.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
@@ -52,6 +53,7 @@ class WebSocketApi:
         credentials: Credentials,
         quotas: WebSocketQuotas | None = None,
         is_urgent: Callable[[], bool] = lambda: False,
+        hosts: Hosts | None = None,
     ) -> None:
         """Serve *stage*. While *is_urgent*, posts to connections leave room for what others wait for.
 
@@ -65,6 +67,7 @@ class WebSocketApi:
         self._stage = stage
         self._quotas = quotas or WebSocketQuotas()
         self._integration = Integration(functions, self._quotas.integration_timeout_s)
+        self._hosts = hosts or Hosts()
         self._connections: dict[str, Connection] = {}
         self._serving: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -99,6 +102,8 @@ class WebSocketApi:
         connection_id = self._management.connection_id(path)
         if connection_id is not None:
             return _response_to(await self._manage(request, connection_id))
+        if not self._hosts.admits(request.headers.get("Host", "localhost")):  # HTTP/1.0 needs none
+            return _refuse(request, 421, {"message": REFUSAL})
         if path.rstrip("/") != f"/{self._stage.stage}":
             return _refuse(request, 403, {"message": "Forbidden"})
         key = handshake.key_of(request)
@@ -111,10 +116,8 @@ class WebSocketApi:
             body = await request.read() if request.can_read_body else b""
         except web.HTTPRequestEntityTooLarge:
             return TOO_LARGE
-        headers: dict[str, list[str]] = {}
-        for name, value in request.headers.items():
-            headers.setdefault(name.lower(), []).append(value)
-        return self._management.answer(SignedRequest(request.method, request.raw_path, headers, body), connection_id)
+        signed = SignedRequest.of(request.method, request.raw_path, request.headers.items(), body)
+        return self._management.answer(signed, connection_id)
 
     async def _connect(self, request: web.Request, key: str, query: str) -> web.StreamResponse:
         """Ask $connect, shake hands, and stay until the connection is over."""

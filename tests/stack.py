@@ -43,8 +43,14 @@ class Stack:
     redis: str
     postgres: str
     pid: int
+    run: Mapping[str, Any]  # the whole run.json
     state_dir: Path
     log_file: Path
+
+    @property
+    def for_boto3(self) -> Mapping[str, str]:
+        """What a client of its Invoke API is made of."""
+        return {"endpoint_url": self.lambda_, "region_name": self.run["region"], **self.run["credentials"]}
 
     @property
     def log(self) -> str:
@@ -146,7 +152,7 @@ def _announced(process: subprocess.Popen[bytes], state_dir: Path, log_file: Path
     assert process.poll() is None, f"it ended with {process.returncode}:\n{log_file.read_text()}"
     run = json.loads(run_file.read_text())
     addresses = {name: run[name] for name in ("http", "websocket", "redis", "postgres", "pid")}
-    return Stack(lambda_=run["lambda"], state_dir=state_dir, log_file=log_file, **addresses)
+    return Stack(lambda_=run["lambda"], run=run, state_dir=state_dir, log_file=log_file, **addresses)
 
 
 def _stop(process: subprocess.Popen[bytes], state_dir: Path, log_file: Path) -> None:

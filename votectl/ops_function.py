@@ -23,7 +23,7 @@ class OpsFunction:
     """One function, wherever it is."""
 
     def __init__(self, name: str, run: LocalRun | None) -> None:
-        """Invoke *name* on AWS with the shell's credentials, or on the local *run*, which needs none.
+        """Invoke *name* on AWS with the shell's credentials, or on the local *run* with its own.
 
         Raises:
             NotInvoked: AWS is not set up in this shell.
@@ -51,8 +51,16 @@ class OpsFunction:
 
 def _invoke_locally(run: LocalRun, name: str, payload: bytes) -> Invoked:
     """Invoke by plain HTTP: a client of AWS's would read the shell's files and proxies, and break on them."""
+    from botocore.auth import SigV4Auth  # noqa: PLC0415 - demo and loadtest need none of it
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.credentials import Credentials  # noqa: PLC0415
+
+    url = f"{run.invoke}/2015-03-31/functions/{name}/invocations"
     try:
-        request = urllib.request.Request(f"{run.invoke}/2015-03-31/functions/{name}/invocations", data=payload)  # noqa: S310 - from run.json
+        request = urllib.request.Request(url, payload)  # noqa: S310 - from run.json; first, since it checks the address
+        signed = AWSRequest("POST", url, data=payload)
+        SigV4Auth(Credentials(*run.credentials), "lambda", run.region).add_auth(signed)
+        request.headers.update(signed.headers.items())
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=PATIENCE_S) as response:
             return response.read(), response.headers.get("X-Amz-Function-Error")

@@ -178,7 +178,7 @@ def _request(voter: Voter, choice: str) -> bytes:
         path, kind, body = "/api/votes", "application/json", json.dumps({"vote": choice})
     cookies = "; ".join(f"{name}={value}" for name, value in voter.cookies.items())
     return (
-        f"POST {path} HTTP/1.1\r\nhost: chaos\r\ncontent-type: {kind}\r\ncookie: {cookies}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncookie: {cookies}\r\n"
         f"content-length: {len(body)}\r\n\r\n{body}"
     ).encode()
 

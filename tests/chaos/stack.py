@@ -14,6 +14,7 @@ import httpx
 import psutil  # type: ignore[import-untyped] # it ships no types
 
 from tests.chaos.patience import until
+from tests.signature import Signature
 from tests.stack import DECLARED, FREE_PORTS, ROOT
 
 START_WITHIN_S = 90.0
@@ -58,6 +59,7 @@ class Stack:
         assert self.running, f"python -m local ended:\n{self.log}"
         run = json.loads(run_file.read_text())
         self.http, self.websocket, self._lambda = run["http"], run["websocket"], run["lambda"]
+        self._client.auth = Signature(run)
 
     @property
     def running(self) -> bool:

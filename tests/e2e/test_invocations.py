@@ -22,10 +22,7 @@ from tests.stack import Stack, wait_for
 def lambda_(fresh: Stack) -> Iterator[LambdaClient]:
     client = boto3.client(
         "lambda",
-        endpoint_url=fresh.lambda_,
-        region_name="eu-central-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        **fresh.for_boto3,
         config=Config(read_timeout=150, retries={"total_max_attempts": 1}, proxies={}),
     )
     yield client

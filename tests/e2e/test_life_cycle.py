@@ -60,6 +60,7 @@ def test_voters_of_an_older_versions_state_directory_are_known(tmp_path: Path) -
     state_dir.mkdir()
     (state_dir / ".local-run").touch()
     secrets = state_dir / "secrets.json"
+    secrets.touch(mode=0o600)
     secrets.write_text(json.dumps({"CookieKeys": "0123456789abcdef" * 2}))
     with running(state_dir, "--no-reload") as first, httpx.Client(base_url=first.http, trust_env=False) as http:
         voter = cast(http, "a")

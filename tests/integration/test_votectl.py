@@ -178,13 +178,7 @@ def test_a_handed_back_list_is_left_alone_until_it_is_taken_over(run: Run, answe
 
 
 def invoke(stack: Stack, function: str, *, wait: bool = True) -> None:
-    client = boto3.client(
-        "lambda",
-        endpoint_url=stack.lambda_,
-        region_name="eu-central-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
-    )
+    client = boto3.client("lambda", **stack.for_boto3)
     client.invoke(FunctionName=function, InvocationType="RequestResponse" if wait else "Event", Payload=b"{}")
     client.close()
 

@@ -22,7 +22,9 @@ from awslambdaric.lambda_context import LambdaContext
 from psycopg import sql
 from redis import Redis
 
+from local.account import Account
 from tests.conftest import ROOT, Handler, event
+from tests.signature import Signature
 from tests.stack import running
 from votectl.__main__ import main
 from voting.clients import Clients
@@ -289,6 +291,8 @@ def test_the_command_line_shows_no_password_of_the_local_run(
             "lambda": "http://127.0.0.1:1",
             "redis": redis_url,
             "postgres": database_url,
+            "region": "eu-central-1",
+            "credentials": Account().for_boto3(),
         }
         run_file.write_text(json.dumps(run | {name: f"{name}ql://u:{password}@h/0".replace("redisql", "redis")}))
         for command in (["loadtest", "--votes", "1"], ["ops", "status"]):
@@ -323,6 +327,7 @@ def test_the_whole_system_prints_no_part_of_passwords_that_are_not_encoded(tmp_p
             printed += httpx.post(
                 f"{stack.lambda_}/2015-03-31/functions/OpsFunction/invocations",
                 json={"operation": "status"},
+                auth=Signature(stack.run),
                 trust_env=False,
                 timeout=30,
             ).text

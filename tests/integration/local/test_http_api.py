@@ -167,7 +167,9 @@ def test_chunked_body_arrives_whole(client: httpx.Client) -> None:
 
 
 def test_client_that_expects_100_continue_is_told_to_go_on(client: httpx.Client) -> None:
-    request = b"POST /any HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    request = (
+        b"POST /any HTTP/1.1\r\nHost: [::1]\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 10) as sock:
         sock.sendall(request)
         assert sock.recv(100).startswith(b"HTTP/1.1 100 Continue")
@@ -192,7 +194,9 @@ def test_routes_match_method_and_path_exactly(client: httpx.Client, method: str,
 
 
 def test_doubled_slash_is_another_path_and_not_a_host(client: httpx.Client) -> None:
-    answer = raw(client, b"POST //api/votes HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    answer = raw(
+        client, b"POST //api/votes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    )
     event = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert (event["routeKey"], event["rawPath"]) == ("$default", "//api/votes")
 
@@ -325,8 +329,8 @@ def test_log_has_one_line_per_refusal_and_no_cookie(strict: httpx.Client, caplog
 
 
 def test_target_without_a_path_is_answered_and_not_dropped(client: httpx.Client) -> None:
-    for target in (b"*", b"http://x/any"):
-        answer = raw(client, b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    for target in (b"*", b"http://localhost/any"):
+        answer = raw(client, b"OPTIONS " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 400"))
 
 

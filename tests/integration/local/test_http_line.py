@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from local.hosts import Hosts
 from local.http_api import HttpApi
 from local.http_event import Caller, Response
 from local.resources import HttpRoute
@@ -28,7 +29,7 @@ class Echo(HttpApi):
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     loop = Loop()
-    api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Nobody")], None)  # type: ignore[arg-type] # never asked
+    api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Nobody")], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
     with served(loop, api.application, api.line) as port:
         yield port
     loop.close()

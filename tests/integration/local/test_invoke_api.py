@@ -1,17 +1,20 @@
 import asyncio
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 from aiohttp import web
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from redis import Redis
 
 from local.account import Account
 from local.environment import Sandbox
@@ -19,6 +22,7 @@ from local.invoke_api import InvokeApi
 from local.resources import Function
 from local.service import LambdaService
 
+ACCOUNT = Account()
 HANDLER = """
 import pathlib, time
 HERE = pathlib.Path(__file__).parent
@@ -51,8 +55,8 @@ def url(folder: Path) -> Iterator[str]:
 
     async def serve() -> None:
         function = Function("F", folder, "app.handler", 10, 128, {}, (), 1, 0, 60)
-        service = LambdaService({"F": function}, Sandbox(Account()))
-        runner = web.AppRunner(InvokeApi(service, Account()).application())
+        service = LambdaService({"F": function}, Sandbox(ACCOUNT))
+        runner = web.AppRunner(InvokeApi(service, ACCOUNT).application())
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         started.append("http://{}:{}".format(*runner.addresses[0][:2]))
@@ -76,8 +80,7 @@ def client(url: str) -> Iterator[Any]:
         "lambda",
         endpoint_url=url,
         region_name="eu-central-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
+        **ACCOUNT.for_boto3(),
         config=Config(retries={"total_max_attempts": 1}),
     )
     yield client
@@ -154,11 +157,97 @@ def test_a_throttled_call_is_too_many_requests(client, folder):
         waiting.join()
 
 
-def test_a_web_page_reaches_no_function(url):
-    request = urllib.request.Request(  # noqa: S310 - http
-        f"{url}/2015-03-31/functions/F/invocations", b"{}", {"Origin": "https://evil.example"}
-    )
-    with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(request)  # noqa: S310 - http
-    assert error.value.code == 403
-    error.value.close()
+# ---------------------------------------------------------------- attacks
+
+PATH = "/2015-03-31/functions/F/invocations"
+
+
+def signed(url: str, body: bytes = b"{}", service: str = "lambda", **keys: str) -> dict[str, str]:
+    """The headers that make a POST of *body* one of the run's own; *keys* replace some of its credentials."""
+    held = ACCOUNT.for_boto3() | keys
+    request = AWSRequest("POST", url, data=body)
+    credentials = Credentials(held["aws_access_key_id"], held["aws_secret_access_key"], held["aws_session_token"])
+    SigV4Auth(credentials, service, "eu-central-1").add_auth(request)
+    return dict(request.headers)
+
+
+def answer(url: str, headers: dict[str, str], body: bytes = b"{}") -> tuple[int, str]:
+    got = httpx.post(url, headers=headers, content=body, trust_env=False)
+    return got.status_code, got.headers.get("x-amzn-ErrorType", "")
+
+
+@pytest.fixture
+def not_run(folder: Path) -> Iterator[None]:
+    """The function is not run by this test."""
+    (folder / "done").unlink(missing_ok=True)
+    yield
+    assert not (folder / "done").exists()
+
+
+def test_a_signed_request_passes(url):
+    assert answer(url + PATH, signed(url + PATH)) == (200, "")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}, {"Authorization": "AWS4-HMAC-SHA256"}])
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+def test_a_request_without_a_signature_runs_nothing(url, not_run, headers, kind):
+    refused = answer(url + PATH, {**headers, "X-Amz-Invocation-Type": kind})
+    assert refused == (403, "InvalidSignatureException")
+
+
+@pytest.mark.parametrize(
+    "keys", [{"aws_access_key_id": "ASIAELSE"}, {"aws_secret_access_key": "guess"}, {"aws_session_token": "guess"}]
+)
+def test_other_credentials_run_nothing(url, not_run, keys):
+    assert answer(url + PATH, signed(url + PATH, **keys)) == (403, "InvalidSignatureException")
+
+
+def test_a_signature_for_subscribers_runs_nothing(url, not_run):
+    assert answer(url + PATH, signed(url + PATH, service="execute-api")) == (403, "InvalidSignatureException")
+
+
+def test_a_signature_is_good_for_its_body_path_and_kind_only(url, not_run):
+    refused = (403, "InvalidSignatureException")
+    headers = signed(url + PATH)
+    assert answer(url + PATH, headers, b'{"operation": "handback"}') == refused
+    assert answer(url + PATH, headers | {"X-Amz-Invocation-Type": "Event"}) == refused
+    assert answer(url + PATH.replace("F", "G"), headers) == refused
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"sec-fetch-mode": "no-cors"},
+        {"Sec-CH-UA": "x"},
+        {"Referer": "http://evil.example/"},
+    ],
+    ids=str,
+)
+def test_a_web_page_reaches_no_function_even_with_a_signature(url, not_run, header):
+    assert answer(url + PATH, signed(url + PATH) | header) == (403, "AccessDeniedException")
+
+
+def test_a_rebound_name_reaches_no_function_even_with_a_signature(url, not_run):
+    port = url.rpartition(":")[2]
+    for host in ("evil.example", "127.0.0.1.evil.example", "0.0.0.0"):
+        headers = signed(f"http://{host}:{port}{PATH}") | {"Host": f"{host}:{port}"}
+        assert answer(url + PATH, headers) == (403, "AccessDeniedException")
+
+
+def test_a_store_is_stopped_by_a_signature_only(project):
+    run = project.up()
+    control = f"{run['lambda']}/_local/stores/redis/stop"
+    assert answer(control, {}, b"") == (403, "InvalidSignatureException")
+    with Redis.from_url(run["redis"]) as redis:
+        assert redis.ping()
+    assert project.do("--stop-store=redis").returncode == 0
+
+
+def test_run_json_holds_what_a_client_of_boto3_needs(project):
+    run = project.up()
+    client = boto3.client("lambda", endpoint_url=run["lambda"], region_name=run["region"], **run["credentials"])
+    assert client.invoke(FunctionName="TickFunction", InvocationType="DryRun")["StatusCode"] == 204
+    client.close()

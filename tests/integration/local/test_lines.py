@@ -14,6 +14,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from local import lines
 from local.account import Account
 from local.environment import Sandbox
+from local.hosts import Hosts
 from local.quotas import WebSocketQuotas
 from local.resources import WebSocketStage
 from local.service import LambdaService
@@ -56,7 +57,7 @@ class Client:
 def gateway(loop: Loop | None = None) -> Iterator[Client]:
     loop = loop or Loop()
     service = LambdaService({}, Sandbox(Account()))
-    api = WebSocketApi(STAGE, service, CREDENTIALS, WebSocketQuotas(message_bytes=1000), lambda: True)
+    api = WebSocketApi(STAGE, service, CREDENTIALS, WebSocketQuotas(message_bytes=1000), lambda: True, Hosts([HOST]))
     with served(loop, api.application, api.line) as port:
         yield Client(port)
     loop.close()

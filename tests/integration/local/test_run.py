@@ -15,7 +15,7 @@ from tests.integration.local.project import DEADLINE_S, TEMPLATE, TICK, WEB, get
 
 def test_one_command_serves_everything_and_run_json_says_where(project):
     run = project.up(env={"OPTION": "Tea", "NOT_DECLARED": "x"}, postgres=True)
-    assert run.keys() == {"http", "websocket", "lambda", "redis", "postgres", "pid"}
+    assert run.keys() == {"http", "websocket", "lambda", "redis", "postgres", "pid", "region", "credentials"}
     assert run["websocket"].endswith("/live")
     assert (project.state / "run.json").stat().st_mode & 0o777 == 0o600
     variables = get(run["http"])["env"]

@@ -333,7 +333,7 @@ def test_old_connection_is_closed_however_busy(world: World) -> None:
 
 def test_client_that_does_not_answer_a_close_is_cut_off(world: World) -> None:
     request = (
-        b"GET /live?mark=mute HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET /live?mark=mute HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     with world.serving(closing_s=0.2) as door, socket.create_connection(("127.0.0.1", door.port), DEADLINE_S) as mute:

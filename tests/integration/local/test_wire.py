@@ -11,12 +11,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
 
+from local.account import Account
+from local.hosts import Hosts
 from local.http_api import HttpApi
 from local.invoke_api import InvokeApi
 from local.quotas import WebSocketQuotas
 from local.resources import HttpRoute, WebSocketStage
-from local.sigv4 import Credentials
 from local.websocket_api import WebSocketApi
 from tests.integration.local.front_doors import Loop, Probe, probing, served, wait_for
 
@@ -24,6 +28,7 @@ AT_ONCE_S = 5.0  # an answer that takes longer came from a timeout of ours
 KINDS = ("http", "websocket", "lambda")
 INVOKE = "/2015-03-31/functions/Probe/invocations"
 EVENT = json.dumps({"requestContext": {}, "body": "called"})
+HOSTS = Hosts(["a", "x", "vote.example", "live.example"])
 HANDSHAKE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
 
 
@@ -33,6 +38,16 @@ class Gateway:
     websocket: WebSocketApi
     probe: Probe
     loop: Loop
+    account: Account
+
+    def signed(self, request: str) -> bytes:
+        """*request* to invoke the probe, signed for the host `localhost`."""
+        head, _, body = request.partition("\r\n\r\n")
+        request_to_sign = AWSRequest("POST", f"http://localhost{INVOKE}", data=body.encode())
+        keys = (self.account.access_key_id, self.account.secret_access_key, self.account.session_token)
+        SigV4Auth(BotoCredentials(*keys), "lambda", "eu-central-1").add_auth(request_to_sign)
+        lines = [f"{name}: {value}" for name, value in request_to_sign.headers.items()]
+        return "\r\n".join([head, *lines, "", body]).encode()
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +55,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     stage = WebSocketStage("LiveApi", "live", "$request.body.action", {"$connect": "Probe", "$default": "Probe"})
     with ExitStack() as stack:
         loop, probe, account = stack.enter_context(probing(tmp_path_factory.mktemp("probe")))
-        http = HttpApi("HttpApi", [HttpRoute("ANY", "$default", "Probe")], probe.service)
-        credentials = Credentials(account.access_key_id, account.secret_access_key, account.session_token)
-        live = WebSocketApi(stage, probe.service, credentials, WebSocketQuotas(closing_s=1.0))
+        http = HttpApi("HttpApi", [HttpRoute("ANY", "$default", "Probe")], probe.service, hosts=HOSTS)
+        quotas = WebSocketQuotas(closing_s=1.0)
+        live = WebSocketApi(stage, probe.service, account.credentials, quotas, hosts=HOSTS)
         ports = {
             "http": stack.enter_context(served(loop, http.application, http.line)),
             "websocket": stack.enter_context(served(loop, live.application, live.line)),
             "lambda": stack.enter_context(served(loop, InvokeApi(probe.service, account).application)),
         }
-        yield Gateway(ports, live, probe, loop)
+        yield Gateway(ports, live, probe, loop, account)
 
 
 @pytest.fixture(params=KINDS)
@@ -178,7 +193,9 @@ def test_a_malformed_request_is_a_400_and_one_line_of_log(port, data, log) -> No
 def test_a_chunk_that_is_none_in_the_middle_of_a_body_is_a_400(gateway, log) -> None:
     for kind, path in (("http", "/"), ("lambda", INVOKE)):
         with socket.create_connection(("127.0.0.1", gateway.ports[kind]), AT_ONCE_S) as client:
-            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n".encode())
+            client.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n".encode()
+            )
             client.sendall(b"{}\r\nzz\r\n")
             assert read_answer(client)[0] == 400
     assert "Traceback" not in "".join(log())
@@ -246,8 +263,8 @@ def test_an_absolute_target_may_have_a_body(gateway) -> None:
 
 
 def test_a_function_is_invoked_by_an_absolute_target(gateway) -> None:
-    head = f"POST http://lambda.example{INVOKE} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(EVENT)}\r\n\r\n{EVENT}"
-    status, body = first_answer(gateway.ports["lambda"], head.encode())
+    head = f"POST http://localhost{INVOKE} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(EVENT)}\r\n\r\n{EVENT}"
+    status, body = first_answer(gateway.ports["lambda"], gateway.signed(head))
     assert (status, json.loads(json.loads(body)["body"])["body"]) == (200, "called")
 
 
@@ -266,7 +283,7 @@ def test_a_websocket_opens_by_an_absolute_target(gateway, scheme) -> None:
 SLOW = json.dumps({"sleep_s": 0.3})
 POST = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}"
 TO_CONNECTION = "POST /live/@connections/x HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}"
-INVOCATION = f"POST {INVOKE} HTTP/1.1\r\nHost: x\r\nContent-Length: {{}}\r\n\r\n{{}}"
+INVOCATION = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {{}}\r\n\r\n{{}}"
 CHUNKED = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -295,7 +312,8 @@ CHUNKED = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTrans
     ],
 )
 def test_a_client_that_closes_its_half_gets_its_answers(gateway, log, kind, request_, expected) -> None:
-    assert statuses(exchange(gateway.ports[kind], request_.encode(), half_close=True)) == expected
+    data = gateway.signed(request_) if kind == "lambda" else request_.encode()
+    assert statuses(exchange(gateway.ports[kind], data, half_close=True)) == expected
     assert "Traceback" not in "".join(log())
 
 
@@ -306,3 +324,42 @@ def test_a_websocket_whose_client_closes_its_half_is_over(gateway, query) -> Non
         gateway.ports["websocket"], f"GET /live{query} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode(), half_close=True
     )
     wait_for(lambda: gateway.websocket.connections == 0)
+
+
+# ---------------------------------------------------------------- a page whose name points at this machine
+
+FOREIGN = ["evil.example", "evil.example:3000", "0.0.0.0:3000", "127.0.0.1.evil.example", "localhost:3000@evil.example"]
+OTHER_HOST = {"message": "The Host of this request is not served here; --allow-host NAME lists one."}
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n", id="a line's"),
+        pytest.param("DELETE / HTTP/1.1\r\nHost: {host}\r\n\r\n", id="the application's"),
+        pytest.param("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n", id="HTTP/1.0"),
+        pytest.param("GET http://{host}/ HTTP/1.1\r\nHost: localhost\r\n\r\n", id="an absolute target"),
+        pytest.param(
+            "POST / HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", id="no body yet"
+        ),
+    ],
+)
+def test_no_page_of_another_name_reaches_a_function(gateway, host, request_) -> None:
+    status, body = first_answer(gateway.ports["http"], request_.format(host=host).encode())
+    assert (status, json.loads(body)) == (421, OTHER_HOST)
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_no_page_of_another_name_subscribes(gateway, host) -> None:
+    head = HANDSHAKE.format(key="dGhlIHNhbXBsZSBub25jZQ==")
+    connects = len(gateway.probe.notes("CONNECT"))
+    request = f"GET /live HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n{head}\r\n"
+    status, body = first_answer(gateway.ports["websocket"], request.encode())
+    assert (status, json.loads(body)) == (421, OTHER_HOST)
+    assert len(gateway.probe.notes("CONNECT")) == connects
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:3000", "[::1]:3000", "127.0.0.2", "vote.example:8443"])
+def test_loopback_and_listed_names_are_served(gateway, host) -> None:
+    assert first_answer(gateway.ports["http"], f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())[0] == 200

@@ -1,11 +1,17 @@
+import fcntl
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from local.ownership import Foreign, open_own
 from local.state import AlreadyRunning, StateDir, StateError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -27,7 +33,13 @@ OLDER = {"CookieKeys": "o" * 32, "valkey": "v" * 32, "postgres": "p" * 32}
 
 
 def write_secrets(state: StateDir, known: dict[str, str]) -> None:
-    (state.path / "secrets.json").write_text(json.dumps(known), encoding="utf-8")
+    write(state.path / "secrets.json", json.dumps(known))
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    path.touch()
+    path.chmod(mode)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def test_a_secret_of_an_earlier_version_stays_under_its_new_name(state):
@@ -67,8 +79,7 @@ def test_run_json_is_private_and_gone_at_the_end(state):
 def test_what_a_killed_run_left_does_not_hold_the_next_one(tmp_path):
     code = "import sys,os,pathlib; from local.state import StateDir\n"
     code += "s = StateDir(pathlib.Path(sys.argv[1])); s.open(); s.announce({'http': 'x'}); os.kill(os.getpid(), 9)"
-    root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "state")], cwd=root, check=False)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "state")], cwd=ROOT, check=False)
     state = StateDir(tmp_path / "state")
     assert state.run()
     state.open()
@@ -121,6 +132,164 @@ def test_a_link_is_not_forgotten_in_place_of_what_it_points_at(state, tmp_path):
 
 @pytest.mark.parametrize("written", ["", '{"http": ', "\udcff"])
 def test_a_half_written_file_is_told_with_its_name(state, written):
-    state.run_file.write_text(written, encoding="utf-8", errors="surrogateescape")
+    write(state.run_file, written)
     with pytest.raises(StateError, match=r"run\.json"):
         state.run()
+
+
+# ---------------------------------------------------------------- a directory that another user has prepared
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A state directory as an earlier run left it."""
+    state = StateDir(tmp_path / "state")
+    state.open()
+    state.secret("valkey")
+    state.keep_port("redis", 4711)
+    state.close()
+    return state.path
+
+
+KEPT = ["lock", "run.json", "secrets.json", "ports.json"]
+
+
+def refused(path: Path, words: str) -> None:
+    with pytest.raises(StateError, match=words) as caught:
+        StateDir(path).open()
+    assert "\n" not in str(caught.value)
+    assert "--state-dir" in str(caught.value) or "--reset" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_link_in_place_of_a_file_is_refused_and_what_it_points_at_stays(prepared: Path, tmp_path: Path, name) -> None:
+    victim = tmp_path / "victim"
+    write(victim, '{"valkey": "of the victim"}')
+    (prepared / name).unlink(missing_ok=True)
+    (prepared / name).symlink_to(victim)
+    refused(prepared, f"{name} is a symbolic link")
+    assert victim.read_text() == '{"valkey": "of the victim"}'
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_link_to_nothing_makes_no_file(prepared: Path, tmp_path: Path, name) -> None:
+    (prepared / name).unlink(missing_ok=True)
+    (prepared / name).symlink_to(tmp_path / "made")
+    refused(prepared, "symbolic link")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_second_name_of_a_victims_file_is_refused(prepared: Path, tmp_path: Path, name) -> None:
+    write(tmp_path / "victim", "years")
+    (prepared / name).unlink(missing_ok=True)
+    (prepared / name).hardlink_to(tmp_path / "victim")
+    refused(prepared, "hard link")
+    assert (tmp_path / "victim").read_text() == "years"
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_fifo_in_place_of_a_file_is_refused_and_not_waited_for(prepared: Path, name) -> None:
+    (prepared / name).unlink(missing_ok=True)
+    os.mkfifo(prepared / name, 0o600)
+    refused(prepared, "no plain file")
+
+
+def test_a_socket_in_place_of_a_file_is_refused(prepared: Path, monkeypatch) -> None:
+    monkeypatch.chdir(prepared)  # a socket's path may have 108 bytes
+    (prepared / "secrets.json").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("secrets.json")
+        refused(prepared, "no plain file")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+@pytest.mark.parametrize("name", ["secrets.json", "run.json"])
+def test_secrets_that_others_can_read_are_refused(prepared: Path, mode, name) -> None:
+    write(prepared / name, '{"CookieKeys": "known to its author"}', mode)
+    refused(prepared, "can read")
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+@pytest.mark.parametrize("name", KEPT)
+def test_a_file_that_others_can_write_to_is_refused(prepared: Path, mode, name) -> None:
+    write(prepared / name, "{}", mode)
+    refused(prepared, "can write")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o757])
+def test_a_folder_that_others_can_write_to_is_refused_by_every_use(prepared: Path, mode) -> None:
+    prepared.chmod(mode)
+    state = StateDir(prepared)
+    for use in (state.open, state.holder, state.forget):
+        with pytest.raises(StateError, match="can write"):
+            use()
+    assert (prepared / "secrets.json").exists()
+
+
+def test_an_empty_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    refused(tmp_path / "shared", "can write")
+    assert not any((tmp_path / "shared").iterdir())
+
+
+@pytest.mark.parametrize("below", [".", "a", "a/b"])
+def test_a_folder_that_every_user_can_replace_is_refused(tmp_path: Path, below) -> None:
+    shared = tmp_path / "shared"
+    (shared / below).mkdir(parents=True)
+    shared.chmod(0o777)
+    refused(shared / below / "state", "every user can replace")
+    shared.chmod(0o1777)  # as /tmp
+    state = StateDir(shared / below / "state")
+    state.open()
+    state.close()
+
+
+def of_another_user(tmp_path: Path, *, folder: bool) -> Path:
+    if os.geteuid() != 0:  # who cannot give anything away finds something that is root's
+        return Path("/usr" if folder else "/etc/passwd")
+    path = tmp_path / "theirs"
+    path.mkdir(0o755) if folder else write(path, "{}")
+    os.chown(path, 65534, 65534)
+    return path
+
+
+def test_a_folder_of_another_user_is_refused_by_every_use(tmp_path: Path) -> None:
+    path = of_another_user(tmp_path, folder=True)
+    refused(path, "belongs to another user")
+    with pytest.raises(StateError, match="belongs to another user"):
+        StateDir(path).holder()  # by whose lock --down would end a process
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Foreign, match="belongs to another user"):
+        open_own(of_another_user(tmp_path, folder=False), os.O_RDONLY)
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "1", "none", "", "12 34", "\udcff", "٤٢"])
+def test_a_lock_that_names_no_process_ends_none(prepared: Path, text) -> None:
+    write(prepared / "lock", text)
+    with (prepared / "lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert StateDir(prepared).holder() == 0
+
+
+@pytest.mark.parametrize("name", ["valkey", "postgres"])
+def test_a_link_in_place_of_a_stores_folder_is_refused(prepared: Path, tmp_path: Path, name) -> None:
+    (tmp_path / "elsewhere").mkdir(0o700)
+    (prepared / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="symbolic link"):
+        StateDir(prepared).folder(name, 0o700)
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_command_says_so_in_one_line(prepared: Path, tmp_path: Path) -> None:
+    (prepared / "lock").unlink()
+    (prepared / "lock").symlink_to(tmp_path / "victim")
+    command = [sys.executable, "-m", "local", "--state-dir", str(prepared)]
+    for verb in ([], ["--down"], ["--reset"], ["--stop-store", "redis"]):
+        done = subprocess.run([*command, *verb], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert done.stderr.startswith(f"local: {prepared / 'lock'} is a symbolic link")
+    assert not (tmp_path / "victim").exists()

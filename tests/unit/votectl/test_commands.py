@@ -1,6 +1,7 @@
 """The command line as far as it needs no stack: usage, exit codes, words and tables."""
 
 import io
+import os
 
 import pytest
 
@@ -70,6 +71,20 @@ def test_a_run_json_that_is_not_whole_is_told(written: str, tmp_path, capsys) ->
     error = capsys.readouterr().err
     assert f"{tmp_path / 'run.json'} is not whole" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o620])
+def test_a_run_json_that_others_can_write_to_is_not_believed(mode: int, tmp_path, capsys) -> None:
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "run.json").chmod(mode)
+    assert main(["demo"]) == 2
+    assert "may be another user's work" in capsys.readouterr().err
+
+
+def test_a_fifo_in_place_of_run_json_is_not_waited_for(tmp_path, capsys) -> None:
+    os.mkfifo(tmp_path / "run.json")
+    assert main(["ops", "status"]) == 2
+    assert "no plain file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", ["ops status", "loadtest", "demo"])
