@@ -6,10 +6,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
-from voting.observability import logger, reported
+from voting.observability import reported, tell
 from voting.posting import Poster
 from voting.roles import Role
-from voting.sampling import Sampler
 from voting.settings import Settings
 from voting.signing import Credentials
 from voting.subscriber_api import answer, forget, may_connect, own_origin
@@ -17,8 +16,6 @@ from voting.subscriber_api import answer, forget, may_connect, own_origin
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
 LONGEST_ORIGIN = 100  # in the logs: it is a stranger's text
-
-refusals = Sampler()
 
 
 @cache
@@ -49,8 +46,7 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
     if may_connect(origin, settings.http_url, settings.allowed_origins, own):
         return DONE
-    if count := refusals.admit("origin"):
-        logger.warning("refused a connection of another origin", origin=str(origin)[:LONGEST_ORIGIN], count=count)
+    tell("refused a connection of another origin", origin=str(origin)[:LONGEST_ORIGIN])
     return FORBIDDEN
 
 

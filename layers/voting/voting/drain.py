@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from logging import INFO
 
 import psycopg
 from redis.exceptions import RedisError
@@ -16,10 +17,9 @@ from voting.dead_letter import DeadLetter
 from voting.fault import REFUSED, Fault, Kind, explain
 from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.handover import fence_off
-from voting.observability import MetricUnit, logger, metrics, publish
+from voting.observability import MetricUnit, logger, metrics, publish, tell
 from voting.queue_view import TROUBLE
 from voting.roles import grant
-from voting.sampling import Sampler
 from voting.sieve import PATIENCE_S, Sieve
 from voting.tally import TakenNow, VoteTable
 from voting.trouble import Trouble
@@ -69,7 +69,6 @@ class Drain:
         self._trouble = Trouble(clients.redis(), TROUBLE, "no batch gets through; what waits is kept in Redis")
         self._cause = ""  # of it, in words for an operator
         self._flushed_at = time.monotonic()
-        self._told = Sampler()
         self._cadence = Cadence(next_turn_at)
         self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
         self.counted = Counted()
@@ -112,7 +111,7 @@ class Drain:
                 return self._record(claimed, token)
             return self._wait()
         except HandedOutAnew:
-            logger.warning("a batch was handed out again before it was acknowledged; it is claimed anew")
+            tell("a batch was handed out again before it was acknowledged; it is claimed again")
             return Batch()
         except NotAList as error:
             return self._stumble(error)
@@ -146,7 +145,7 @@ class Drain:
             if compare(self._clients.postgres()):
                 self._changed()
         self._token = table.take_fence(self._queue.greatest_token())
-        logger.info("began a run", token=self._token)
+        tell("began a run", level=INFO, token=self._token)
         return self._token
 
     def _install(self, table: VoteTable) -> bool:
@@ -158,7 +157,7 @@ class Drain:
         except psycopg.errors.InsufficientPrivilege as error:
             if not table.follows():
                 raise
-            logger.warning("the tally stays as an older version made it", detail=explain(error))
+            tell("the tally stays as an older version made it", error=error)
             return False
         return True
 
@@ -168,7 +167,7 @@ class Drain:
             if not grant(self._clients.postgres()):
                 return table
         except psycopg.errors.InsufficientPrivilege as error:
-            logger.warning("the sessions keep all rights of the login", detail=explain(error))
+            tell("the sessions keep all rights of the login", error=error)
             return table
         self._clients.forget_postgres()
         return VoteTable(self._clients.postgres())
@@ -260,8 +259,7 @@ class Drain:
         if fault.code is None:
             self._clients.forget_postgres()  # who knows where the client stopped
         self._last_error = error
-        if count := self._told.admit("refused"):
-            logger.warning("a batch was refused", votes=len(batch.votes), cause=fault.sentence(), count=count)
+        tell("a batch was refused", votes=len(batch.votes), cause=fault.sentence())
         return self._park(self._sieve.refuse(batch.messages, batch.votes, fault))
 
     def _park(self, dead: list[DeadLetter] | None) -> Batch:
@@ -311,9 +309,8 @@ class Drain:
         counted.parked += len(dead)
         counted.batches += 1
         for reason in sorted({letter.reason for letter in dead}):
-            if count := self._told.admit(reason, sum(letter.reason == reason for letter in dead)):
-                what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
-                logger.warning(what, reason=reason, count=count)
+            what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
+            tell(what, reason, events=sum(letter.reason == reason for letter in dead), reason=reason)
         metrics.add_metric("VotesStored", MetricUnit.Count, stored)
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
         metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))
