@@ -16,6 +16,7 @@ from votectl.__main__ import main
 from votectl.ops_function import NotInvoked, OpsFunction
 from votectl.report import REPORTS, describe
 from votectl.terminal import complain, plain, say, say_json
+from voting.observability import logger
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = [
@@ -139,6 +140,17 @@ def test_an_error_of_the_local_run_is_not_obeyed(tmp_path: Path) -> None:
     printed = (done.stdout + done.stderr).decode()
     assert "x1b[2J" in printed
     assert harmless(printed), ascii(printed)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_a_line_of_a_functions_log_steers_no_terminal_that_follows_it(text: str, monkeypatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", stream)
+    logger.warning("Кошки", origin=text)
+    line = stream.getvalue()
+    assert harmless(line)
+    assert "Кошки" in line
+    assert json.loads(line)["origin"] == text
 
 
 def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

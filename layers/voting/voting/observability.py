@@ -66,7 +66,19 @@ class Discreet(LambdaPowertoolsFormatter):
         log.pop("exception_notes", None)
         # As they are now: lines are rare, and a setting that is read once could be read too early.
         secrets = sorted(Settings(os.environ).secrets | self._fetched, key=len, reverse=True)
-        return super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log})
+        return shown(super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log}))
+
+
+def shown(document: str) -> str:
+    """*document*, JSON, with what would steer a terminal that follows the logs escaped; letters of any script stay."""
+    if document.isprintable():
+        return document
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in document)
+
+
+def _escaped(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def blot(value: Any, secrets: Iterable[str]) -> Any:
