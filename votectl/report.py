@@ -9,6 +9,7 @@ from votectl.terminal import all_plain
 
 Answer = dict[str, Any]
 PAYLOAD_WIDTH = 80
+ROOM = ("dropped", "shortened")
 
 
 def describe(operation: str, answer: Answer) -> str:
@@ -41,6 +42,7 @@ def _status(answer: Answer) -> Iterator[str]:
             ("draining", "ours" if handed_back is None else f"handed back {handed_back:,.0f} s ago"),
             ("dead letters", answer["dead"]["total"]),
             *((f"  {reason}", count) for reason, count in sorted(answer["dead"]["by_reason"].items())),
+            *((f"  {what} to make room", answer["dead"][what]) for what in ROOM if answer["dead"].get(what)),
             ("subscribers", answer["subscribers"]),
         ]
         snapshot = answer["snapshot"] or {"version": None, "age_s": None}

@@ -267,6 +267,8 @@ NEEDED = {
     "WorkerFunction": {
         "BATCH_VOTES",
         "BATCH_BYTES",
+        "DEAD_LETTERS",
+        "DEAD_LETTER_BYTES",
         "BROADCAST_FUNCTION",
         "BROADCAST_INTERVAL_MS",
         "BROADCAST_MESSAGES_PER_S",

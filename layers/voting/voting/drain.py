@@ -14,6 +14,7 @@ from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.comparison import compare
 from voting.dead_letter import DeadLetter
+from voting.dead_letter_room import DeadLetterRoom
 from voting.fault import REFUSED, Fault, Kind, explain
 from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.handover import fence_off
@@ -69,6 +70,7 @@ class Drain:
         self._trouble = Trouble(clients.redis(), TROUBLE, "no batch gets through; what waits is kept in Redis")
         self._cause = ""  # of it, in words for an operator
         self._flushed_at = time.monotonic()
+        self._room = DeadLetterRoom(clients.redis(), self._settings.dead_letters, self._settings.dead_letter_bytes)
         self._cadence = Cadence(next_turn_at)
         self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
         self.counted = Counted()
@@ -190,6 +192,8 @@ class Drain:
             acknowledge=done.size,
             dead=done.dead,
         )
+        if done.dead:
+            self._room.keep()
         if ahead.messages:
             if messages == ahead.messages[:1]:
                 return ahead
@@ -324,4 +328,5 @@ class Drain:
             metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
             metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
             metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
+            metrics.add_metric("DeadLettersFull", MetricUnit.Count, int(self._room.was_full()))
             publish()
