@@ -422,6 +422,7 @@ WATCHED = {
     "VotesDelayed",
     "QueueLong",
     "VotesParked",
+    "DeadLettersFull",
     "InvocationsFailed",
     "ResultErrors",
     "WsConnectErrors",
