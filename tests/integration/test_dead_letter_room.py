@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from voting.roles import grant
 from voting.settings import Settings
 from voting.status import read_status
 from voting.tally import VoteTable
+from voting.vote import Vote
 
 NO_LIMIT = 10**9
 
@@ -186,6 +188,23 @@ def test_room_is_made_while_memory_is_full(room, redis) -> None:
     finally:
         redis.config_set("maxmemory", "0")
     assert redis.llen(DEAD) <= 100
+
+
+def test_a_user_who_may_make_no_room_counts_all_the_same(settings, redis, redis_url, database, caplog) -> None:
+    redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">limited", "~*", "+@all", "-lset")
+    url = urlsplit(redis_url)._replace(netloc=f"limited:limited@{urlsplit(redis_url).netloc.rpartition('@')[2]}")
+    worker = Worker(Settings({**settings.env, "REDIS_URL": url.geturl(), "DEAD_LETTERS": "10"}), redis)
+    worker.start()
+    try:
+        for _ in range(3):
+            redis.lpush(VOTES, *(b"junk %d" % number for number in range(30)), Vote("a", "x").encode())
+            worker.drained()
+    finally:
+        worker.stop()
+        redis.execute_command("ACL", "DELUSER", "limited")
+    assert worker.counted.stored == 3
+    assert redis.llen(DEAD) == 90
+    assert "no room could be made" in caplog.text
 
 
 # ---------------------------------------------------------------- What others left in the list

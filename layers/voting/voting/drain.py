@@ -4,10 +4,10 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from logging import INFO
+from logging import ERROR, INFO
 
 import psycopg
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from voting.batch import Batch, Counted, Sorted, sort_out
 from voting.cadence import Cadence
@@ -193,7 +193,7 @@ class Drain:
             dead=done.dead,
         )
         if done.dead:
-            self._room.keep()
+            self._make_room()
         if ahead.messages:
             if messages == ahead.messages[:1]:
                 return ahead
@@ -203,6 +203,12 @@ class Drain:
         else:
             self._sieve.drop()
         return Sorted(messages, *sort_out(messages))
+
+    def _make_room(self) -> None:
+        try:
+            self._room.keep()
+        except ResponseError as error:  # our user may not, say: too many letters are no reason to stop counting
+            tell("no room could be made for dead letters", level=ERROR, error=error)
 
     def _look_ahead(self, behind: int) -> Sorted:
         try:
