@@ -11,7 +11,7 @@ export PYTHONPATH := layers/voting
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check checkov deploy sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
+.PHONY: help up down reset test check checkov audit deploy sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench: $(if $(filter smoke,$(ONLY)),$(VENV)/.dev,$(VENV)/.bench wrk) ## Measure 
 checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .checkov.yaml gives a reason for each check left out
 	@$(VENV)/checkov/bin/checkov --config-file .checkov.yaml
 
+audit: $(VENV)/.audit ## Ask the internet for known vulnerabilities of every locked version (ARGS="-s osv" asks OSV in place of PyPI)
+	@scripts/audit $(VENV)/audit/bin/pip-audit $(ARGS)
+
 deploy: $(VENV)/.dev ## Build, and deploy the environment ENV of samconfig.toml (dev, prod) as a new release
 	@$(BIN)/python scripts/deploy.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
 
@@ -73,6 +76,11 @@ $(VENV)/.dev: requirements/dev.txt
 $(VENV)/.checkov: requirements/checkov.txt
 	@mkdir -p $(VENV)
 	@scripts/venv "$(PYTHON)" $(VENV)/checkov $<
+	@touch $@
+
+$(VENV)/.audit: requirements/audit.txt
+	@mkdir -p $(VENV)
+	@scripts/venv "$(PYTHON)" $(VENV)/audit $<
 	@touch $@
 
 # Beside what .dev installs: these packages are constrained to its versions.

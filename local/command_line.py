@@ -14,7 +14,7 @@ from pathlib import Path
 from local.control import ask
 from local.hosts import is_name
 from local.intrinsics import TemplateError
-from local.logs import Console, ConsoleHandler
+from local.logs import Console, ConsoleHandler, show
 from local.run import Options, StartError, serve
 from local.state import StateDir, StateError
 from local.stores import StoreError
@@ -33,13 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
             if parsed.reset:
                 state.forget()
         elif parsed.stop_store:
-            print(ask(state, parsed.stop_store, "stop"))
+            print(show(ask(state, parsed.stop_store, "stop")))
         elif parsed.start_store:
-            print(ask(state, parsed.start_store, "start"))
+            print(show(ask(state, parsed.start_store, "start")))
         else:
             _serve(parsed, state)
     except (StateError, TemplateError, StartError, StoreError) as error:
-        print(f"local: {error}", file=sys.stderr)
+        print("\n".join(map(show, f"local: {error}".split("\n"))), file=sys.stderr)
         return 1
     return 0
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -19,7 +18,6 @@ _LEFT_OUT = frozenset(
         *("errorType", "errorMessage", "stackTrace", "exception", "exception_name"),
     }
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "WARN": "33", "ERROR": "31", "CRITICAL": "1;31", "FATAL": "1;31"}
 _SOURCE_COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
 
@@ -50,7 +48,7 @@ class Console:
             self._put(source, line)
 
     def say(self, text: str = "", source: str = "") -> None:
-        """Take words of the runner itself; they are printed as they are."""
+        """Take words of the runner itself, in which a file, a setting or a function may be quoted."""
         self._put(source, text)
 
     def close(self) -> None:
@@ -90,9 +88,9 @@ class Console:
 
     def _format(self, at: float, source: str, line: bytes | str) -> list[str]:
         if isinstance(line, str):
+            texts, level = [show(text) for text in line.split("\n")], ""
             if not source:
-                return line.split("\n")
-            texts, level = line.split("\n"), ""
+                return texts
         else:
             texts, level = render(line, metrics=self._metrics)
         self._width = max(self._width, len(source))
@@ -144,7 +142,7 @@ def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
     if not text.strip():
         return [], ""
     # The runtime client joins the lines of one report by \r, and indents by no-break spaces.
-    parts = [_clean(part) for part in text.replace("\u00a0", " ").split("\r")]
+    parts = [show(part) for part in text.replace("\u00a0", " ").split("\r")]
     level = text[1 : text.index("]")] if text.startswith("[") and "]" in text[:12] else ""
     return parts, level
 
@@ -152,7 +150,7 @@ def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
 def _render_fields(fields: Mapping[str, Any], *, metrics: bool) -> tuple[list[str], str]:
     if "_aws" in fields:
         shown = {name: value for name, value in fields.items() if name != "_aws"}
-        return ([_clean("metrics  " + _pairs(shown))] if metrics else []), ""
+        return ([show("metrics  " + _pairs(shown))] if metrics else []), ""
     level = str(fields.get("level") or fields.get("log_level") or "")
     message = fields.get("message", fields.get("msg", ""))
     if "errorType" in fields:
@@ -167,7 +165,7 @@ def _render_fields(fields: Mapping[str, Any], *, metrics: bool) -> tuple[list[st
     head = "  ".join(part for part in (level.ljust(5) if level else "", first, _pairs(rest)) if part)
     stack = fields.get("exception") or fields.get("stackTrace") or ""
     more += ("".join(map(str, stack)) if isinstance(stack, list) else str(stack)).rstrip().split("\n") if stack else []
-    return [_clean(head), *(_clean(part) for part in more)], level
+    return [show(head), *(show(part) for part in more)], level
 
 
 def _pairs(fields: Mapping[str, Any]) -> str:
@@ -180,5 +178,10 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _clean(text: str) -> str:
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+def show(text: str) -> str:
+    """*text*, with what a terminal would obey or hide escaped as by `repr`: controls, directions, what has no width."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign == "\t" else sign.encode("unicode_escape").decode() for sign in text
+    )

@@ -24,6 +24,7 @@ from local.valkey import Valkey
 from tests.management_api import ManagementApi
 from tests.stack import Stack, running
 from voting.clients import Clients
+from voting.observability import sampler
 from voting.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,12 @@ def database(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO public")
         yield connection
+
+
+@pytest.fixture(autouse=True)
+def new_environment() -> None:
+    """Log as an execution environment does that has said nothing yet."""
+    sampler.forget()
 
 
 @pytest.fixture

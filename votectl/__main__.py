@@ -9,6 +9,7 @@ from votectl.demo import Demo
 from votectl.loadtest import add_loadtest
 from votectl.local_run import NotWhole, local_run
 from votectl.ops import add_ops
+from votectl.terminal import complain, say
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: int = options.command(options)
     except NotWhole as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -46,9 +47,9 @@ def run_demo(options: argparse.Namespace) -> int:
     run = None if options.url else local_run()
     url = options.url or (run and run.http)
     if not url:
-        print("Nothing runs here: start it with `make up`, or name a stack with --url.", file=sys.stderr)
+        complain("Nothing runs here: start it with `make up`, or name a stack with --url.")
         return 1
-    print(f"sending about {options.rate:g} votes a second to {url}", flush=True)
+    say(f"sending about {options.rate:g} votes a second to {url}")
     demo = Demo(url, voters=options.voters, seed=options.seed)
     demo.run(options.rate, options.votes)
     return 0

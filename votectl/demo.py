@@ -6,6 +6,7 @@ import math
 import random
 
 from votectl.http_connection import HttpConnection
+from votectl.terminal import say
 from votectl.voter import Voter
 
 SWING_VOTES = 240  # the favour swings from one choice to the other and back within so many votes
@@ -36,7 +37,7 @@ class Demo:
             cast = await voter.cast(choice, connection)
             voter.casts.clear()  # nobody counts them, and a trickle may run for weeks
             if cast.outcome != "accepted":
-                print(f"a vote was not taken: {cast.why}", flush=True)
+                say(f"a vote was not taken: {cast.why}")
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
             # A Poisson process: that is how votes of many independent people arrive.
             await asyncio.sleep(min(self._random.expovariate(rate), 10 / rate))

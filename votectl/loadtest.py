@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 from collections import Counter
 
 from votectl.api_audit import NoResults, follow, read_totals
@@ -12,7 +11,8 @@ from votectl.http_connection import NoAnswer, NotSent
 from votectl.load import Plan, outcomes, send
 from votectl.local_run import LocalRun, local_run
 from votectl.progress import Progress
-from votectl.table import table
+from votectl.table import many, table
+from votectl.terminal import complain, say
 from votectl.voter import Cast, Voter
 from voting.reason import explain
 from voting.settings import InvalidSetting
@@ -54,18 +54,18 @@ def run_loadtest(options: argparse.Namespace) -> int:
     plan = Plan.of(options.votes, options.voters, options.revote_share, options.seed)
     run = None if options.url else local_run()
     if run is None and not options.url:
-        print("Nothing runs here: start it with `make up`, or name a stack with --url.", file=sys.stderr)
+        complain("Nothing runs here: start it with `make up`, or name a stack with --url.")
         return 1
     url = options.url or (run.http if run else "")
-    print(f"{len(plan.votes):,} votes of {plan.voters:,} voters (seed {options.seed}) to {url}", flush=True)
+    say(f"{many(len(plan.votes), 'vote')} of {many(plan.voters, 'voter')} (seed {options.seed}) to {url}")
     try:
         return _against_stores(plan, run, options) if run else _against_api(plan, url, options)
     except (NoResults, NotSent, NoAnswer) as error:
-        print(f"The results cannot be read: {error}", file=sys.stderr)
+        complain(f"The results cannot be read: {error}")
         return 1
     except (*AWAY, InvalidSetting) as error:
         why = explain(error)
-        print(f"The votes were sent, but the accounts cannot be made up, since a store is away: {why}", file=sys.stderr)
+        complain(f"The votes were sent, but the accounts cannot be made up, since a store is away: {why}")
         return 1
 
 
@@ -81,7 +81,7 @@ def _send(plan: Plan, url: str, concurrency: int) -> list[Voter]:
     voters = asyncio.run(send(plan, url, concurrency, sent))
     progress.end()
     for why, count in whys.most_common():
-        print(f"  {count:,} {why}")
+        say(f"  {count:,} {why}")
     return voters
 
 
@@ -94,9 +94,9 @@ def _against_stores(plan: Plan, run: LocalRun, options: argparse.Namespace) -> i
     finally:
         stores.close()
     sums = outcomes(voters)
-    print(table(_lines(accounts, sums)))
+    say(table(_lines(accounts, sums)))
     if not drained:
-        print("The list was not drained in time: what was queued is counted as such.")
+        say("The list was not drained in time: what was queued is counted as such.")
     return _verdict(accounts.balance and accounts.accepted == sums["accepted"], sums)
 
 
@@ -127,9 +127,9 @@ def _against_api(plan: Plan, url: str, options: argparse.Namespace) -> int:
     sums = outcomes(voters)
     rows: list[tuple[object, ...]] = [("choice", "grew by", "expected at least", "at most")]
     rows += [(movement.choice, movement.grew, movement.least, movement.most) for movement in movements]
-    print(table(rows))
-    print(table([("accepted", sums["accepted"]), ("refused", sums["refused"]), ("maybes (no answer)", sums["maybe"])]))
-    print(
+    say(table(rows))
+    say(table([("accepted", sums["accepted"]), ("refused", sums["refused"]), ("maybes (no answer)", sums["maybe"])]))
+    say(
         "Not checked, since the API does not show it: the rows one by one, which voter chose what, what is queued\n"
         "or parked. Whoever else voted meanwhile is in these totals too. `votectl ops status` and `tally verify`\n"
         "tell more."
@@ -139,7 +139,7 @@ def _against_api(plan: Plan, url: str, options: argparse.Namespace) -> int:
 
 def _verdict(balance: bool, sums: Counter[str]) -> int:
     if not sums["accepted"]:
-        print("NOTHING WAS ACCEPTED")
+        say("NOTHING WAS ACCEPTED")
         return 1
-    print("THE ACCOUNTS BALANCE" if balance else "THE ACCOUNTS DO NOT BALANCE")
+    say("THE ACCOUNTS BALANCE" if balance else "THE ACCOUNTS DO NOT BALANCE")
     return 0 if balance else 1

@@ -1,7 +1,6 @@
 """`votectl ops`: what an operator asks of the function ops, and its answers in words."""
 
 import argparse
-import json
 import sys
 import threading
 from typing import Any
@@ -12,6 +11,7 @@ from votectl.ops_function import LOGICAL_ID, NotInvoked, OpsFunction
 from votectl.pages import PAGED, page_by_page
 from votectl.report import describe
 from votectl.schedule import ScheduleUnchanged, set_state
+from votectl.terminal import complain, say, say_json
 
 PROGRESS_EVERY_S = 2.0
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
@@ -108,13 +108,16 @@ def run_ops(options: argparse.Namespace) -> int:
         if function is None:
             return 1
         if options.operation == "dead drop" and not options.yes and not _confirmed(options):
-            print("Nothing was dropped.", file=sys.stderr)
+            complain("Nothing was dropped.")
             return 1
         answer = _perform(options, function)
     except (NotInvoked, ScheduleUnchanged) as error:
-        print(f"It was not done: {error}", file=sys.stderr)
+        complain(f"It was not done: {error}")
         return 1
-    print(json.dumps(answer, indent=2) if options.json else describe(options.operation, answer))
+    if options.json:
+        say_json(answer)
+    else:
+        say(describe(options.operation, answer))
     if not answer["ok"]:
         return 1
     is_complete = options.operation != "takeover" or not options.schedule or _enabled(options.schedule)
@@ -126,12 +129,12 @@ def _enabled(schedule: str) -> bool:
     try:
         was_disabled = set_state(schedule, "ENABLED")
     except ScheduleUnchanged as error:
-        _say(
+        complain(
             f"It was taken over, but the schedule was not enabled, and without it nothing starts our worker: {error}\n"
             "Run the same command again when that is mended, or enable the schedule by hand."
         )
         return False
-    _say(f"the schedule {schedule} {'is enabled' if was_disabled else 'was enabled already'}")
+    complain(f"the schedule {schedule} {'is enabled' if was_disabled else 'was enabled already'}")
     return True
 
 
@@ -142,9 +145,7 @@ def _function(options: argparse.Namespace) -> OpsFunction | None:
         options.usage_error("--schedule is for a deployed stack: name its function with --function")
     run = local_run()
     if run is None:
-        print(
-            "Nothing runs here: start it with `make up`, or name a stack's function with --function.", file=sys.stderr
-        )
+        complain("Nothing runs here: start it with `make up`, or name a stack's function with --function.")
         return None
     return OpsFunction(LOGICAL_ID, run)
 
@@ -161,11 +162,13 @@ def _perform(options: argparse.Namespace, function: OpsFunction) -> dict[str, An
     arguments = {name: value for name, value in given.items() if value is not None}
     schedule: str | None = getattr(options, "schedule", None)
     if options.operation == "handback" and schedule:  # first: or a run would begin in between, and end at once
-        _say(f"the schedule {schedule} {'is disabled' if set_state(schedule, 'DISABLED') else 'was disabled already'}")
+        complain(
+            f"the schedule {schedule} {'is disabled' if set_state(schedule, 'DISABLED') else 'was disabled already'}"
+        )
     if options.operation == "indexes":
         return _with_progress(function)
     if options.operation in PAGED:
-        return page_by_page(function, options.operation, arguments, _say)
+        return page_by_page(function, options.operation, arguments, complain)
     return function.perform(options.operation, arguments)
 
 
@@ -178,11 +181,11 @@ def _with_progress(function: OpsFunction) -> dict[str, Any]:
             try:
                 builds = function.perform("indexes progress", {}).get("progress", [])
             except NotInvoked as error:
-                _say(f"no progress to show: {error}")
+                complain(f"no progress to show: {error}")
                 return
             for build in builds:
                 blocks = f"block {build['blocks_done']} of {build['blocks_total']}"
-                _say(f"{build['index'] or 'index'}: {build['phase']}, {blocks}")
+                complain(f"{build['index'] or 'index'}: {build['phase']}, {blocks}")
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -191,7 +194,3 @@ def _with_progress(function: OpsFunction) -> dict[str, Any]:
     finally:
         over.set()
         follower.join(PROGRESS_EVERY_S)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from votectl.ops_function import NotInvoked, OpsFunction
+from votectl.table import many, was
 
 PAGED = {"dead requeue": "requeued", "dead drop": "dropped"}  # and what their answers count
 PAGE_S = 2.0
@@ -30,7 +31,7 @@ def page_by_page(
         try:
             answer = function.perform(operation, given)
         except NotInvoked as error:
-            before = f" Until then {done:,} letters were {counted}." if "cursor" in given else ""
+            before = f" Until then {many(done, 'letter')} {was(done)} {counted}." if "cursor" in given else ""
             raise NotInvoked(f"{error}{before}") from error
         done += answer.get(counted, 0)
         left.update(answer.get("left", {}))
@@ -42,4 +43,4 @@ def page_by_page(
             return answer
         given["cursor"] = answer["cursor"]
         looked = done + left.total()
-        say(f"{looked:,} of {looked + answer['remaining']:,} letters looked at, {done:,} {counted}")
+        say(f"{looked:,} of {many(looked + answer['remaining'], 'letter')} looked at, {done:,} {counted}")

@@ -4,18 +4,23 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from votectl.table import table
+from votectl.table import many, table, was
+from votectl.terminal import all_plain
 
 Answer = dict[str, Any]
 PAYLOAD_WIDTH = 80
+ROOM = ("dropped", "shortened")
 
 
 def describe(operation: str, answer: Answer) -> str:
     """*answer* in words and tables, its problems last."""
+    answer = all_plain(answer)
     if not answer["ok"]:
         refusal = f"refused ({answer['error']['code']}): {answer['error']['message']}"
         done = [
-            f"{answer[what]:,} letters were {what} until then" for what in ("requeued", "dropped") if what in answer
+            f"{many(answer[what], 'letter')} {was(answer[what])} {what} until then"
+            for what in ("requeued", "dropped")
+            if what in answer
         ]
         return "\n".join([refusal, *done])
     lines = list(REPORTS[operation](answer))
@@ -37,6 +42,7 @@ def _status(answer: Answer) -> Iterator[str]:
             ("draining", "ours" if handed_back is None else f"handed back {handed_back:,.0f} s ago"),
             ("dead letters", answer["dead"]["total"]),
             *((f"  {reason}", count) for reason, count in sorted(answer["dead"]["by_reason"].items())),
+            *((f"  {what} to make room", answer["dead"][what]) for what in ROOM if answer["dead"].get(what)),
             ("subscribers", answer["subscribers"]),
         ]
         snapshot = answer["snapshot"] or {"version": None, "age_s": None}
@@ -67,7 +73,7 @@ def _letters(answer: Answer) -> Iterator[str]:
         return
     rows: list[tuple[object, ...]] = [("parked at", "reason", "bytes", "payload")]
     for letter in answer["letters"]:
-        payload = ascii(letter["payload"])[1:-1] if "payload" in letter else f"base64 {letter['payload_base64']}"
+        payload = letter["payload"] if "payload" in letter else f"base64 {letter['payload_base64']}"
         shown = payload if len(payload) <= PAYLOAD_WIDTH else f"{payload[:PAYLOAD_WIDTH]}…"
         cut = " (cut)" if letter["cut"] else ""
         reason = " ".join([letter["reason"], letter.get("sqlstate") or letter.get("error") or ""]).rstrip()
@@ -76,19 +82,19 @@ def _letters(answer: Answer) -> Iterator[str]:
 
 
 def _requeue(answer: Answer) -> Iterator[str]:
-    yield f"{answer['requeued']:,} letters went back to the list"
+    yield f"{many(answer['requeued'], 'letter')} went back to the list"
     reasons = {
-        "cut": "are cut and cannot be restored",
-        "still_no_vote": "are still no votes",
-        "voted_since": "stay: their voters have a row",
-        "queued_since": "stay: their voters have a vote in the list",
-        "out_of_place": "stay: another operation removed letters at the same time; run it again",
+        "cut": "cut, which cannot be restored",
+        "still_no_vote": "still no vote",
+        "voted_since": "left: the voter has a row",
+        "queued_since": "left: the voter has a vote in the list",
+        "out_of_place": "left: another operation removed letters at the same time; run it again",
     }
-    yield from (f"{count:,} {reasons[why]}" for why, count in answer["left"].items())
+    yield from (f"{many(count, 'letter')} {reasons[why]}" for why, count in answer["left"].items())
 
 
 def _drop(answer: Answer) -> Iterator[str]:
-    yield f"{answer['dropped']:,} letters were dropped"
+    yield f"{many(answer['dropped'], 'letter')} {was(answer['dropped'])} dropped"
 
 
 def _verify(answer: Answer) -> Iterator[str]:
@@ -106,18 +112,18 @@ def _preflight(answer: Answer) -> Iterator[str]:
         if finding["todo"]:
             yield f"         {finding['todo']}"
     levels = [finding["level"] for finding in answer["findings"]]
-    yield f"{levels.count('problem')} problems, {levels.count('warning')} warnings"
+    yield f"{many(levels.count('problem'), 'problem')}, {many(levels.count('warning'), 'warning')}"
 
 
 def _handback(answer: Answer) -> Iterator[str]:
     yield "our worker drains no more" if answer["changed"] else "it was handed back already"
-    yield f"{answer['returned']:,} votes went back from the batch of a run that died or stood still"
-    yield f"{answer['waiting']:,} votes wait in the list"
+    yield f"{many(answer['returned'], 'vote')} went back from the batch of a run that died or stood still"
+    yield f"{many(answer['waiting'], 'vote')} waiting in the list"
 
 
 def _takeover(answer: Answer) -> Iterator[str]:
     yield "our worker drains from its next run on" if answer["changed"] else "the draining was ours already"
-    yield f"{answer['waiting']:,} votes wait in the list"
+    yield f"{many(answer['waiting'], 'vote')} waiting in the list"
 
 
 def _indexes(answer: Answer) -> Iterator[str]:

@@ -16,6 +16,16 @@ def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
     return "\n".join(indent + line.rstrip() for line in lines)
 
 
+def many(count: int, what: str) -> str:
+    """`1 letter`, `2 letters`, `1,000 letters`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def was(count: int) -> str:
+    """What belongs to that many."""
+    return "was" if count == 1 else "were"
+
+
 def _cell(value: object) -> tuple[str, bool]:
     match value:
         case None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voting import answer
 from voting.ballot import Ballot, read_ballot
 from voting.clients import Clients
-from voting.observability import count
+from voting.observability import count, sampler
 from voting.origin import require_own_site
 from voting.page import Page
 from voting.queue_view import STALLED_AFTER_S
@@ -102,8 +102,8 @@ def _cast(request: Request) -> tuple[Voter, Ballot, bool]:
     voter = register().admit(request, ballot.token)
     is_delayed = queue().push(Vote(ballot.choice, voter.id)) > STALLED_AFTER_S
     count("VotesQueued")
-    if is_delayed:  # seen from here also where no worker is left to say so
-        count("VotesDelayed")
+    if is_delayed and (delayed := sampler.admit("delayed")):  # seen from here also where no worker is left to say so
+        count("VotesDelayed", delayed)
     return voter, ballot, is_delayed
 
 

@@ -9,7 +9,7 @@ from voting.broadcast import NothingToSend, deliver
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.fanout import Shard
-from voting.observability import MetricUnit, logger, metrics, publish, reported
+from voting.observability import MetricUnit, metrics, publish, reported, tell
 from voting.posting import Poster
 from voting.results import Results
 from voting.settings import Settings
@@ -38,7 +38,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     try:
         outcome = deliver(Shard.of_event(event), Subscribers(clients.redis()), newest, poster, remaining_s)
     except NothingToSend:
-        logger.warning("there is no snapshot to broadcast")
+        tell("there is no snapshot to broadcast")
         return {"sent": 0, "gone": 0, "failed": 0}
     metrics.add_metric("PostsSent", MetricUnit.Count, outcome.sent)
     metrics.add_metric("PostsGone", MetricUnit.Count, len(outcome.gone))

@@ -7,10 +7,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
 from voting.flood import Meter, Verdict, end
-from voting.observability import logger, reported
+from voting.observability import reported, tell
 from voting.posting import Poster
 from voting.roles import Role
-from voting.sampling import Sampler
 from voting.settings import Settings
 from voting.signing import Credentials
 from voting.subscriber_api import answer, forget, may_connect, own_origin
@@ -21,7 +20,6 @@ LONGEST_ORIGIN = 100  # in the logs: it is a stranger's text
 
 ANSWER_WITHIN_S = 5.0  # one that does not read its answers must not hold this environment until its time is up
 
-refusals = Sampler()
 meter = Meter()
 
 
@@ -53,8 +51,7 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
     if may_connect(origin, settings.http_url, settings.allowed_origins, own):
         return DONE
-    if count := refusals.admit("origin"):
-        logger.warning("refused a connection of another origin", origin=str(origin)[:LONGEST_ORIGIN], count=count)
+    tell("refused a connection of another origin", origin=str(origin)[:LONGEST_ORIGIN])
     return FORBIDDEN
 
 

@@ -49,6 +49,16 @@ def test_an_outage_is_two_lines_and_a_reminder_every_half_minute(redis, clients,
     assert lines[-1].seconds == 2 * REMIND_EVERY_S
 
 
+def test_what_comes_and_goes_many_times_a_second_is_two_lines_a_second(redis, clients, caplog) -> None:
+    now = 0.0
+    trouble = Trouble(clients.redis(), TROUBLE, "nothing is counted", lambda: now)
+    for tick in range(100):
+        now = tick / 20
+        trouble.met("away")
+        trouble.over()
+    assert [line.getMessage() for line in caplog.records] == ["nothing is counted", "this is over"] * 5
+
+
 def test_it_is_kept_while_memory_is_full(trouble: Trouble, redis: Redis) -> None:
     redis.set("filler", "x" * 1_000_000)
     redis.config_set("maxmemory", "500000")

@@ -127,7 +127,9 @@ def test_status_is_a_table_for_people_and_json_for_scripts(run: Run, answer, red
     assert code == 0, printed
     lines = {" ".join(line.split()) for line in printed.splitlines()}
     assert lines >= {"waiting 0", "draining ours", "dead letters 1", "not_json 1", "rows, counted 0"}
-    assert answer("status")["dead"] == {"total": 1, "by_reason": {"not_json": 1}}
+    dead = answer("status")["dead"]
+    assert dead["bytes"] > 0
+    assert dead == {"total": 1, "by_reason": {"not_json": 1}, "bytes": dead["bytes"], "dropped": 0, "shortened": 0}
 
 
 def test_dead_letters_are_listed_queued_again_and_dropped(run: Run, answer, redis, fresh: Stack) -> None:
@@ -142,7 +144,7 @@ def test_dead_letters_are_listed_queued_again_and_dropped(run: Run, answer, redi
     with pytest.raises(SystemExit):  # nobody is there to confirm it
         run("ops", "dead", "drop")
     assert redis.llen(DEAD) == 1
-    assert run("ops", "dead", "drop", "--yes") == (0, "1 letters were dropped\n")
+    assert run("ops", "dead", "drop", "--yes") == (0, "1 letter was dropped\n")
 
 
 def test_a_wrong_tally_is_exit_code_1_until_it_is_repaired(run: Run, database) -> None:

@@ -268,6 +268,8 @@ NEEDED = {
     "WorkerFunction": {
         "BATCH_VOTES",
         "BATCH_BYTES",
+        "DEAD_LETTERS",
+        "DEAD_LETTER_BYTES",
         "BROADCAST_FUNCTION",
         "BROADCAST_INTERVAL_MS",
         "BROADCAST_MESSAGES_PER_S",
@@ -424,6 +426,7 @@ WATCHED = {
     "VotesDelayed",
     "QueueLong",
     "VotesParked",
+    "DeadLettersFull",
     "InvocationsFailed",
     "ResultErrors",
     "WsConnectErrors",

@@ -12,7 +12,9 @@ from tests.sam.expansion import NEW_STORES, TEMPLATE, expansion
 from voting.clients import Clients
 from voting.connections import BUCKETS, Subscribers, bucket_of
 from voting.dead_letter import DeadLetter
+from voting.dead_letter_room import DeadLetterRoom
 from voting.dead_letters import DeadLetters
+from voting.fault import REFUSED
 from voting.fence import HandedBack
 from voting.frame_counts import FrameCounts
 from voting.health import check_health
@@ -80,7 +82,13 @@ def test_dead_letters(clients: Clients, redis: Redis) -> None:
     letters = DeadLetters(clients.redis())
     first, _second = letters.read()
     assert letters.requeue(0, 2, [(first, "x")], unless_queued=True).moved == 1
-    assert letters.drop(letters.place("not_json", 9), "not_json")[1] == 1
+    redis.rpush("{votes}:dead", *(DeadLetter("not_json", b"junk" * 1000).encode() for _ in range(20)))
+    DeadLetterRoom(clients.redis(), 10, 2000).keep()
+    redis.rpush("{votes}:dead", *(DeadLetter(REFUSED, b"a vote").encode() for _ in range(20)))
+    DeadLetterRoom(clients.redis(), 10, 2000).keep()
+    assert letters.account().most == 10
+    assert letters.drop(letters.place("not_json", 9), "not_json")[1] == 0
+    assert letters.drop(letters.place(REFUSED, 9), REFUSED)[1] == 9
     assert refusals(redis) == set()
 
 

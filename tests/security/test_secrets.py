@@ -29,7 +29,7 @@ from tests.stack import running
 from votectl.__main__ import main
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S
-from voting.observability import formatter, logger
+from voting.observability import formatter, logger, sampler
 from voting.settings import InvalidSetting, Settings
 
 LETTERS = "gjkmpqvwxzGJKMPQVWXZ"  # of no word that anything prints, and of no number
@@ -89,6 +89,7 @@ def drive(
             monkeypatch.setenv(name, value.replace("NOWHERE", f"127.0.0.1:{closed.getsockname()[1]}"))
         answers = []
         for function, events in functions.items():
+            sampler.forget()  # another environment, which has said nothing yet
             handle = handler(function)
             answers += [call(handle, asked) for asked in events]
             close(handle)

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from voting.observability import metrics
-from voting.sampling import Sampler
+from voting.observability import metrics, sampler
 
 EVENTS = Path(__file__).parents[2] / "events"
 UNCHANGED = object()
@@ -108,7 +107,7 @@ class HttpFunction:
 
     def forget(self) -> None:
         """Start as a new execution environment does, with whatever the settings are then."""
-        self.app.web._refusals = Sampler()
+        sampler.forget()
         if self.app.clients.cache_info().currsize:
             self.app.clients().close()
         for cached in vars(self.app).values():

@@ -1,23 +1,17 @@
 """A ballot: the choice that a request's body holds, as a form or as JSON."""
 
-import codecs
 import json
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from email.message import Message
-from functools import lru_cache
 from urllib.parse import parse_qsl
 
+from voting.media_type import MediaType
 from voting.refusal import Refusal
 from voting.request import BadBase64, Request
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 MOST_FIELDS = 50
-# Python decodes these as well, but they are no charsets: some take quadratic time, some run escape sequences.
-PYTHONS_OWN = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
-CHARSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +54,18 @@ def _body(request: Request, most_bytes: int) -> bytes:
 
 
 def _fields(request: Request, body: bytes) -> dict[str, object]:
-    kind, charset = media_type(request.headers.get("content-type"))
-    if kind not in {FORM, JSON} or charset is None:
+    sent = MediaType.of(request.headers.get("content-type"))
+    if sent is None or sent.kind not in {FORM, JSON}:
         raise _unsupported()
-    text = _text(body, charset)
-    return _json_fields(text) if kind == JSON else _form_fields(text, charset)
+    text = _text(body, sent.codec)
+    return _json_fields(text) if sent.kind == JSON else _form_fields(text, sent.codec)
 
 
-@lru_cache(maxsize=64)  # the parser takes a tenth of a vote, and nearly all clients send one of a few headers
-def media_type(content_type: str | None) -> tuple[str | None, str | None]:
-    """The type and the charset that a header names, UTF-8 where it names none; None for what is not well-formed."""
-    if content_type is None:
-        return None, None
-    header = Message()  # the parser of the standard library: quoted parameters, odd case, stray spaces
-    header["Content-Type"] = content_type
+def _text(body: bytes, codec: str) -> str:
     try:
-        kind, charset = header.get_content_type(), header.get_param("charset", "utf-8")
-    except (TypeError, ValueError):  # it trips over continuations (RFC 2231) that contradict each other
-        return None, None
-    is_name = isinstance(charset, str) and CHARSET.fullmatch(charset)
-    return kind, str(charset) if is_name else None
-
-
-def _text(body: bytes, charset: str) -> str:
-    try:
-        if codecs.lookup(charset).name.replace("-", "_") in PYTHONS_OWN:  # one codec answers to many spellings
-            raise _unsupported()
-        return body.decode(charset)
-    except LookupError as error:
-        raise _unsupported() from error
+        return body.decode(codec)
     except UnicodeError as error:
-        raise _bad("invalid_text", f"The body is not {charset}.") from error
+        raise _bad("invalid_text", f"The body is not {codec}.") from error
 
 
 def _json_fields(text: str) -> dict[str, object]:
@@ -103,10 +78,10 @@ def _json_fields(text: str) -> dict[str, object]:
     return document
 
 
-def _form_fields(text: str, charset: str) -> dict[str, object]:
+def _form_fields(text: str, codec: str) -> dict[str, object]:
     try:
         return _unique(
-            parse_qsl(text, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=MOST_FIELDS)
+            parse_qsl(text, keep_blank_values=True, encoding=codec, errors="strict", max_num_fields=MOST_FIELDS)
         )
     except ValueError as error:  # bytes that are not of the charset, or too many fields
         raise _bad("invalid_form", "The body is not a valid form.") from error

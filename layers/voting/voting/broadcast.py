@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from voting.connections import Bucket, Subscribers
 from voting.fanout import HEAD_START_S, Shard, learned
 from voting.feed import Limits
-from voting.observability import logger
+from voting.observability import tell
 from voting.posting import IN_FLIGHT, Outcome, Poster
 from voting.results import Results
 
@@ -232,9 +232,9 @@ def deliver(
     if outcome.gone:
         subscribers.remove(outcome.gone)
     if undone := delivery.finish():
-        logger.warning("time is up before everybody was posted to", buckets=undone, throttled=outcome.throttled)
+        tell("time is up before everybody was posted to", buckets=undone, throttled=outcome.throttled)
     if delivery.in_vain:
-        logger.warning("nobody in these buckets could be reached; they are posted to again", buckets=delivery.in_vain)
+        tell("nobody in these buckets could be reached; they are posted to again", buckets=delivery.in_vain)
     estimate = measured(shard, delivery.taken, delivery.took_s)
     if estimate is not None and not outcome.throttled:  # a throttle says nothing about us
         subscribers.mark_speed(estimate)

@@ -6,10 +6,11 @@ role of a replica, and any write to the tally itself: a restore of all tables ma
 
 from dataclasses import dataclass
 from datetime import datetime
+from logging import ERROR
 
 import psycopg
 
-from voting.observability import logger
+from voting.observability import tell
 from voting.tally import KEPT, MOVE, VoteTable
 
 LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repair may take its time
@@ -99,7 +100,7 @@ def _agrees(connection: psycopg.Connection, longest_s: float) -> bool | None:
             counted = VoteTable(connection).grouped()
             return connection.execute(f"WITH counted AS ({counted}), kept AS ({KEPT}) {AGREES}").fetchone() == (True,)
     except psycopg.errors.QueryCanceled:
-        logger.error("counting the rows takes too long: the tally is not compared with them, run `tally verify`")
+        tell("counting the rows takes too long: the tally is not compared with them, run `tally verify`", level=ERROR)
         return None
 
 
@@ -109,7 +110,9 @@ def _repair(connection: psycopg.Connection) -> None:
             connection.execute(REPAIR_AS)
             found = VoteTable(connection).verify(repair=True)
     except psycopg.errors.InsufficientPrivilege:
-        logger.error("the tally differs from the rows, and our login may not write it: run `tally verify --repair`")
+        tell(
+            "the tally differs from the rows, and our login may not write it: run `tally verify --repair`", level=ERROR
+        )
         return
     kept, counted = sum(found.kept.values()), sum(found.counted.values())
-    logger.error("the tally differed from the rows, and was counted again", kept=kept, counted=counted)
+    tell("the tally differed from the rows, and was counted again", level=ERROR, kept=kept, counted=counted)

@@ -1,14 +1,17 @@
 """What Redis does with dead letters in one call: a page of them, at known places (voting.dead_letters)."""
 
-from voting.full_memory import TOUCH_LIST
+from voting.full_memory import TOUCH_HASH, TOUCH_LIST
 
-# The reason of a letter; most of them begin with it, and need not be parsed.
+# The reason of a letter, as reason_of in dead_letter; most of them begin with it, and need not be parsed.
 REASON_OF = """
+local function word(text)
+  return #text <= 64 and string.match(text, '^[%w_.:-]+$') or 'unreadable'
+end
 local function reason_of(letter)
-  local plain = string.match(letter, '^{"reason": "([^"\\\\]+)"')
-  if plain then return plain end
+  local plain = string.match(letter, '^{"reason": "([%w_.:-]+)"')
+  if plain then return word(plain) end
   local parsed, fields = pcall(cjson.decode, letter)
-  return parsed and type(fields) == 'table' and type(fields.reason) == 'string' and fields.reason or 'unreadable'
+  return parsed and type(fields) == 'table' and type(fields.reason) == 'string' and word(fields.reason) or 'unreadable'
 end
 local function next_step(step, looked, bytes, most, most_bytes)
   return math.max(1, math.min(2 * step, most - looked, math.floor((most_bytes - bytes) * looked / bytes)))
@@ -18,7 +21,7 @@ end
 # KEYS[1] dead
 # ARGV[1] place of the first letter   ARGV[2] most letters   ARGV[3] most bytes
 # ARGV[4] reason, ARGV[5] of which so many are enough
-# Returns the place behind the last letter that was looked at; then reason, count, ...
+# Returns the place behind the last letter that was looked at, and the bytes of all; then reason, count, ...
 COUNT = (
     REASON_OF
     + """
@@ -35,7 +38,7 @@ while not enough and looked < most and bytes < most_bytes do
   end
   step = next_step(step, looked, bytes, most, most_bytes)
 end
-local answer = {first + looked}
+local answer = {first + looked, bytes - 1}
 for reason, count in pairs(counts) do
   answer[#answer + 1] = reason
   answer[#answer + 1] = count
@@ -44,7 +47,7 @@ return answer
 """
 )
 
-# For the two scripts below: letters are marked at their places, and one search from the nearer end removes the marks.
+# For three scripts below: letters are marked at their places, and one search from the nearer end removes the marks.
 # Others never see a mark, and it is no letter.
 REMOVE = """
 local function remove(key, places, first, behind)
@@ -55,7 +58,7 @@ local function remove(key, places, first, behind)
 end
 """
 
-# KEYS[1] dead
+# KEYS[1] dead   KEYS[2] account
 # ARGV[1] place behind the newest letter to look at   ARGV[2] most letters   ARGV[3] most bytes
 # ARGV[4] the reason of those that are dropped; empty for all
 # Returns the place of the oldest letter that was looked at, and how many were dropped.
@@ -78,7 +81,82 @@ while first > 0 and behind - first < most and bytes < most_bytes do
   step = next_step(step, behind - first, bytes, most, most_bytes)
 end
 remove(KEYS[1], places, first, behind)
+redis.call('DEL', KEYS[2])
 return {first, #places}
+"""
+)
+
+# For the two scripts below: what the account says of letters that were dropped or shortened to make room.
+ACCOUNT = """
+local function note(key, what, count)
+  if count == 0 then return end
+  local now = redis.call('TIME')
+  local since = redis.call('HGET', key, 'since') or now[1] * 1000 + math.floor(now[2] / 1000)
+  redis.call('HSET', key, 'since', since, what, (redis.call('HGET', key, what) or 0) + count)
+end
+"""
+
+# KEYS[1] dead   KEYS[2] account
+# ARGV[1] place of the first letter   ARGV[2] most letters   ARGV[3] most bytes   ARGV[4] the reason that stays
+# ARGV[5] letters that are to go, at least   ARGV[6] bytes that are to go, at least
+# Returns the place behind the last letter that was looked at and stays, how many were dropped, and their bytes.
+EVICT = (
+    REASON_OF
+    + REMOVE
+    + ACCOUNT
+    + TOUCH_LIST % 1
+    + """
+local first, most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local letters, size = tonumber(ARGV[5]), tonumber(ARGV[6])
+local looked, bytes, step, places, freed = 0, 1, 16, {}, 0
+while looked < most and bytes < most_bytes and (#places < letters or freed < size) do
+  local page = redis.call('LRANGE', KEYS[1], first + looked, first + looked + step - 1)
+  if #page == 0 then break end
+  for i, letter in ipairs(page) do
+    bytes = bytes + #letter
+    if (#places < letters or freed < size) and reason_of(letter) ~= ARGV[4] then
+      places[#places + 1] = first + looked + i - 1
+      freed = freed + #letter
+    end
+  end
+  looked = looked + #page
+  step = next_step(step, looked, bytes, most, most_bytes)
+end
+remove(KEYS[1], places, first, first + looked)
+note(KEYS[2], 'dropped', #places)
+return {first + looked - #places, #places, freed}
+"""
+)
+
+# Letters that others have moved or removed since they were read are left: the digest tells.
+#
+# KEYS[1] dead   KEYS[2] account
+# ARGV[1] place of the first letter of the page   ARGV[2] place of its last
+# ARGV[3..] by threes: how far behind the first, SHA-1 of the letter, the letter that replaces it
+# Returns how many bytes went.
+SHORTEN = (
+    ACCOUNT
+    + TOUCH_LIST % 1
+    + """
+local page, freed, count = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2]), 0, 0
+for i = 3, #ARGV, 3 do
+  local old = page[ARGV[i] + 1]
+  if old and redis.sha1hex(old) == ARGV[i + 1] then
+    redis.call('LSET', KEYS[1], ARGV[1] + ARGV[i], ARGV[i + 2])
+    freed, count = freed + #old - #ARGV[i + 2], count + 1
+  end
+end
+note(KEYS[2], 'shortened', count)
+return freed
+"""
+)
+
+# KEYS[1] account
+# ARGV[1] most letters   ARGV[2] most bytes
+NOTE_LIMITS = (
+    TOUCH_HASH
+    + """
+redis.call('HSET', KEYS[1], 'most', ARGV[1], 'most_bytes', ARGV[2])
 """
 )
 

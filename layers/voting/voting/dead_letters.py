@@ -16,7 +16,7 @@ from redis import Redis
 
 from voting.dead_letter import DeadLetter
 from voting.dead_letter_scripts import COUNT, DROP, REQUEUE
-from voting.queue_view import DEAD, PAGE, PROCESSING, VOTES
+from voting.queue_view import DEAD, DEAD_ACCOUNT, PAGE, PROCESSING, VOTES
 from voting.vote_queue import NotAList
 
 MOST_QUEUED = 20_000  # messages that a requeueing looks through while Redis does nothing else: some 20 ms
@@ -57,6 +57,29 @@ class Place:
         return self.behind <= 0 or self.left <= 0
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of letters: how many of each reason, and bytes in all."""
+
+    counts: Counter[str]
+    bytes: int
+
+    @property
+    def letters(self) -> int:
+        return self.counts.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What was done to make room, and the limits if that was not enough; None where it was not done."""
+
+    dropped: int | None
+    shortened: int | None
+    since_ms: int | None
+    most: int | None
+    most_bytes: int | None
+
+
 class DeadLetters:
     """The list that claims park messages in, the oldest letter first."""
 
@@ -75,17 +98,29 @@ class DeadLetters:
                 return
             start = place.behind
         most = FIRST_PAGE
-        while page := self._page(start, most):
+        while page := self.page(start, most):
             start += len(page)
             most = fitting(page)
             yield from (parked for parked in page if reason in {None, parked.letter.reason})
 
     def count(self) -> Counter[str]:
         """How many letters there are of each reason."""
+        return self.measure().counts
+
+    def measure(self, start: int = 0) -> Size:
+        """How many letters there are from the place *start* on, of each reason, and their bytes."""
         counts: Counter[str] = Counter()
-        for _, page in self._counted():
+        size = 0
+        for _, page_bytes, page in self._counted(start):
             counts += page
-        return counts
+            size += page_bytes
+        return Size(counts, size)
+
+    def account(self) -> Account:
+        """What the worker dropped or shortened where the list was full, since somebody has dropped letters."""
+        names = ("dropped", "shortened", "since", "most", "most_bytes")
+        found: list[Any] = self._redis.hmget(DEAD_ACCOUNT, *names)
+        return Account(*(int(value) if value and value.isdigit() else None for value in found))
 
     def place(self, reason: str | None, most: int) -> Place:
         """Where a walk begins that is to meet the oldest letters of *reason* (None: all), and *most* of them."""
@@ -93,14 +128,14 @@ class DeadLetters:
             length = min(most, self._redis.llen(DEAD))
             return Place(length, length)
         found = behind = 0
-        for behind, page in self._counted(reason, most):  # noqa: B007 - the last one counts
+        for behind, _, page in self._counted(0, reason, most):  # noqa: B007 - the last one counts
             found += page[reason]
         return Place(behind, found)
 
     def read_back(self, place: Place, most: int) -> tuple[int, list[Parked]]:
         """The next page of a walk: the place of its first letter, and up to *most* letters, the oldest first."""
         first = max(0, place.behind - most)
-        return first, self._page(first, place.behind - first)
+        return first, self.page(first, place.behind - first)
 
     def requeue(self, first: int, page: int, letters: Sequence[tuple[Parked, str]], *, unless_queued: bool) -> Moved:
         """Move *letters*, each with its voter and oldest first, to the tail of `votes`.
@@ -125,37 +160,29 @@ class DeadLetters:
 
     def drop(self, place: Place, reason: str | None) -> tuple[Place, int]:
         """Delete the letters of *reason* (None: all) in the next page; return how far that came, and how many."""
-        first, dropped = self._drop(keys=[DEAD], args=[place.behind, PAGE, PAGE_BYTES, reason or ""])
+        first, dropped = self._drop(keys=[DEAD, DEAD_ACCOUNT], args=[place.behind, PAGE, PAGE_BYTES, reason or ""])
         return Place(first, place.left - dropped), dropped
 
-    def _page(self, start: int, most: int) -> list[Parked]:
+    def page(self, start: int, most: int) -> list[Parked]:
+        """Up to *most* letters from the place *start* on."""
         if most <= 0:
             return []
         page: list[Any] = self._redis.lrange(DEAD, start, start + most - 1)
-        return [Parked(raw, _letter(raw)) for raw in page]
+        return [Parked(raw, DeadLetter.decode(raw)) for raw in page]
 
-    def _counted(self, reason: str = "", most: int = 0) -> Iterator[tuple[int, Counter[str]]]:
-        """Page by page: the place behind it, and how many letters of each reason; up to *most* of *reason*."""
-        place = 0
+    def _counted(self, place: int = 0, reason: str = "", most: int = 0) -> Iterator[tuple[int, int, Counter[str]]]:
+        """Page by page: the place behind it, its bytes, and how many letters of each reason; to *most* of *reason*."""
         while True:
-            behind, *pairs = self._count(keys=[DEAD], args=[place, COUNTED_AT_ONCE, PAGE_BYTES, reason, most])
+            behind, size, *pairs = self._count(keys=[DEAD], args=[place, COUNTED_AT_ONCE, PAGE_BYTES, reason, most])
             if behind == place:
                 return
             place = behind
             counts = Counter({name.decode(): count for name, count in zip(pairs[::2], pairs[1::2], strict=True)})
-            yield place, counts
+            yield place, size, counts
             if reason:
                 most -= counts[reason]
                 if most <= 0:
                     return
-
-
-def _letter(raw: bytes) -> DeadLetter:
-    """What *raw* holds; what another program left there, and we cannot read, must not hide the others."""
-    try:
-        return DeadLetter.decode(raw)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return DeadLetter("unreadable", raw)
 
 
 def fitting(page: Sequence[Parked]) -> int:

@@ -4,22 +4,23 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from logging import ERROR, INFO
 
 import psycopg
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from voting.batch import Batch, Counted, Sorted, sort_out
 from voting.cadence import Cadence
 from voting.clients import Clients
 from voting.comparison import compare
 from voting.dead_letter import DeadLetter
+from voting.dead_letter_room import DeadLetterRoom
 from voting.fault import REFUSED, Fault, Kind, explain
 from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.handover import fence_off
-from voting.observability import MetricUnit, logger, metrics, publish
+from voting.observability import MetricUnit, logger, metrics, publish, tell
 from voting.queue_view import TROUBLE
 from voting.roles import grant
-from voting.sampling import Sampler
 from voting.sieve import PATIENCE_S, Sieve
 from voting.tally import TakenNow, VoteTable
 from voting.trouble import Trouble
@@ -69,7 +70,7 @@ class Drain:
         self._trouble = Trouble(clients.redis(), TROUBLE, "no batch gets through; what waits is kept in Redis")
         self._cause = ""  # of it, in words for an operator
         self._flushed_at = time.monotonic()
-        self._told = Sampler()
+        self._room = DeadLetterRoom(clients.redis(), self._settings.dead_letters, self._settings.dead_letter_bytes)
         self._cadence = Cadence(next_turn_at)
         self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
         self.counted = Counted()
@@ -112,7 +113,7 @@ class Drain:
                 return self._record(claimed, token)
             return self._wait()
         except HandedOutAnew:
-            logger.warning("a batch was handed out again before it was acknowledged; it is claimed anew")
+            tell("a batch was handed out again before it was acknowledged; it is claimed again")
             return Batch()
         except NotAList as error:
             return self._stumble(error)
@@ -146,7 +147,7 @@ class Drain:
             if compare(self._clients.postgres()):
                 self._changed()
         self._token = table.take_fence(self._queue.greatest_token())
-        logger.info("began a run", token=self._token)
+        tell("began a run", level=INFO, token=self._token)
         return self._token
 
     def _install(self, table: VoteTable) -> bool:
@@ -158,7 +159,7 @@ class Drain:
         except psycopg.errors.InsufficientPrivilege as error:
             if not table.follows():
                 raise
-            logger.warning("the tally stays as an older version made it", detail=explain(error))
+            tell("the tally stays as an older version made it", error=error)
             return False
         return True
 
@@ -168,7 +169,7 @@ class Drain:
             if not grant(self._clients.postgres()):
                 return table
         except psycopg.errors.InsufficientPrivilege as error:
-            logger.warning("the sessions keep all rights of the login", detail=explain(error))
+            tell("the sessions keep all rights of the login", error=error)
             return table
         self._clients.forget_postgres()
         return VoteTable(self._clients.postgres())
@@ -191,6 +192,8 @@ class Drain:
             acknowledge=done.size,
             dead=done.dead,
         )
+        if done.dead:
+            self._make_room()
         if ahead.messages:
             if messages == ahead.messages[:1]:
                 return ahead
@@ -200,6 +203,12 @@ class Drain:
         else:
             self._sieve.drop()
         return Sorted(messages, *sort_out(messages))
+
+    def _make_room(self) -> None:
+        try:
+            self._room.keep()
+        except ResponseError as error:  # our user may not, say: too many letters are no reason to stop counting
+            tell("no room could be made for dead letters", level=ERROR, error=error)
 
     def _look_ahead(self, behind: int) -> Sorted:
         try:
@@ -260,8 +269,7 @@ class Drain:
         if fault.code is None:
             self._clients.forget_postgres()  # who knows where the client stopped
         self._last_error = error
-        if count := self._told.admit("refused"):
-            logger.warning("a batch was refused", votes=len(batch.votes), cause=fault.sentence(), count=count)
+        tell("a batch was refused", votes=len(batch.votes), cause=fault.sentence())
         return self._park(self._sieve.refuse(batch.messages, batch.votes, fault))
 
     def _park(self, dead: list[DeadLetter] | None) -> Batch:
@@ -311,9 +319,8 @@ class Drain:
         counted.parked += len(dead)
         counted.batches += 1
         for reason in sorted({letter.reason for letter in dead}):
-            if count := self._told.admit(reason, sum(letter.reason == reason for letter in dead)):
-                what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
-                logger.warning(what, reason=reason, count=count)
+            what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
+            tell(what, reason, events=sum(letter.reason == reason for letter in dead), reason=reason)
         metrics.add_metric("VotesStored", MetricUnit.Count, stored)
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
         metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))
@@ -327,4 +334,5 @@ class Drain:
             metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
             metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
             metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
+            metrics.add_metric("DeadLettersFull", MetricUnit.Count, int(self._room.was_full()))
             publish()

@@ -14,9 +14,8 @@ from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.frame_counts import WINDOW_S, FrameCounts
-from voting.observability import logger
+from voting.observability import tell
 from voting.posting import Poster
-from voting.sampling import Sampler
 from voting.subscriber_api import forget
 
 MOST = 20  # frames of one connection within WINDOW_S; a page that its reader turns to again and again sends some more
@@ -30,8 +29,6 @@ TOO_MANY = json.dumps(
         "message": f"More than {MOST} frames within {WINDOW_S:.0f} seconds. This connection is closed.",
     }
 ).encode()
-
-closings = Sampler()
 
 
 class Verdict(Enum):
@@ -89,8 +86,7 @@ def end(verdict: Verdict, connection_id: str, clients: Clients, poster: Poster) 
     """
     if verdict is Verdict.TELL:
         poster.post([connection_id], TOO_MANY, within_s=TELL_WITHIN_S)
-        if count := closings.admit("flood"):
-            logger.warning("closed a connection that sent too many frames", most=MOST, within_s=WINDOW_S, count=count)
+        tell("closed a connection that sent too many frames", most=MOST, within_s=WINDOW_S)
     if verdict in {Verdict.TELL, Verdict.CLOSE}:
         poster.disconnect([connection_id], within_s=CLOSE_WITHIN_S)
         forget([connection_id], clients)

@@ -6,9 +6,8 @@ from typing import Literal
 from redis.exceptions import RedisError, ResponseError
 
 from voting.clients import Clients
-from voting.observability import logger
+from voting.observability import tell
 from voting.queue_view import Counting, QueueView
-from voting.reason import explain
 from voting.settings import InvalidSetting
 
 
@@ -47,10 +46,10 @@ def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
     try:
         return "ok" if QueueView(clients.redis()).takes_votes() else "refused"
     except ResponseError as error:  # full, read-only, without its replicas, or our user lacks a right
-        logger.warning("redis refuses votes", error=type(error).__name__, detail=explain(error))
+        tell("redis refuses votes", error=error)
         return "refused"
     except (RedisError, InvalidSetting) as error:
-        logger.warning("redis is unreachable", error=type(error).__name__, detail=explain(error))
+        tell("redis is unreachable", error=error)
         return "unreachable"
 
 
@@ -70,5 +69,5 @@ def _postgres_answers(clients: Clients) -> bool:
     except psycopg.errors.TooManyConnections:
         return True  # it answers; other environments of ours have the slots
     except (psycopg.Error, InvalidSetting) as error:
-        logger.warning("postgres is unreachable", error=type(error).__name__, detail=explain(error))
+        tell("postgres is unreachable", error=error)
         return False

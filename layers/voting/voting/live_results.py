@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
-from voting.observability import logger
+from voting.observability import tell
 from voting.queue_view import QueueView
-from voting.reason import explain
 from voting.results import PING_S, Results, Tally
 from voting.snapshot import FRESH_S, Snapshots
 
@@ -28,7 +27,7 @@ def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
             return snapshot.results(labels)
         behind_s = QueueView(clients.redis()).backlog().behind_s
     except RedisError as error:
-        logger.warning("Redis gives no results", error=type(error).__name__, detail=explain(error))
+        tell("Redis gives no results", error=error)
         snapshot, behind_s = None, 0.0
     tally = _table(clients)
     if tally is not None:
@@ -50,7 +49,7 @@ def _table(clients: Clients) -> Tally | None:
     except psycopg.errors.UndefinedTable:
         return Tally(0, {}) if _has_no_votes(clients) else None
     except psycopg.Error as error:
-        logger.warning("Postgres gives no results", error=type(error).__name__, detail=explain(error))
+        tell("Postgres gives no results", error=error)
         return None
 
 
@@ -69,5 +68,5 @@ def _has_no_votes(clients: Clients) -> bool:
     except psycopg.errors.UndefinedTable:
         return True
     except psycopg.Error as error:
-        logger.warning("there is no tally, and the votes cannot be looked at", detail=explain(error))
+        tell("there is no tally, and the votes cannot be looked at", error=error)
         return False

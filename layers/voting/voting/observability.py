@@ -15,12 +15,25 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
 from voting.reason import explain, is_ours, narrate
+from voting.sampling import Sampler
 from voting.settings import Settings, spellings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-__all__ = ["NAMESPACE", "MetricUnit", "count", "formatter", "invocation", "logger", "metrics", "publish", "reported"]
+__all__ = [
+    "NAMESPACE",
+    "MetricUnit",
+    "count",
+    "formatter",
+    "invocation",
+    "logger",
+    "metrics",
+    "publish",
+    "reported",
+    "sampler",
+    "tell",
+]
 
 # Service, level and namespace come from POWERTOOLS_* in template.yaml, which Powertools itself reads at import. The
 # namespace has the stack's name in it, so that two stacks in one account do not add up.
@@ -53,7 +66,19 @@ class Discreet(LambdaPowertoolsFormatter):
         log.pop("exception_notes", None)
         # As they are now: lines are rare, and a setting that is read once could be read too early.
         secrets = sorted(Settings(os.environ).secrets | self._fetched, key=len, reverse=True)
-        return super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log})
+        return shown(super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log}))
+
+
+def shown(document: str) -> str:
+    """*document*, JSON, with what would steer a terminal that follows the logs escaped; letters of any script stay."""
+    if document.isprintable():
+        return document
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in document)
+
+
+def _escaped(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def blot(value: Any, secrets: Iterable[str]) -> Any:
@@ -112,6 +137,34 @@ invocation = Invocation()
 logger.addFilter(invocation)
 
 
+LEVELS = {logging.INFO: logger.info, logging.WARNING: logger.warning, logging.ERROR: logger.error}
+
+# Of the execution environment, whatever function, request or thread the events come from.
+sampler = Sampler()
+
+
+def tell(
+    message: str,
+    kind: str = "",
+    *,
+    level: int = logging.WARNING,
+    events: int = 1,
+    error: Exception | None = None,
+    **fields: Any,
+) -> int:
+    """Log *message* at most once a second for each *kind* of it; return for how many events the line stands, or 0.
+
+    For whatever a request, a frame, a message or a store's outage can cause. Of *error* it tells the class and what
+    `explain` says, without a stack: an outage is known by its cause. A *kind* is a word of ours, never of a request.
+    """
+    number = sampler.admit(f"{message}: {kind}", events)
+    if number:
+        if error is not None:
+            fields |= {"error": type(error).__name__, "detail": explain(error)}
+        LEVELS[level](message, extra={**fields, "count": number}, stacklevel=3)  # the place of whoever calls this
+    return number
+
+
 class Failed(Exception):
     """An invocation failed; the message says why, in words that may be logged."""
 
@@ -130,7 +183,8 @@ def reported(handler: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if is_ours(error):
                 raise
-            logger.exception("the invocation failed")
+            if failed := sampler.admit(f"the invocation failed: {type(error).__name__}"):
+                logger.exception("the invocation failed", count=failed)
             raise Failed(f"{type(error).__name__}: {explain(error)}") from None
 
     return handle

@@ -1,6 +1,7 @@
 """What an operator can ask of the function ops, by name; arguments in, a JSON document or a typed error out."""
 
 import base64
+import json
 import math
 import re
 import time
@@ -13,8 +14,10 @@ import psycopg
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
+from voting.dead_letter import UNREADABLE
 from voting.dead_letters import DeadLetters, Parked, Place, TooManyQueued
 from voting.dropping import Dropping
+from voting.fault import REFUSED
 from voting.handover import HandOver, StillDrained, hand_back, take_over
 from voting.indexes import Indexes
 from voting.observability import logger
@@ -24,10 +27,13 @@ from voting.requeueing import Requeueing
 from voting.settings import InvalidSetting
 from voting.status import read_status
 from voting.tally import VoteTable
+from voting.vote import REASONS
 from voting.vote_queue import NotAList
 
 LONGEST_SHOWN = 2000  # bytes of a payload in a listing: an answer of Lambda holds 6 MB
 MOST_SHOWN = 1000
+MOST_ANSWERED = 4_000_000  # bytes of them, since a payload of control characters is six times as long in JSON
+KNOWN_REASONS = {*REASONS, REFUSED, UNREADABLE}
 REQUEUED = 10_000
 MOST_REQUEUED = 1_000_000
 EVERY = 1_000_000_000  # letters
@@ -102,7 +108,7 @@ def operate(clients: Clients, event: Mapping[str, Any]) -> Document:
 
     Returns `{"operation": ..., "ok": true, "problems": [...], ...}`, or `{"operation": ..., "ok": false, "error":
     {"code", "message"}}`, with what was done until then where that is something. Codes: unknown_operation,
-    invalid_argument, invalid_setting, not_installed, not_a_list, busy, still_drained, too_many_queued,
+    invalid_argument, unknown_reason, invalid_setting, not_installed, not_a_list, busy, still_drained, too_many_queued,
     postgres_unavailable, postgres_refused, redis_unavailable.
     """
     name = event.get("operation")
@@ -172,8 +178,28 @@ def _status(clients: Clients, arguments: Arguments) -> Document:
 def _dead_list(clients: Clients, arguments: Arguments) -> Document:
     limit = int(arguments.number("limit", 50, least=1, most=MOST_SHOWN))
     offset = int(arguments.number("offset", 0, least=0, most=1e9))
-    letters = DeadLetters(clients.redis()).read(arguments.text("reason"), offset)
-    return {"letters": [_shown(parked) for parked in islice(letters, limit)]}
+    letters = DeadLetters(clients.redis())
+    reason = _reason(letters, arguments)
+    listed: list[Document] = []
+    room = MOST_ANSWERED
+    for parked in islice(letters.read(reason, offset), limit):
+        listed.append(_shown(parked))
+        room -= len(json.dumps(listed[-1]))
+        if room < 0:  # whoever asks goes on behind those
+            break
+    return {"letters": listed}
+
+
+def _reason(letters: DeadLetters, arguments: Arguments) -> str | None:
+    """The reason that is asked for; one that is neither ours nor in the list is more likely mistyped."""
+    reason = arguments.text("reason")
+    if reason is None or reason in KNOWN_REASONS or arguments.cursor():
+        return reason
+    there = letters.count()
+    if reason not in there:
+        known = ", ".join(sorted({*KNOWN_REASONS, *there}))
+        raise OperationRefused("unknown_reason", f"No letter is parked for such a reason. The reasons are: {known}.")
+    return reason
 
 
 def _shown(parked: Parked) -> Document:
@@ -189,13 +215,15 @@ def _shown(parked: Parked) -> Document:
 
 def _dead_requeue(clients: Clients, arguments: Arguments) -> Document:
     limit = int(arguments.number("limit", REQUEUED, least=1, most=MOST_REQUEUED))
-    reason = arguments.text("reason")
-    place = arguments.cursor() or DeadLetters(clients.redis()).place(reason, limit)
+    letters = DeadLetters(clients.redis())
+    reason = _reason(letters, arguments)
+    place = arguments.cursor() or letters.place(reason, limit)
     return _walked(Requeueing(clients, reason, place, force=arguments.flag("force")), arguments)
 
 
 def _dead_drop(clients: Clients, arguments: Arguments) -> Document:
-    letters, reason = DeadLetters(clients.redis()), arguments.text("reason")
+    letters = DeadLetters(clients.redis())
+    reason = _reason(letters, arguments)
     place = arguments.cursor() or letters.place(reason, EVERY)
     return _walked(Dropping(letters, reason, place), arguments)
 

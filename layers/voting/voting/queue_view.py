@@ -13,6 +13,7 @@ VOTES = "votes"
 PROCESSING = "{votes}:processing"
 FENCE = "{votes}:fence"
 DEAD = "{votes}:dead"
+DEAD_ACCOUNT = "{votes}:dead:account"  # what of them was dropped or shortened to make room
 CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
 HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
 HANDED_OUT = "{votes}:handed_out"  # which claim was given a batch last: the only one that may be acknowledged

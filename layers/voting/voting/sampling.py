@@ -17,6 +17,11 @@ class Sampler:
         self._told_at: dict[str, float] = {}
         self._untold: dict[str, int] = {}
 
+    def forget(self) -> None:
+        """Begin again, as a new execution environment does."""
+        self._told_at.clear()
+        self._untold.clear()
+
     def admit(self, kind: str, events: int = 1) -> int:
         """How many events of *kind* to tell of now, those kept back before included; 0 where to keep silent."""
         untold = self._untold.pop(kind, 0) + events

@@ -128,6 +128,16 @@ class Settings:
         return self._integer("BATCH_BYTES", 8 * 1024 * 1024, least=1)
 
     @property
+    def dead_letters(self) -> int:
+        """How many there may be, before the oldest are dropped that are no votes."""
+        return self._integer("DEAD_LETTERS", 100_000, least=1)
+
+    @property
+    def dead_letter_bytes(self) -> int:
+        """Of all together, before the payloads of the oldest are shortened."""
+        return self._integer("DEAD_LETTER_BYTES", 64 * 1024 * 1024, least=1)
+
+    @property
     def secrets(self) -> frozenset[str]:
         """What must not be printed, as it stands in a variable and in other spellings; also of malformed settings."""
         found = {key.strip() for key in self.env.get("COOKIE_KEYS", "").split(",")}

@@ -1,6 +1,8 @@
 """How the vote stands behind the scenes: the queue, the batch in process, dead letters, tally, subscribers."""
 
+import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -76,9 +78,32 @@ def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
             "handed_back_s": backlog.handed_back_s,
             "fence": queue.greatest_token(),
         },
-        "dead": {"total": backlog.dead, "by_reason": dict(DeadLetters(clients.redis()).count())},
+        "dead": _dead(DeadLetters(clients.redis()), problems),
         "snapshot": snapshot and {"version": snapshot.tally.version, "age_s": round(snapshot.age_s, 3)},
         "subscribers": sum(subscribers),
+    }
+
+
+def _dead(letters: DeadLetters, problems: list[str]) -> dict[str, object]:
+    size, account = letters.measure(), letters.account()
+    if account.since_ms is not None:
+        since = f"{datetime.fromtimestamp(account.since_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        problems.append(
+            f"the list of dead letters is full: of the oldest {account.dropped or 0} were dropped and "
+            f"{account.shortened or 0} shortened since {since}; `dead drop` makes room, and ends this"
+        )
+    most, most_bytes = account.most or math.inf, account.most_bytes or math.inf
+    if size.letters > most or size.bytes > most_bytes:
+        problems.append(
+            f"there is no room for more dead letters ({most} and {most_bytes} bytes): they are votes that the database "
+            "refused, of which none is dropped; see to the cause, and requeue them"
+        )
+    return {
+        "total": size.letters,
+        "by_reason": dict(size.counts),
+        "bytes": size.bytes,
+        "dropped": account.dropped or 0,
+        "shortened": account.shortened or 0,
     }
 
 

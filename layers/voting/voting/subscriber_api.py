@@ -9,13 +9,10 @@ from redis.exceptions import RedisError
 from voting.clients import Clients
 from voting.connections import Subscribers
 from voting.live_results import ResultsUnavailable, read_results
-from voting.observability import logger
-from voting.reason import explain
+from voting.observability import tell
 from voting.request import normal_origin
-from voting.sampling import Sampler
 from voting.snapshot import Snapshots
 
-unforgotten = Sampler()
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -73,7 +70,7 @@ def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool =
     except Refused as error:
         return [_error(error.code, str(error))]
     except RedisError as error:
-        logger.warning("the registry is away", error=type(error).__name__, detail=explain(error))
+        tell("the registry is away", error=error)
         return [_error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")]
 
 
@@ -82,8 +79,7 @@ def forget(connection_ids: Iterable[str], clients: Clients) -> None:
     try:
         Subscribers(clients.redis()).remove(connection_ids)
     except RedisError as error:
-        if count := unforgotten.admit("registry"):
-            logger.warning("who has gone is still registered until that expires", detail=explain(error), count=count)
+        tell("who has gone is still registered until that expires", error=error)
 
 
 def _action(body: str, *, is_binary: bool) -> str:

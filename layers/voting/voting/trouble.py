@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from voting.full_memory import TOUCH_HASH
 from voting.observability import logger
+from voting.sampling import Sampler
 
 REMIND_EVERY_S = 30.0
 
@@ -64,13 +65,16 @@ class Trouble:
         self._note = redis.register_script(NOTE)
         self._began: float | None = None
         self._said_at = 0.0
+        self._is_said = False  # that it began
+        self._lines = Sampler(clock)
         self._may_be_kept = True  # from an earlier run
 
     def met(self, cause: str) -> None:
         """Note what was met now: a sentence without secrets, addresses and rows."""
         now = self._clock()
-        if self._began is None or now - self._said_at >= REMIND_EVERY_S:
-            self._said_at = now
+        is_due = self._began is None or now - self._said_at >= REMIND_EVERY_S
+        if is_due and self._lines.admit("met"):  # what comes and goes many times a second is a line a second
+            self._said_at, self._is_said = now, True
             logger.error(self._what, cause=cause)
         self._began = now if self._began is None else self._began
         self._may_be_kept = True
@@ -82,8 +86,9 @@ class Trouble:
         if self._began is None and not self._may_be_kept:
             return
         if self._began is not None:
-            logger.warning("this is over", what=self._what, seconds=round(self._clock() - self._began, 1))
-            self._began = None
+            if self._is_said:
+                logger.warning("this is over", what=self._what, seconds=round(self._clock() - self._began, 1))
+            self._began, self._is_said = None, False
         with suppress(RedisError):  # the next run's first success clears it
             self._redis.delete(self._key)
             self._may_be_kept = False

@@ -14,6 +14,20 @@ PLAIN = re.compile(
 )
 
 
+# Why bytes are no vote, in the order in which it is looked for.
+REASONS = (
+    "not_utf8",
+    "not_json",
+    "not_an_object",
+    "missing_field",
+    "wrong_type",
+    "unknown_choice",
+    "empty_id",
+    "id_too_long",
+    "invalid_id",
+)
+
+
 class InvalidVote(Exception):
     """These bytes are no vote. `reason` is a stable code for the dead letter."""
 
@@ -41,8 +55,7 @@ def parse(message: bytes) -> Vote:
     """Read a message of the list; keys may come in any order and with others beside them.
 
     Raises:
-        InvalidVote: with one of the reasons not_utf8, not_json, not_an_object, missing_field, wrong_type,
-            unknown_choice, empty_id, id_too_long, invalid_id.
+        InvalidVote: with one of the REASONS.
     """
     if plain := PLAIN.fullmatch(message):
         return Vote(plain[1].decode(), plain[2].decode())

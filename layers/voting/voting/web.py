@@ -1,15 +1,15 @@
 """What all HTTP functions have in common: routing, and the manners of every answer."""
 
 from collections.abc import Callable, Mapping
+from logging import INFO
 from typing import TYPE_CHECKING, Any
 
 from voting import answer
-from voting.observability import count, invocation, logger
+from voting.observability import count, invocation, logger, sampler, tell
 from voting.refusal import Refusal
 from voting.request import Request
 from voting.response import Response
 from voting.routes import unrouted
-from voting.sampling import Sampler
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -36,7 +36,6 @@ class Web:
     def __init__(self) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
         self._explained: dict[type[Exception], Refusal] = {}
-        self._refusals = Sampler()
 
     def get(self, path: str) -> Callable[[Route], Route]:
         return self._register("GET", path)
@@ -82,8 +81,7 @@ class Web:
             return self._explain(request, error)
 
     def _refuse(self, request: Request, refusal: Refusal) -> Response:
-        if refused := self._refusals.admit(refusal.code):
-            logger.info("refused", extra={"status": refusal.status, "code": refusal.code, "count": refused})
+        if refused := tell("refused", refusal.code, level=INFO, status=refusal.status, code=refusal.code):
             count("RequestsRefused", refused, code=refusal.code)
         return answer.error(request, refusal)
 
@@ -93,13 +91,15 @@ class Web:
         if kind is None:
             return self._fail(request, error)
         refusal = self._explained[kind]
-        if failed := self._refusals.admit(refusal.code):
-            logger.warning("unavailable", exc_info=error, code=refusal.code, count=failed)
+        # Where an error of ours came from one of a store, that one says what is the matter.
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        if failed := tell("unavailable", refusal.code, code=refusal.code, error=cause):
             count("RequestsUnavailable", failed)
         return answer.error(request, refusal)
 
     def _fail(self, request: Request, error: Exception) -> Response:
-        logger.exception("failed", exc_info=error)
-        count("RequestsFailed")
+        if failed := sampler.admit(f"failed: {type(error).__name__}"):
+            logger.exception("failed", exc_info=error, count=failed)
+            count("RequestsFailed", failed)
         message = "Something went wrong on our side. Try again in a moment."
         return answer.error(request, Refusal(500, "internal_error", message))

@@ -104,13 +104,17 @@ def test_a_flood_is_cut_and_the_cut_is_counted():
         def __init__(self) -> None:
             super().__init__()
             self.go = threading.Event()
+            self.asked = threading.Event()
 
         def write(self, text: str) -> int:
+            self.asked.set()
             assert self.go.wait(10)
             return super().write(text)
 
     stream = Stuck()
     console = Console(stream)
+    console.line("Vote", b"first")
+    assert stream.asked.wait(10)
     for number in range(30_000):
         console.line("Vote", str(number).encode())
     stream.go.set()

@@ -76,8 +76,8 @@ def test_a_month_adds_up() -> None:
             "RDS: 2 x db.t4g.medium": 2 * 730 * 0.065,  # 94.90
             "RDS: storage, 2 x 20 GiB": 40 * 0.115,  # 4.60
             "CloudWatch: logs of the worker": 43_800 * 1_500 / 1e9 * 0.50,
-            "CloudWatch: metrics of the functions": 19 * 0.30,
-            "CloudWatch: metrics under an alarm": 28 * 0.10,
+            "CloudWatch: metrics of the functions": 20 * 0.30,
+            "CloudWatch: metrics under an alarm": 29 * 0.10,
             "CloudWatch: dashboard": 3.00,
             "Secrets Manager": 1.20,
             "KMS: key": 1.00,
