@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from local.sigv4 import Credentials
@@ -10,37 +10,44 @@ from local.sigv4 import Credentials
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
+def _draw_owner() -> Credentials:
+    return Credentials("AKIA" + secrets.token_hex(8).upper(), secrets.token_hex(20))
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Region, number and the credentials that every execution environment of this run is given."""
+    """Region, number, the temporary credentials of every execution environment, and the keys of the owner."""
 
     region: str = "eu-central-1"
     account_id: str = "123456789012"
     access_key_id: str = field(default_factory=lambda: "ASIA" + secrets.token_hex(8).upper())
     secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30), repr=False)
     session_token: str = field(default_factory=lambda: secrets.token_urlsafe(60), repr=False)
+    owner: Credentials = field(default_factory=_draw_owner)
 
     @property
-    def credentials(self) -> Credentials:
-        """What this run's requests are signed with."""
-        return Credentials(self.access_key_id, self.secret_access_key, self.session_token)
+    def keyring(self) -> tuple[Credentials, Credentials]:
+        """What a request may be signed with: the credentials of the functions, or the owner's."""
+        return Credentials(self.access_key_id, self.secret_access_key, self.session_token), self.owner
 
-    def for_boto3(self) -> dict[str, str]:
-        """The credentials by the names that `boto3.client` takes them by."""
+    def login(self) -> dict[str, str]:
+        """What a client of the owner is made of, as run.json has it."""
         return {
-            "aws_access_key_id": self.access_key_id,
-            "aws_secret_access_key": self.secret_access_key,
-            "aws_session_token": self.session_token,
+            "aws_access_key_id": self.owner.access_key,
+            "aws_secret_access_key": self.owner.secret_key,
+            "aws_region": self.region,
         }
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> "Account":
+    def of_run(cls, env: Mapping[str, str], secret: Callable[[str], str]) -> "Account":
         """Take the region from the shell, and nothing else: real credentials never reach a local function.
 
-        What is no region is passed over: no client of AWS could be built with it.
+        A value that is no region is ignored: no client of AWS could be built with it. *secret* keeps the owner's keys
+        from run to run.
         """
         named = (env.get(name, "") for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
-        return cls(region=next(filter(_REGION.fullmatch, named), "eu-central-1"))
+        owner = Credentials("AKIA" + secret("aws_access_key_id")[:16].upper(), secret("aws_secret_access_key"))
+        return cls(region=next(filter(_REGION.fullmatch, named), "eu-central-1"), owner=owner)
 
     def function_arn(self, name: str) -> str:
         return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{name}"

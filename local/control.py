@@ -15,6 +15,7 @@ from local.state import StateDir, StateError
 from local.stores import Store, StoreError
 
 _PATH = "/_local/stores"
+NEEDED = {"lambda", "aws_access_key_id", "aws_secret_access_key", "aws_region"}  # of run.json
 
 
 class StoreControl:
@@ -47,11 +48,12 @@ def ask(state: StateDir, name: str, verb: str) -> str:
         StateError: nothing runs, or it refused.
     """
     run = state.run()
-    if state.holder() is None or not run.keys() >= {"lambda", "region", "credentials"}:
+    if state.holder() is None or not run.keys() >= NEEDED:
         raise StateError(f"nothing runs on {state.path}")
     url = f"{run['lambda']}{_PATH}/{name}/{verb}"
     signed = AWSRequest("POST", url, data=b"")
-    SigV4Auth(_credentials(run["credentials"]), LAMBDA, run["region"]).add_auth(signed)
+    keys = Credentials(run["aws_access_key_id"], run["aws_secret_access_key"])
+    SigV4Auth(keys, LAMBDA, run["aws_region"]).add_auth(signed)
     request = urllib.request.Request(url, b"", dict(signed.headers))  # noqa: S310 - http, ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -62,7 +64,3 @@ def ask(state: StateDir, name: str, verb: str) -> str:
             raise StateError(json.load(error)["message"]) from error
     except OSError as error:
         raise StateError(f"{run['lambda']} does not answer: {error}") from error
-
-
-def _credentials(held: Mapping[str, str]) -> Credentials:
-    return Credentials(held["aws_access_key_id"], held["aws_secret_access_key"], held["aws_session_token"])

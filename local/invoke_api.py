@@ -55,7 +55,7 @@ class InvokeApi:
             return _too_large(error)
         signed = SignedRequest.of(request.method, request.raw_path, request.headers.items(), body)
         try:
-            verify(signed, self._account.credentials, service=LAMBDA)
+            verify(signed, *self._account.keyring, service=LAMBDA)
         except BadSignature as error:
             logger.warning("%s was refused: %s", request.method, error)
             return _error(403, "InvalidSignatureException", str(error))

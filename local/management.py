@@ -6,7 +6,7 @@ apigatewaymanagementapi.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -40,11 +40,11 @@ class Management:
     """Answers signed requests about the connections of one stage."""
 
     def __init__(
-        self, stage: str, connections: Mapping[str, Connection], credentials: Credentials, quotas: WebSocketQuotas
+        self, stage: str, connections: Mapping[str, Connection], keyring: Sequence[Credentials], quotas: WebSocketQuotas
     ) -> None:
         self._prefix = f"/{stage}/@connections/"
         self._connections = connections
-        self._credentials = credentials
+        self._keyring = keyring
         self._quotas = quotas
 
     def connection_id(self, path: str) -> str | None:
@@ -57,9 +57,9 @@ class Management:
         return connection_id if prefix == self._prefix and connection_id else None
 
     def answer(self, request: SignedRequest, connection_id: str) -> Reply:
-        """Do what *request* asks, if it is signed by a holder of the credentials."""
+        """Do what *request* asks, if it is signed with credentials of the keyring."""
         try:
-            verify(request, self._credentials)
+            verify(request, *self._keyring)
         except BadSignature as error:
             logger.warning("%s of a connection refused: %s", request.method, error)
             return _error(403, "ForbiddenException", str(error))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from local.account import Account
 from local.control import StoreControl
@@ -105,7 +104,7 @@ class _Runner:
         self._state = state
         self._console = console
         self._shell = shell
-        self._account = Account.from_env(shell)
+        self._account = Account.of_run(shell, state.secret)
 
     async def run(self) -> None:
         began = time.monotonic()
@@ -129,14 +128,10 @@ class _Runner:
             await self._warm(template, functions, reloader)
             stack.push_async_callback(scheduler.close)
             scheduler.start()
-            self._state.announce(urls | self._login() | {"pid": os.getpid()})
+            self._state.announce(urls | self._account.login() | {"pid": os.getpid()})
             self._describe(template, urls, time.monotonic() - began)
             await self._start_companions(stack)
             await asyncio.Event().wait()  # until cancelled
-
-    def _login(self) -> dict[str, Any]:
-        """What a client of the Invoke API signs with."""
-        return {"region": self._account.region, "credentials": self._account.for_boto3()}
 
     # ------------------------------------------------------------ before anything is started
 
@@ -225,7 +220,7 @@ class _Runner:
             websocket = WebSocketApi(
                 template.websocket,
                 functions,
-                self._account.credentials,
+                self._account.keyring,
                 quotas,
                 lambda: http.is_answering,
                 hosts,

@@ -59,9 +59,9 @@ class SignedRequest:
 
 
 def verify(
-    request: SignedRequest, credentials: Credentials, now_s: float | None = None, *, service: str = EXECUTE_API
+    request: SignedRequest, *keyring: Credentials, service: str = EXECUTE_API, now_s: float | None = None
 ) -> None:
-    """Return if *request* carries a valid signature made within five minutes of *now_s*, seconds since the epoch.
+    """Return if *request* is signed with credentials of *keyring*, within five minutes of *now_s* since the epoch.
 
     Raises:
         BadSignature: in every other case.
@@ -71,7 +71,8 @@ def verify(
         raise BadSignature("Missing Authentication Token")
     key, day, region, scoped_to, names, signature = match.groups()
     token = request.headers.get("x-amz-security-token", [None])[0]
-    if key != credentials.access_key or token != credentials.session_token:
+    credentials = next((held for held in keyring if held.access_key == key), None)
+    if credentials is None or token != credentials.session_token:
         raise BadSignature("The security token included in the request is invalid.")
     if scoped_to != service:
         raise BadSignature(f"Credential should be scoped to correct service: '{service}'.")

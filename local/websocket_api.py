@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -50,12 +50,14 @@ class WebSocketApi:
         self,
         stage: WebSocketStage,
         functions: Functions,
-        credentials: Credentials,
+        keyring: Sequence[Credentials],
         quotas: WebSocketQuotas | None = None,
         is_urgent: Callable[[], bool] = lambda: False,
         hosts: Hosts | None = None,
     ) -> None:
-        """Serve *stage*. While *is_urgent*, posts to connections leave room for what others wait for.
+        """Serve *stage*. Posts to its connections are signed with credentials of *keyring*.
+
+        While *is_urgent*, posts leave room for what others wait for.
 
         Raises:
             ValueError: routes are selected by what is no part of the body.
@@ -73,7 +75,7 @@ class WebSocketApi:
         self._closing = False
         self._lines: set[Line] = set()
         self._turns = Turns(is_urgent)
-        self._management = Management(stage.stage, self._connections, credentials, self._quotas)
+        self._management = Management(stage.stage, self._connections, keyring, self._quotas)
 
     @property
     def connections(self) -> int:

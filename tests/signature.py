@@ -15,11 +15,8 @@ class Signature(httpx.Auth):
     requires_request_body = True
 
     def __init__(self, run: Mapping[str, Any]) -> None:
-        keys = run["credentials"]
-        self._credentials = Credentials(
-            keys["aws_access_key_id"], keys["aws_secret_access_key"], keys["aws_session_token"]
-        )
-        self._region = run["region"]
+        self._credentials = Credentials(run["aws_access_key_id"], run["aws_secret_access_key"])
+        self._region = run["aws_region"]
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
         amz = {name: value for name, value in request.headers.items() if name.startswith("x-amz-")}

@@ -50,7 +50,8 @@ class Stack:
     @property
     def for_boto3(self) -> Mapping[str, str]:
         """What a client of its Invoke API is made of."""
-        return {"endpoint_url": self.lambda_, "region_name": self.run["region"], **self.run["credentials"]}
+        keys = {name: self.run[name] for name in ("aws_access_key_id", "aws_secret_access_key")}
+        return {"endpoint_url": self.lambda_, "region_name": self.run["aws_region"], **keys}
 
     @property
     def log(self) -> str:

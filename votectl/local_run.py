@@ -16,7 +16,7 @@ class LocalRun:
     redis: str
     postgres: str
     region: str
-    credentials: tuple[str, str, str]  # of its Invoke API: key, secret key and session token
+    credentials: tuple[str, str]  # for its Invoke API: access key id and secret access key
 
 
 class NotWhole(Exception):
@@ -34,9 +34,8 @@ def local_run() -> LocalRun | None:
         return None
     try:
         run = json.loads(_read(path))
-        keys = run["credentials"]
-        credentials = keys["aws_access_key_id"], keys["aws_secret_access_key"], keys["aws_session_token"]
-        return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"], run["region"], credentials)
+        credentials = run["aws_access_key_id"], run["aws_secret_access_key"]
+        return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"], run["aws_region"], credentials)
     except (ValueError, KeyError, TypeError) as error:
         raise NotWhole(f"{path} is not whole: end the run that wrote it, and start it again with `make up`") from error
 

@@ -105,7 +105,7 @@ def test_the_local_run_needs_no_configuration_and_reads_none(home, fresh: Stack)
 @pytest.mark.parametrize("address", [NOWHERE, "http://127.0.0.1:70000", "http://[", "gone"])
 def test_a_local_run_that_is_gone_is_a_sentence(home, address) -> None:
     run = {"http": NOWHERE, "lambda": address, "redis": "redis://127.0.0.1:1", "postgres": "postgresql://127.0.0.1:1/x"}
-    run |= {"region": "eu-central-1", "credentials": Account().for_boto3()}
+    run |= Account().login()
     (home / "run.json").write_text(json.dumps(run), encoding="utf-8")
     done = votectl(home, "", {"LOCAL_RUN_JSON": str(home / "run.json")}, "status")
     assert done.returncode == 1

@@ -292,8 +292,7 @@ def test_the_command_line_shows_no_password_of_the_local_run(
             "lambda": "http://127.0.0.1:1",
             "redis": redis_url,
             "postgres": database_url,
-            "region": "eu-central-1",
-            "credentials": Account().for_boto3(),
+            **Account().login(),
         }
         run_file.write_text(json.dumps(run | {name: f"{name}ql://u:{password}@h/0".replace("redisql", "redis")}))
         for command in (["loadtest", "--votes", "1"], ["ops", "status"]):

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aiohttp import web
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials as BotoCredentials
 from botocore.exceptions import ClientError
 from redis import Redis
 
@@ -23,6 +24,7 @@ from local.resources import Function
 from local.service import LambdaService
 
 ACCOUNT = Account()
+FUNCTIONS = ACCOUNT.keyring[0]
 HANDLER = """
 import pathlib, time
 HERE = pathlib.Path(__file__).parent
@@ -80,7 +82,8 @@ def client(url: str) -> Iterator[Any]:
         "lambda",
         endpoint_url=url,
         region_name="eu-central-1",
-        **ACCOUNT.for_boto3(),
+        aws_access_key_id=ACCOUNT.owner.access_key,
+        aws_secret_access_key=ACCOUNT.owner.secret_key,
         config=Config(retries={"total_max_attempts": 1}),
     )
     yield client
@@ -162,12 +165,12 @@ def test_a_throttled_call_is_too_many_requests(client, folder):
 PATH = "/2015-03-31/functions/F/invocations"
 
 
-def signed(url: str, body: bytes = b"{}", service: str = "lambda", **keys: str) -> dict[str, str]:
+def signed(url: str, body: bytes = b"{}", service: str = "lambda", **keys: str | None) -> dict[str, str]:
     """The headers that make a POST of *body* one of the run's own; *keys* replace some of its credentials."""
-    held = ACCOUNT.for_boto3() | keys
     request = AWSRequest("POST", url, data=body)
-    credentials = Credentials(held["aws_access_key_id"], held["aws_secret_access_key"], held["aws_session_token"])
-    SigV4Auth(credentials, service, "eu-central-1").add_auth(request)
+    credentials = replace(FUNCTIONS, **keys)
+    held = BotoCredentials(credentials.access_key, credentials.secret_key, credentials.session_token)
+    SigV4Auth(held, service, "eu-central-1").add_auth(request)
     return dict(request.headers)
 
 
@@ -184,8 +187,9 @@ def not_run(folder: Path) -> Iterator[None]:
     assert not (folder / "done").exists()
 
 
-def test_a_signed_request_passes(url):
-    assert answer(url + PATH, signed(url + PATH)) == (200, "")
+@pytest.mark.parametrize("credentials", ACCOUNT.keyring, ids=["functions", "owner"])
+def test_a_signed_request_passes(url, credentials):
+    assert answer(url + PATH, signed(url + PATH, **asdict(credentials))) == (200, "")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}, {"Authorization": "AWS4-HMAC-SHA256"}])
@@ -196,7 +200,16 @@ def test_a_request_without_a_signature_runs_nothing(url, not_run, headers, kind)
 
 
 @pytest.mark.parametrize(
-    "keys", [{"aws_access_key_id": "ASIAELSE"}, {"aws_secret_access_key": "guess"}, {"aws_session_token": "guess"}]
+    "keys",
+    [
+        {"access_key": "ASIAELSE"},
+        {"secret_key": "guess"},
+        {"session_token": "guess"},
+        {"session_token": None},
+        {"access_key": ACCOUNT.owner.access_key},
+        {"access_key": ACCOUNT.owner.access_key, "session_token": None},
+        {"secret_key": ACCOUNT.owner.secret_key},
+    ],
 )
 def test_other_credentials_run_nothing(url, not_run, keys):
     assert answer(url + PATH, signed(url + PATH, **keys)) == (403, "InvalidSignatureException")
@@ -248,6 +261,16 @@ def test_a_store_is_stopped_by_a_signature_only(project):
 
 def test_run_json_holds_what_a_client_of_boto3_needs(project):
     run = project.up()
-    client = boto3.client("lambda", endpoint_url=run["lambda"], region_name=run["region"], **run["credentials"])
+    keys = {name: run[name] for name in ("aws_access_key_id", "aws_secret_access_key")}
+    client = boto3.client("lambda", endpoint_url=run["lambda"], region_name=run["aws_region"], **keys)
     assert client.invoke(FunctionName="TickFunction", InvocationType="DryRun")["StatusCode"] == 204
     client.close()
+
+
+def test_the_owners_keys_stay_from_run_to_run(project):
+    runs = []
+    for _ in range(2):
+        run = project.up()
+        runs.append((run["aws_access_key_id"], run["aws_secret_access_key"]))
+        assert project.do("--down").returncode == 0
+    assert runs[0] == runs[1]

@@ -57,7 +57,7 @@ class Client:
 def gateway(loop: Loop | None = None) -> Iterator[Client]:
     loop = loop or Loop()
     service = LambdaService({}, Sandbox(Account()))
-    api = WebSocketApi(STAGE, service, CREDENTIALS, WebSocketQuotas(message_bytes=1000), lambda: True, Hosts([HOST]))
+    api = WebSocketApi(STAGE, service, [CREDENTIALS], WebSocketQuotas(message_bytes=1000), lambda: True, Hosts([HOST]))
     with served(loop, api.application, api.line) as port:
         yield Client(port)
     loop.close()

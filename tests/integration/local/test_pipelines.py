@@ -135,7 +135,7 @@ def test_posts_that_nobody_reads_the_answers_of_are_bounded() -> None:
     post = b"POST /live/@connections/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     stage = WebSocketStage("LiveApi", "live", "$request.body.action", {})
     loop, account = Loop(), Account()
-    api = WebSocketApi(stage, LambdaService({}, Sandbox(account)), account.credentials, WebSocketQuotas())
+    api = WebSocketApi(stage, LambdaService({}, Sandbox(account)), account.keyring, WebSocketQuotas())
     with (
         served(loop, api.application, api.line) as port,
         socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client,

@@ -37,7 +37,7 @@ class World:
 
     @contextlib.contextmanager
     def serving(self, stage: WebSocketStage = STAGE, **quotas: Any) -> Iterator["Door"]:
-        api = WebSocketApi(stage, self.probe.service, self.credentials, replace(WebSocketQuotas(), **quotas))
+        api = WebSocketApi(stage, self.probe.service, [self.credentials], replace(WebSocketQuotas(), **quotas))
         with served(self.loop, api.application, api.line) as port:
             yield Door(self, api, port)
 

@@ -57,7 +57,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         loop, probe, account = stack.enter_context(probing(tmp_path_factory.mktemp("probe")))
         http = HttpApi("HttpApi", [HttpRoute("ANY", "$default", "Probe")], probe.service, hosts=HOSTS)
         quotas = WebSocketQuotas(closing_s=1.0)
-        live = WebSocketApi(stage, probe.service, account.credentials, quotas, hosts=HOSTS)
+        live = WebSocketApi(stage, probe.service, account.keyring, quotas, hosts=HOSTS)
         ports = {
             "http": stack.enter_context(served(loop, http.application, http.line)),
             "websocket": stack.enter_context(served(loop, live.application, live.line)),

@@ -136,10 +136,10 @@ def test_date_may_be_off_by_five_minutes(offset_s: int, accepted: bool) -> None:
     request = signed("/live/@connections/a")
     signed_s = datetime.strptime(request.headers["x-amz-date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     if accepted:
-        verify(request, OURS, signed_s + offset_s)
+        verify(request, OURS, now_s=signed_s + offset_s)
     else:
         with pytest.raises(BadSignature):
-            verify(request, OURS, signed_s + offset_s)
+            verify(request, OURS, now_s=signed_s + offset_s)
 
 
 def test_claimed_hash_of_another_body_is_refused() -> None:
