@@ -163,6 +163,21 @@ def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 
 @pytest.fixture
+def websocket_handler(handler: Callable[[str], Handler]) -> Iterator[Callable[[str], Handler]]:
+    """Load the handler of ws_connect or ws_broadcast. What it opens is closed after the test."""
+    loaded: list[Any] = []
+
+    def load(function: str) -> Handler:
+        loaded.append(handler(function))
+        return loaded[-1]
+
+    yield load
+    for handle in loaded:
+        for part in handle.__wrapped__.__globals__["environment"]():
+            part.close()
+
+
+@pytest.fixture
 def api() -> Iterator[ManagementApi]:
     """Where frames are posted to; everybody is there."""
     api = ManagementApi(lambda _id, _posts: 200)

@@ -304,6 +304,17 @@ class Scripted:
         self.socket.send(json.dumps(frame))
 
 
+@pytest.fixture
+def scripted(fresh: Stack, unforgiving: Visitors) -> tuple[Page, Scripted]:
+    """A results page whose clock is the test's, subscribed to a scripted server that has not answered yet."""
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.clock.install()
+    screen.goto(f"{fresh.http}/results")
+    hears(screen, server, 1)
+    return screen, server
+
+
 def test_older_frames_are_dropped_but_the_answer_to_a_subscribe_is_the_new_baseline(
     fresh: Stack, unforgiving: Visitors
 ) -> None:
@@ -379,12 +390,8 @@ def test_figures_that_nobody_confirms_are_not_called_live(fresh: Stack, unforgiv
     expect(screen.locator("#stale")).to_be_hidden()
 
 
-def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: Stack, unforgiving: Visitors) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, 1)
+def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(scripted: tuple[Page, Scripted]) -> None:
+    screen, server = scripted
     server.send(version=100, a=7, ping_s=30)
     expect(screen.locator("#badge")).to_have_text("Live")
     screen.clock.run_for(23_000)
@@ -407,13 +414,9 @@ def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: S
 
 
 def test_a_silent_page_asks_for_the_figures_which_no_broadcast_may_have_brought(
-    fresh: Stack, unforgiving: Visitors
+    scripted: tuple[Page, Scripted],
 ) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, 1)
+    screen, server = scripted
     server.send(version=100, a=7, ping_s=20)
     screen.clock.run_for(20_000)
     hears(screen, server, 2)
@@ -429,13 +432,9 @@ def test_a_silent_page_asks_for_the_figures_which_no_broadcast_may_have_brought(
 
 
 def test_a_busy_hall_is_not_asked_while_frames_come_but_registrations_are_kept(
-    fresh: Stack, unforgiving: Visitors
+    scripted: tuple[Page, Scripted],
 ) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, 1)
+    screen, server = scripted
     for number in range(29):
         server.send(version=100 + number, a=number, ping_s=20)
         screen.clock.run_for(10_000)

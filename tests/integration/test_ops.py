@@ -42,9 +42,7 @@ def ops(handler, context, redis: Redis, database: psycopg.Connection) -> Callabl
 
 
 @pytest.fixture
-def table(database: psycopg.Connection) -> VoteTable:
-    table = VoteTable(database)
-    table.install()
+def table(table: VoteTable, database: psycopg.Connection) -> VoteTable:
     grant(database)
     return table
 
