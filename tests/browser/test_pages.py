@@ -284,6 +284,7 @@ class Scripted:
     """A server that sends what the test says."""
 
     def __init__(self, page: Page) -> None:
+        self._page = page
         self.socket: WebSocketRoute | None = None
         self.heard: list[str] = []
         page.route_web_socket("**/live", self._open)
@@ -291,6 +292,11 @@ class Scripted:
     def _open(self, socket: WebSocketRoute) -> None:
         self.socket = socket
         socket.on_message(lambda text: self.heard.append(json.loads(text)["action"]))
+
+    def has_heard(self, count: int) -> bool:
+        """Whether the page, whose clock is the test's, has sent so many messages by now: half a second later."""
+        self._page.clock.run_for(500)  # which also lets Playwright deliver what the socket sent
+        return len(self.heard) == count
 
     def refuse(self, fault: dict[str, str]) -> None:
         assert self.socket is not None
@@ -352,15 +358,14 @@ def test_a_subscribe_that_fails_is_polled_around_and_sent_again(
     card(unforgiving(fresh.http), "a").click()
     screen = unforgiving("")
     server = Scripted(screen)
+    screen.clock.install()
     screen.goto(f"{fresh.http}/results")
     for subscribes in (1, 2, 3):
-        wait_for(
-            lambda heard=subscribes: screen.evaluate("1") and len(server.heard) == heard, "a subscribe", RECONNECTED_S
-        )
+        wait_for(lambda heard=subscribes: server.has_heard(heard), "a subscribe", RECONNECTED_S)
         server.refuse(fault)
     expect(screen.locator("#badge")).to_have_text("Polling every 3 s")
     expect_figures(screen, 1, 0)
-    wait_for(lambda: screen.evaluate("1") and len(server.heard) == 4, "one more subscribe", RECONNECTED_S)
+    wait_for(lambda: server.has_heard(4), "one more subscribe", RECONNECTED_S)
     server.send(version=2**52, a=2)
     expect(screen.locator("#badge")).to_have_text("Live")
 
