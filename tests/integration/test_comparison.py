@@ -71,7 +71,7 @@ def begin_a_run(settings: Settings) -> None:
     """One run of the worker, which begins and finds no vote."""
     clients = Clients(settings, redis_retries=0, role=Role.WORKER)
     steps = iter([STOP_BEFORE_END_S + 1])
-    Drain(clients, lambda: next(steps, 0.0), lambda: None).run()
+    Drain(clients, lambda: next(steps, 0.0), lambda: None, wait_s=0.02).run()
     clients.close()
 
 

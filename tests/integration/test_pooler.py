@@ -103,7 +103,7 @@ def push(redis: Redis, voters: int, choice: str = "a") -> None:
 
 def drain(clients: Clients) -> Counted:
     queue = VoteQueue(clients.redis())
-    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, lambda: None).run()
+    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, lambda: None, wait_s=0.02).run()
 
 
 def test_the_worker_installs_and_drains_and_its_neighbour_sees_nothing_of_it(

@@ -78,7 +78,7 @@ def push(clients: Clients, voters: int) -> None:
 def drain(clients: Clients, changed: Callable[[], None] = lambda: None) -> Counted:
     """Run until the list is empty."""
     queue = VoteQueue(clients.redis())
-    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, changed).run()
+    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, changed, wait_s=0.02).run()
 
 
 REFUSED = {

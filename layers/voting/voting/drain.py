@@ -48,15 +48,18 @@ class Drain:
         changed: Callable[[], None],
         next_turn_at: Callable[[], float] = lambda: 0.0,
         patience_s: float = PATIENCE_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         """Work until *remaining_s* is nearly used up; call *changed* after each commit that changed rows.
 
         *next_turn_at* tells when what was changed is shown next (`time.monotonic`). A database that calls itself busy
-        or away is believed for *patience_s*; then one of the messages may be what makes it say so.
+        or away is believed for *patience_s*; then one of the messages may be what makes it say so. Where nothing is
+        queued, it looks every *wait_s* whether its time is up.
         """
         self._clients = clients
         self._remaining_s = remaining_s
         self._changed = changed
+        self._wait_s = wait_s
         self._queue = VoteQueue(clients.redis())
         self._sieve = Sieve(clients.settings.batch_votes, self._stranger_meets, patience_s)
         self._intake = Intake(self._queue, clients.settings, self._sieve)
@@ -121,7 +124,7 @@ class Drain:
 
     def _wait(self) -> Batch:
         """Wait for a vote. Where none comes, what is held waits for nothing any more."""
-        if self._queue.wait(WAIT_S):
+        if self._queue.wait(self._wait_s):
             return Batch()
         if self._sieve.held:
             return self._park(self._sieve.judge())
