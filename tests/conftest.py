@@ -81,6 +81,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     started = Stores(Store(Valkey(state), state), Store(Postgres(state), state), run)
     run(started.postgres.start())
     run(started.redis.start())
+    with psycopg.connect(started.postgres.url, autocommit=True) as database:
+        # What a killed server has written survives it all the same; only a machine's crash would lose it.
+        database.execute("ALTER SYSTEM SET fsync = off")
+        database.execute("SELECT pg_reload_conf()")
     yield started
     run(started.redis.close())
     run(started.postgres.close())
@@ -161,6 +165,21 @@ def handler(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return app.handler
 
     return load
+
+
+@pytest.fixture
+def websocket_handler(handler: Callable[[str], Handler]) -> Iterator[Callable[[str], Handler]]:
+    """Load the handler of ws_connect or ws_broadcast. What it opens is closed after the test."""
+    loaded: list[Any] = []
+
+    def load(function: str) -> Handler:
+        loaded.append(handler(function))
+        return loaded[-1]
+
+    yield load
+    for handle in loaded:
+        for part in handle.__wrapped__.__globals__["environment"]():
+            part.close()
 
 
 @pytest.fixture

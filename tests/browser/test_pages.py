@@ -284,6 +284,7 @@ class Scripted:
     """A server that sends what the test says."""
 
     def __init__(self, page: Page) -> None:
+        self._page = page
         self.socket: WebSocketRoute | None = None
         self.heard: list[str] = []
         page.route_web_socket("**/live", self._open)
@@ -291,6 +292,11 @@ class Scripted:
     def _open(self, socket: WebSocketRoute) -> None:
         self.socket = socket
         socket.on_message(lambda text: self.heard.append(json.loads(text)["action"]))
+
+    def has_heard(self, count: int) -> bool:
+        """Whether the page, whose clock is the test's, has sent so many messages by now: half a second later."""
+        self._page.clock.run_for(500)  # which also lets Playwright deliver what the socket sent
+        return len(self.heard) == count
 
     def refuse(self, fault: dict[str, str]) -> None:
         assert self.socket is not None
@@ -302,6 +308,17 @@ class Scripted:
         options.append({"id": "b", "label": "Dogs", "votes": 0, "percent": 0.0})
         frame = {"type": "results", "version": version, "total": a, "options": options, **more}
         self.socket.send(json.dumps(frame))
+
+
+@pytest.fixture
+def scripted(fresh: Stack, unforgiving: Visitors) -> tuple[Page, Scripted]:
+    """A results page whose clock is the test's, subscribed to a scripted server that has not answered yet."""
+    screen = unforgiving("")
+    server = Scripted(screen)
+    screen.clock.install()
+    screen.goto(f"{fresh.http}/results")
+    hears(screen, server, 1)
+    return screen, server
 
 
 def test_older_frames_are_dropped_but_the_answer_to_a_subscribe_is_the_new_baseline(
@@ -341,15 +358,14 @@ def test_a_subscribe_that_fails_is_polled_around_and_sent_again(
     card(unforgiving(fresh.http), "a").click()
     screen = unforgiving("")
     server = Scripted(screen)
+    screen.clock.install()
     screen.goto(f"{fresh.http}/results")
     for subscribes in (1, 2, 3):
-        wait_for(
-            lambda heard=subscribes: screen.evaluate("1") and len(server.heard) == heard, "a subscribe", RECONNECTED_S
-        )
+        wait_for(lambda heard=subscribes: server.has_heard(heard), "a subscribe", RECONNECTED_S)
         server.refuse(fault)
     expect(screen.locator("#badge")).to_have_text("Polling every 3 s")
     expect_figures(screen, 1, 0)
-    wait_for(lambda: screen.evaluate("1") and len(server.heard) == 4, "one more subscribe", RECONNECTED_S)
+    wait_for(lambda: server.has_heard(4), "one more subscribe", RECONNECTED_S)
     server.send(version=2**52, a=2)
     expect(screen.locator("#badge")).to_have_text("Live")
 
@@ -379,12 +395,8 @@ def test_figures_that_nobody_confirms_are_not_called_live(fresh: Stack, unforgiv
     expect(screen.locator("#stale")).to_be_hidden()
 
 
-def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: Stack, unforgiving: Visitors) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, 1)
+def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(scripted: tuple[Page, Scripted]) -> None:
+    screen, server = scripted
     server.send(version=100, a=7, ping_s=30)
     expect(screen.locator("#badge")).to_have_text("Live")
     screen.clock.run_for(23_000)
@@ -407,13 +419,9 @@ def test_a_socket_that_has_gone_silent_is_asked_then_said_then_given_up(fresh: S
 
 
 def test_a_silent_page_asks_for_the_figures_which_no_broadcast_may_have_brought(
-    fresh: Stack, unforgiving: Visitors
+    scripted: tuple[Page, Scripted],
 ) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, 1)
+    screen, server = scripted
     server.send(version=100, a=7, ping_s=20)
     screen.clock.run_for(20_000)
     hears(screen, server, 2)
@@ -429,13 +437,9 @@ def test_a_silent_page_asks_for_the_figures_which_no_broadcast_may_have_brought(
 
 
 def test_a_busy_hall_is_not_asked_while_frames_come_but_registrations_are_kept(
-    fresh: Stack, unforgiving: Visitors
+    scripted: tuple[Page, Scripted],
 ) -> None:
-    screen = unforgiving("")
-    server = Scripted(screen)
-    screen.clock.install()
-    screen.goto(f"{fresh.http}/results")
-    hears(screen, server, 1)
+    screen, server = scripted
     for number in range(29):
         server.send(version=100 + number, a=number, ping_s=20)
         screen.clock.run_for(10_000)

@@ -40,6 +40,9 @@ FAULTS: Mapping[str, Strike] = {
     "row-locks": writer_faults.lock_rows,
     "other-writer": writer_faults.write_rows,
     "stall-postgres": stalls.without_postgres,
+    "stall-redis": stalls.without_redis,
+    "stall-deaf": stalls.with_deaf_postgres,
+    "stall-crashes": stalls.with_dying_worker,
     "stall-worker": stalls.without_worker,
     "stall-table": stalls.with_refusing_table,
 }

@@ -82,7 +82,7 @@ MUTANTS = (
                 "local batch = oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n"
                 "redis.call('LTRIM', KEYS[2], 0, -#batch)\nreturn batch\n",
             ),
-            Edit(VOTING / "drain.py", "acknowledge=done.size,", "acknowledge=0,"),
+            Edit(VOTING / "intake.py", "acknowledge=done.size,", "acknowledge=0,"),
         ],
     ),
     Mutant(

@@ -55,6 +55,7 @@ async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int, fau
     report = Report(number, seed)
     scene.rng = random.Random(seed)
     scene.notes = []
+    scene.watch.begin()
     deadlocks = scene.stores.postgres.deadlocks
     await scene.empty()
     big = votes >= BIG
@@ -72,8 +73,9 @@ async def play(scene: Scene, deck: Deck, number: int, seed: str, votes: int, fau
     found = await _settle(scene)
     report.verdict = judge(scene.ledger, found)
     complain = report.verdict.complaints.append
-    for note in scene.notes:
+    for note in (*scene.notes, *scene.watch.complaints()):
         complain(note)
+    report.effects += scene.watch.stalls()
     if report.verdict.maybes > MOST_MAYBES * report.votes:
         complain(f"{report.verdict.maybes} of {report.votes} votes are maybes")
     if (coverage := scene.load.coverage(struck_from, struck_until)) < LEAST_COVERAGE:
@@ -94,6 +96,7 @@ async def _strike(scene: Scene, deck: Deck, report: Report, count: int, *, sprea
     for number in range(count):
         await scene.load.reach(spread_over * number // count)
         name = deck.deal()
+        scene.watch.struck()
         try:
             effect = await FAULTS[name](scene)
         except (Unseen, Impatient) as error:
@@ -111,9 +114,11 @@ async def _settle(scene: Scene) -> Found:
     """Set off a run of the worker, wait until everything is drained and shown, and look."""
     complaints = []
     await scene.stack.run_worker()
+    scene.watch.healed()
     try:
         await until(lambda: _is_drained(scene), "the queue to drain", DRAINED_WITHIN_S)
         await until(lambda: _is_shown(scene), "every subscriber to show the final figures", SHOWN_WITHIN_S)
+        await scene.watch.taken_back()
     except Impatient as error:
         complaints.append(str(error))
     verified = await scene.stack.operate("tally verify")

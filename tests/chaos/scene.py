@@ -22,6 +22,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.stack import WORKER, Stack
 from tests.chaos.stores import Store, Stores
 from tests.chaos.subscribers import Audience
+from tests.chaos.watch import Watch
 from tests.chaos.witness import Witness
 
 # Small batches, so that a few thousand votes are many batches; the intervals leave the processor to the votes.
@@ -56,6 +57,7 @@ class Scene:
         self.posts = Proxy(PostReader)
         self.audience = Audience()
         self.witness = Witness()
+        self.watch = Watch(self.witness)
         self._load: Load | None = None
 
     @property
@@ -96,8 +98,10 @@ class Scene:
             await until(self._has_table, "the first run of the worker to make the table", WORKER_WITHIN_S)
             await self.audience.open(self.stack.websocket)
             await self.witness.open(self.stack.http)
+            self.watch.open(self.stores.redis.url)
             yield self
         finally:
+            await self.watch.close()
             await self.witness.close()
             await self.audience.close()
             await self.stack.stop()

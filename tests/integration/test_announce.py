@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
-import psycopg
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
@@ -66,13 +65,6 @@ def lambda_(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
 def invoke_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsEndpoint]:
     with serving(monkeypatch, "LAMBDA", lambda: (202, b"")) as endpoint:
         yield endpoint
-
-
-@pytest.fixture
-def table(redis: Redis, database: psycopg.Connection) -> VoteTable:
-    table = VoteTable(database)
-    table.install()
-    return table
 
 
 @contextmanager
@@ -226,6 +218,12 @@ def test_versions_of_a_restored_database_outgrow_what_clients_have_seen(redis, t
         assert comes(lambda: version(redis) > seen)
 
 
+@pytest.fixture
+def subscribed(redis: Redis, table: VoteTable) -> None:
+    """A subscriber, and a tally to announce."""
+    Subscribers(redis).add("c=")
+
+
 def serve(redis: Redis, lambda_: Lambda) -> int:
     """Do what ws_broadcast does with what was set off last; return for which version it was."""
     assert comes(lambda: bool(lambda_.payloads))
@@ -241,9 +239,8 @@ def fall_behind(redis: Redis, seconds: int) -> None:
 
 
 def test_subscribers_are_sent_a_frame_when_figures_become_stale_and_when_they_are_fresh_again(
-    redis, table, settings, lambda_
+    redis, subscribed, settings, lambda_
 ) -> None:
-    Subscribers(redis).add("c=")
     with announcing(settings, lambda_):
         shown = serve(redis, lambda_)
         fall_behind(redis, 30)
@@ -256,9 +253,8 @@ def test_subscribers_are_sent_a_frame_when_figures_become_stale_and_when_they_ar
 
 
 def test_without_postgres_subscribers_are_told_how_old_their_figures_are_and_only_once(
-    redis, table, settings, lambda_
+    redis, subscribed, settings, lambda_
 ) -> None:
-    Subscribers(redis).add("c=")
     with announcing(settings, lambda_):
         shown = serve(redis, lambda_)
     redis.hincrby(SNAPSHOT, "at", -60_000)

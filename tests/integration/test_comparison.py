@@ -62,9 +62,7 @@ def restore(database_url: str) -> Callable[[str], str]:
 
 
 @pytest.fixture
-def table(database: psycopg.Connection) -> VoteTable:
-    table = VoteTable(database)
-    table.install()
+def table(table: VoteTable, database: psycopg.Connection) -> VoteTable:
     compare(database)
     return table
 
@@ -73,7 +71,7 @@ def begin_a_run(settings: Settings) -> None:
     """One run of the worker, which begins and finds no vote."""
     clients = Clients(settings, redis_retries=0, role=Role.WORKER)
     steps = iter([STOP_BEFORE_END_S + 1])
-    Drain(clients, lambda: next(steps, 0.0), lambda: None).run()
+    Drain(clients, lambda: next(steps, 0.0), lambda: None, wait_s=0.02).run()
     clients.close()
 
 
@@ -169,13 +167,15 @@ FOUND_WHEN_DUE = {
 }
 
 
-def settle(database: psycopg.Connection, table: VoteTable) -> None:
+@pytest.fixture
+def settled(database: psycopg.Connection, table: VoteTable) -> VoteTable:
     """Nine rows, and a comparison of them that took so long that the next is due in weeks."""
     database.execute(f"INSERT INTO votes {ROWS}")
     database.execute(PUBLISH)
     compare(database)
     assert_right(table)
     database.execute("UPDATE vote_worker_fence SET comparing_took = '1 hour'")
+    return table
 
 
 def assert_follows(database: psycopg.Connection, table: VoteTable) -> None:
@@ -187,27 +187,25 @@ def assert_follows(database: psycopg.Connection, table: VoteTable) -> None:
 
 @pytest.mark.parametrize("statements", FOUND_AT_ONCE.values(), ids=FOUND_AT_ONCE.keys())
 def test_a_run_finds_tables_that_were_handled_past_the_triggers(
-    redis: Redis, settings: Settings, database, table: VoteTable, statements: str
+    redis: Redis, settings: Settings, database, settled: VoteTable, statements: str
 ) -> None:
-    settle(database, table)
     database.execute(statements)
     database.execute(PUBLISH)
     begin_a_run(settings)
-    assert_follows(database, table)
+    assert_follows(database, settled)
 
 
 @pytest.mark.parametrize("statements", FOUND_WHEN_DUE.values(), ids=FOUND_WHEN_DUE.keys())
 def test_a_run_finds_what_was_written_past_the_triggers_when_a_comparison_is_due(
-    redis: Redis, settings: Settings, database, table: VoteTable, statements: str
+    redis: Redis, settings: Settings, database, settled: VoteTable, statements: str
 ) -> None:
-    settle(database, table)
     database.execute(statements)
     database.execute(PUBLISH)
     begin_a_run(settings)
-    assert dict(table.tally().counts) != table.count()
+    assert dict(settled.tally().counts) != settled.count()
     database.execute("UPDATE vote_worker_fence SET compared_at = compared_at - interval '1000 hours'")
     begin_a_run(settings)
-    assert_follows(database, table)
+    assert_follows(database, settled)
 
 
 def compared_at(database: psycopg.Connection) -> object:

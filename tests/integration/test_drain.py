@@ -19,6 +19,8 @@ from voting.trouble import read_trouble
 from voting.vote import Vote
 from voting.vote_queue import VoteQueue
 
+WAIT_S = 0.02  # for a vote: a run ends so much later than it is told to
+
 
 def ends_when(condition: Callable[[], bool], within_s: float = 20.0) -> Callable[[], float]:
     """A clock whose time is up once *condition* holds."""
@@ -34,7 +36,7 @@ def drain(redis: Redis, database: psycopg.Connection, settings: Settings):
     def run(until: Callable[[], bool], **env: str):
         clients = Clients(Settings({**settings.env, **env}), redis_retries=0)
         opened.append(clients)
-        return Drain(clients, ends_when(until), lambda: None).run()
+        return Drain(clients, ends_when(until), lambda: None, wait_s=WAIT_S).run()
 
     yield run
     for clients in opened:

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from tests.conftest import event
-from voting import drain
+from voting import journal
 from voting.clients import Clients
 from voting.dead_letter import DeadLetter
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
@@ -42,9 +42,7 @@ def ops(handler, context, redis: Redis, database: psycopg.Connection) -> Callabl
 
 
 @pytest.fixture
-def table(database: psycopg.Connection) -> VoteTable:
-    table = VoteTable(database)
-    table.install()
+def table(table: VoteTable, database: psycopg.Connection) -> VoteTable:
     grant(database)
     return table
 
@@ -600,7 +598,7 @@ def test_a_quiet_list_tells_nothing(redis, queue) -> None:
 def test_how_things_stand_is_published_while_the_database_is_away(
     redis: Redis, queue: VoteQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setattr(drain, "FLUSH_METRICS_EVERY_S", 0.0)
+    monkeypatch.setattr(journal, "FLUSH_METRICS_EVERY_S", 0.0)
     monkeypatch.setattr(metrics, "namespace", "Voting")
     redis.lpush(VOTES, b"1", b"2")
     queue.claim(1, most=10, most_bytes=100)

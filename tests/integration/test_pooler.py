@@ -74,15 +74,6 @@ class Neighbour:
             self.looks += 1
 
 
-@pytest.fixture
-def fresh(database: psycopg.Connection) -> psycopg.Connection:
-    """A server without our roles."""
-    for role in Role:
-        if database.execute("SELECT to_regrole(%s)", (role,)).fetchone() != (None,):
-            database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    return database
-
-
 @pytest.fixture(params=["transaction", "session"])
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -112,11 +103,11 @@ def push(redis: Redis, voters: int, choice: str = "a") -> None:
 
 def drain(clients: Clients) -> Counted:
     queue = VoteQueue(clients.redis())
-    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, lambda: None).run()
+    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, lambda: None, wait_s=0.02).run()
 
 
 def test_the_worker_installs_and_drains_and_its_neighbour_sees_nothing_of_it(
-    fresh: psycopg.Connection, opened: Open, redis: Redis, url: str
+    without_roles: psycopg.Connection, opened: Open, redis: Redis, url: str
 ) -> None:
     neighbour = Neighbour(url)
     try:
@@ -139,11 +130,11 @@ def test_the_worker_installs_and_drains_and_its_neighbour_sees_nothing_of_it(
         neighbour.close()
     assert neighbour.looks > 10
     assert neighbour.seen == {neighbour.untouched}
-    assert VoteTable(fresh).count() == {"a": 1500, "b": 1500}
+    assert VoteTable(without_roles).count() == {"a": 1500, "b": 1500}
     assert not redis.exists(DEAD)
 
 
-def test_a_neighbour_of_a_login_that_sets_sessions_would_see_it(fresh, database_url: str) -> None:
+def test_a_neighbour_of_a_login_that_sets_sessions_would_see_it(without_roles, database_url: str) -> None:
     """What the test above holds is due to how we set them."""
     with pooled(database_url, "transaction") as url, psycopg.connect(url, autocommit=True) as careless:
         neighbour = Neighbour(url)
@@ -154,7 +145,7 @@ def test_a_neighbour_of_a_login_that_sets_sessions_would_see_it(fresh, database_
 
 
 def test_operations_work_and_leave_nothing_behind(
-    handler, context, fresh, opened: Open, redis: Redis, url: str, monkeypatch
+    handler, context, without_roles, opened: Open, redis: Redis, url: str, monkeypatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     handle = handler("ops")
@@ -168,7 +159,7 @@ def test_operations_work_and_leave_nothing_behind(
     try:
         push(redis, 10)
         drain(opened(Role.WORKER))
-        fresh.execute("UPDATE vote_tally SET votes = 9; DROP INDEX idx_votes_vote")
+        without_roles.execute("UPDATE vote_tally SET votes = 9; DROP INDEX idx_votes_vote")
         redis.rpush(DEAD, DeadLetter("refused_by_database", Vote("b", "silent").encode()).encode())
         assert ops("status", count=True)["tally"]["rows"] == {"a": 10}
         assert ops("tally verify", repair=True)["repaired"]
@@ -181,7 +172,7 @@ def test_operations_work_and_leave_nothing_behind(
     finally:
         neighbour.close()
     assert neighbour.seen == {neighbour.untouched}
-    assert VoteTable(fresh).count() == {"a": 10, "b": 1}
+    assert VoteTable(without_roles).count() == {"a": 10, "b": 1}
 
 
 @pytest.mark.parametrize(
@@ -193,9 +184,9 @@ def test_operations_work_and_leave_nothing_behind(
         (Role.OPERATOR, "UPDATE votes SET vote = 'b'", psycopg.errors.InsufficientPrivilege),
     ],
 )
-def test_each_job_has_its_rights_only(fresh, opened: Open, role: Role, statement: str, error) -> None:
-    VoteTable(fresh).install()
-    grant(fresh)
+def test_each_job_has_its_rights_only(without_roles, opened: Open, role: Role, statement: str, error) -> None:
+    VoteTable(without_roles).install()
+    grant(without_roles)
     connection = opened(role).postgres()
     with pytest.raises(error):
         connection.execute(statement)
@@ -204,7 +195,7 @@ def test_each_job_has_its_rights_only(fresh, opened: Open, role: Role, statement
     assert connection.execute("SELECT current_user").fetchone() == (role,)
 
 
-def test_a_statement_has_its_timeout(fresh, settings: Settings, url: str) -> None:
+def test_a_statement_has_its_timeout(without_roles, settings: Settings, url: str) -> None:
     clients = Clients(Settings({**settings.env, "DATABASE_URL": url}), statement_timeout_ms=50)
     with pytest.raises(psycopg.errors.QueryCanceled):
         clients.postgres().execute("SELECT pg_sleep(20)")
@@ -212,7 +203,9 @@ def test_a_statement_has_its_timeout(fresh, settings: Settings, url: str) -> Non
     clients.close()
 
 
-def test_what_a_neighbour_left_in_the_session_does_not_stop_us(fresh, opened: Open, redis, url: str, mode: str) -> None:
+def test_what_a_neighbour_left_in_the_session_does_not_stop_us(
+    without_roles, opened: Open, redis, url: str, mode: str
+) -> None:
     careless = psycopg.connect(url, autocommit=True)
     careless.execute("SET default_transaction_read_only = on; SET statement_timeout = 1; SET idle_session_timeout = 0")
     push(redis, 2000)
@@ -220,11 +213,11 @@ def test_what_a_neighbour_left_in_the_session_does_not_stop_us(fresh, opened: Op
     careless.close()
 
 
-def test_a_role_that_is_dropped_is_no_fault_of_the_votes(fresh, opened: Open, redis) -> None:
+def test_a_role_that_is_dropped_is_no_fault_of_the_votes(without_roles, opened: Open, redis) -> None:
     clients = opened(Role.WORKER)
     push(redis, 1)
     drain(clients)
-    fresh.execute(f"DROP OWNED BY {Role.WORKER}; DROP ROLE {Role.WORKER}")
+    without_roles.execute(f"DROP OWNED BY {Role.WORKER}; DROP ROLE {Role.WORKER}")
     with pytest.raises(SettingsRefused):
         VoteTable(clients.postgres()).record([Vote("a", "x")], 1)
     push(redis, 5)
@@ -233,9 +226,11 @@ def test_a_role_that_is_dropped_is_no_fault_of_the_votes(fresh, opened: Open, re
 
 
 @pytest.mark.parametrize("voters", [1, 3000])
-def test_a_batch_takes_no_round_trip_more_than_without_a_pooler(fresh, opened: Open, database_url, voters) -> None:
-    VoteTable(fresh).install()
-    grant(fresh)
+def test_a_batch_takes_no_round_trip_more_than_without_a_pooler(
+    without_roles, opened: Open, database_url, voters
+) -> None:
+    VoteTable(without_roles).install()
+    grant(without_roles)
     votes = [Vote("a", f"voter-{number}") for number in range(voters)]
     trips = []
     for to in ({}, {"to": database_url}):
@@ -243,7 +238,7 @@ def test_a_batch_takes_no_round_trip_more_than_without_a_pooler(fresh, opened: O
         assert connection.is_pooled is not bool(to)
         table = VoteTable(connection)
         token = table.take_fence()
-        fresh.execute("TRUNCATE votes")
+        without_roles.execute("TRUNCATE votes")
         trips.append(round_trips(connection, lambda table=table, token=token: table.record(votes, token)))
     assert trips[0] == trips[1]
 
@@ -260,7 +255,7 @@ def round_trips(connection: psycopg.Connection, work: Callable[[], object]) -> i
 
 
 def test_a_pooler_that_breaks_transactions_apart_is_named(
-    handler, context, database_url: str, fresh, settings: Settings, redis, monkeypatch
+    handler, context, database_url: str, without_roles, settings: Settings, redis, monkeypatch
 ) -> None:
     with pooled(database_url, "statement") as url:
         clients = Clients(Settings({**settings.env, "DATABASE_URL": url}), role=Role.WORKER)
@@ -279,7 +274,7 @@ def test_a_pooler_that_breaks_transactions_apart_is_named(
 
 
 def test_a_pooler_that_went_away_is_a_database_that_is_away(
-    fresh, database_url, settings: Settings, redis: Redis
+    without_roles, database_url, settings: Settings, redis: Redis
 ) -> None:
     with pooled(database_url, "transaction") as url:
         clients = Clients(Settings({**settings.env, "DATABASE_URL": url}), redis_retries=0, role=Role.WORKER)
@@ -291,7 +286,9 @@ def test_a_pooler_that_went_away_is_a_database_that_is_away(
     clients.close()
 
 
-def test_the_handler_of_the_worker_runs_behind_a_pooler(handler, fresh, redis: Redis, url: str, monkeypatch) -> None:
+def test_the_handler_of_the_worker_runs_behind_a_pooler(
+    handler, without_roles, redis: Redis, url: str, monkeypatch
+) -> None:
     """With the announcer, which has a connection of its own: of one session, both have to make do."""
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")

@@ -22,15 +22,6 @@ MASTER = "rds_master"
 
 
 @pytest.fixture
-def fresh(database: psycopg.Connection) -> psycopg.Connection:
-    """A server without our roles: they outlive the schema that other tests left."""
-    for role in Role:
-        if database.execute("SELECT to_regrole(%s)", (role,)).fetchone() != (None,):
-            database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    return database
-
-
-@pytest.fixture
 def opened(settings: Settings) -> Iterator[Open]:
     """Open clients of a role, with a login of their own where one is named."""
     with ExitStack() as closing:
@@ -52,16 +43,16 @@ def as_url(url: str, login: str) -> str:
 
 
 @pytest.fixture
-def master(fresh: psycopg.Connection) -> Iterator[str]:
+def master(without_roles: psycopg.Connection) -> Iterator[str]:
     """A login as RDS's master user is: it may create roles, owns the schema, and is no superuser."""
-    drop_login(fresh, MASTER)
-    fresh.execute(f"CREATE ROLE {MASTER} LOGIN CREATEROLE PASSWORD 'pw'; ALTER SCHEMA public OWNER TO {MASTER}")
+    drop_login(without_roles, MASTER)
+    without_roles.execute(f"CREATE ROLE {MASTER} LOGIN CREATEROLE PASSWORD 'pw'; ALTER SCHEMA public OWNER TO {MASTER}")
     yield MASTER
-    fresh.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    without_roles.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     for role in Role:
-        if fresh.execute("SELECT to_regrole(%s)", (role,)).fetchone() != (None,):
-            fresh.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    drop_login(fresh, MASTER)
+        if without_roles.execute("SELECT to_regrole(%s)", (role,)).fetchone() != (None,):
+            without_roles.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    drop_login(without_roles, MASTER)
 
 
 def drop_login(database: psycopg.Connection, login: str) -> None:
@@ -87,7 +78,7 @@ def push(clients: Clients, voters: int) -> None:
 def drain(clients: Clients, changed: Callable[[], None] = lambda: None) -> Counted:
     """Run until the list is empty."""
     queue = VoteQueue(clients.redis())
-    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, changed).run()
+    return Drain(clients, lambda: 60.0 if queue.length() else 0.0, changed, wait_s=0.02).run()
 
 
 REFUSED = {
@@ -107,7 +98,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("role", "statement"), [(role, text) for role, texts in REFUSED.items() for text in texts])
-def test_a_session_is_refused_what_its_job_does_not_need(fresh, opened: Open, role: Role, statement: str) -> None:
+def test_a_session_is_refused_what_its_job_does_not_need(
+    without_roles, opened: Open, role: Role, statement: str
+) -> None:
     install(opened(None))
     clients = opened(role)
     assert role_of(clients) == role
@@ -115,14 +108,14 @@ def test_a_session_is_refused_what_its_job_does_not_need(fresh, opened: Open, ro
         clients.postgres().execute(statement)
 
 
-def test_a_login_without_a_role_would_not_be_refused(fresh, opened: Open) -> None:
+def test_a_login_without_a_role_would_not_be_refused(without_roles, opened: Open) -> None:
     """What the test above holds of the sessions is due to the roles."""
     install(opened(None))
     for statement in REFUSED[Role.WORKER][:2]:
         opened(None).postgres().execute(statement)
 
 
-def test_the_rights_suffice_for_the_run_of_a_worker(fresh, opened: Open, redis) -> None:
+def test_the_rights_suffice_for_the_run_of_a_worker(without_roles, opened: Open, redis) -> None:
     clients = opened(Role.WORKER)
     push(clients, 3)
     roles: list[str] = []
@@ -144,13 +137,13 @@ ASKED: list[tuple[dict[str, object], dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("event", "told"), ASKED, ids=lambda value: value.get("operation", ""))
-def test_the_rights_suffice_for_what_an_operator_asks(fresh, opened: Open, redis, event, told) -> None:
+def test_the_rights_suffice_for_what_an_operator_asks(without_roles, opened: Open, redis, event, told) -> None:
     install(opened(None))
-    fresh.execute("INSERT INTO votes VALUES ('x', 'a')")
+    without_roles.execute("INSERT INTO votes VALUES ('x', 'a')")
     if event.get("repair"):
-        fresh.execute("UPDATE vote_tally SET votes = 7")
+        without_roles.execute("UPDATE vote_tally SET votes = 7")
     if event["operation"] == "indexes":
-        fresh.execute("DROP INDEX idx_votes_id")
+        without_roles.execute("DROP INDEX idx_votes_id")
     clients = opened(Role.OPERATOR)
     assert role_of(clients) == Role.OPERATOR
     answer = operate(clients, event)
@@ -165,30 +158,32 @@ def test_a_master_user_that_is_no_superuser_makes_the_roles_and_takes_them(maste
     assert VoteTable(opened(Role.WORKER, master).postgres()).take_fence() == 1
 
 
-def test_a_login_that_may_grant_nothing_keeps_its_rights_and_works(master: str, fresh, opened: Open, redis) -> None:
-    fresh.execute(f"ALTER ROLE {master} NOCREATEROLE")
+def test_a_login_that_may_grant_nothing_keeps_its_rights_and_works(
+    master: str, without_roles, opened: Open, redis
+) -> None:
+    without_roles.execute(f"ALTER ROLE {master} NOCREATEROLE")
     clients = opened(Role.WORKER, master)
     push(clients, 1)
     assert drain(clients).stored == 1
     assert role_of(clients) == master
 
 
-def test_roles_that_an_administrator_has_made_are_taken(master: str, fresh, opened: Open) -> None:
-    fresh.execute(f"ALTER ROLE {master} NOCREATEROLE")
+def test_roles_that_an_administrator_has_made_are_taken(master: str, without_roles, opened: Open) -> None:
+    without_roles.execute(f"ALTER ROLE {master} NOCREATEROLE")
     for role in Role:
-        fresh.execute(f"CREATE ROLE {role}; GRANT {role} TO {master}")
+        without_roles.execute(f"CREATE ROLE {role}; GRANT {role} TO {master}")
     install(opened(None, master))
     assert role_of(opened(Role.WORKER, master)) == Role.WORKER
 
 
-def test_a_role_of_somebody_elses_is_not_taken_and_nothing_fails(master: str, fresh, opened: Open) -> None:
+def test_a_role_of_somebody_elses_is_not_taken_and_nothing_fails(master: str, without_roles, opened: Open) -> None:
     for role in Role:
-        fresh.execute(f"CREATE ROLE {role}")
+        without_roles.execute(f"CREATE ROLE {role}")
     install(opened(None, master))
     assert role_of(opened(Role.WORKER, master)) == master
 
 
-def test_two_first_runs_at_once_both_end_well(fresh, opened: Open) -> None:
+def test_two_first_runs_at_once_both_end_well(without_roles, opened: Open) -> None:
     VoteTable(opened(None).postgres()).install()
     connections = [opened(None).postgres() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -196,27 +191,27 @@ def test_two_first_runs_at_once_both_end_well(fresh, opened: Open) -> None:
     assert not grant(connections[0])
 
 
-def test_a_search_path_that_names_the_login_still_finds_the_table(fresh, opened: Open) -> None:
-    (login,) = fresh.execute("SELECT session_user").fetchone()
-    fresh.execute(f'CREATE SCHEMA "{login}"')
+def test_a_search_path_that_names_the_login_still_finds_the_table(without_roles, opened: Open) -> None:
+    (login,) = without_roles.execute("SELECT session_user").fetchone()
+    without_roles.execute(f'CREATE SCHEMA "{login}"')
     try:
         install(opened(None))  # into the schema of the login, the first of the path
         clients = opened(Role.WORKER)
         assert role_of(clients) == Role.WORKER
         assert Catalogue(clients.postgres()).table().schema == login
     finally:
-        fresh.execute(f'DROP SCHEMA "{login}" CASCADE')
+        without_roles.execute(f'DROP SCHEMA "{login}" CASCADE')
 
 
-def test_a_table_that_was_made_anew_is_written_all_the_same(fresh, opened: Open, redis) -> None:
+def test_a_table_that_was_made_anew_is_written_all_the_same(without_roles, opened: Open, redis) -> None:
     """Its rights are gone with it: the session takes no role until the next run has granted them again."""
     clients = opened(Role.WORKER)
     install(clients)
     clients.forget_postgres()
     assert role_of(clients) == Role.WORKER
 
-    fresh.execute("DROP TABLE vote_worker_fence")
-    VoteTable(fresh).install()
+    without_roles.execute("DROP TABLE vote_worker_fence")
+    VoteTable(without_roles).install()
     push(clients, 1)
     assert drain(clients).stored == 1
     clients.forget_postgres()
@@ -224,8 +219,8 @@ def test_a_table_that_was_made_anew_is_written_all_the_same(fresh, opened: Open,
 
 
 @pytest.mark.parametrize("role", Role)
-def test_the_rights_of_a_role_are_those_that_are_written_down(fresh, opened: Open, role: Role) -> None:
+def test_the_rights_of_a_role_are_those_that_are_written_down(without_roles, opened: Open, role: Role) -> None:
     install(opened(None))
     query = "SELECT table_name, privilege_type FROM information_schema.table_privileges WHERE grantee = %s"
-    granted = {(table, right) for table, right in fresh.execute(query, (role,)).fetchall()}
+    granted = {(table, right) for table, right in without_roles.execute(query, (role,)).fetchall()}
     assert granted == {(table, right) for table, rights in RIGHTS[role].items() for right in rights}

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.integration.test_drain import empty, ends_when, rows
+from tests.integration.test_drain import WAIT_S, empty, ends_when, rows
 from voting.clients import Clients
 from voting.drain import Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, TROUBLE, VOTES
@@ -43,7 +43,8 @@ def drain(redis: Redis, database: psycopg.Connection, settings: Settings) -> Ite
     def run(until: Callable[[], bool], *, timeout_ms: int = 15_000, within_s: float = 30.0, **env: str):
         clients = Clients(Settings({**settings.env, **env}), redis_retries=0, statement_timeout_ms=timeout_ms)
         opened.append(clients)
-        return Drain(clients, ends_when(until, within_s), lambda: None, patience_s=PATIENCE_S).run()
+        ends = ends_when(until, within_s)
+        return Drain(clients, ends, lambda: None, patience_s=PATIENCE_S, wait_s=WAIT_S).run()
 
     yield run
     for clients in opened:

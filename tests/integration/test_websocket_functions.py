@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.conftest import event
+from tests.conftest import Handler, event
 from tests.management_api import ManagementApi
 from voting.broadcast import MEASURED_FROM
 from voting.connections import BUCKETS, Subscribers, bucket_of
@@ -30,21 +30,13 @@ def settings(settings: Settings, api: ManagementApi) -> Settings:
 
 
 @pytest.fixture
-def ws_connect(handler, redis: Redis, database: psycopg.Connection):
-    handle = handler("ws_connect")
-    yield handle
-    clients, poster = handle.__wrapped__.__globals__["environment"]()
-    clients.close()
-    poster.close()
+def ws_connect(websocket_handler, redis: Redis, database: psycopg.Connection) -> Handler:
+    return websocket_handler("ws_connect")
 
 
 @pytest.fixture
-def ws_broadcast(handler, redis: Redis):
-    handle = handler("ws_broadcast")
-    yield handle
-    clients, poster = handle.__wrapped__.__globals__["environment"]()
-    clients.close()
-    poster.close()
+def ws_broadcast(websocket_handler, redis: Redis) -> Handler:
+    return websocket_handler("ws_broadcast")
 
 
 def frames(api: ManagementApi, connection: str = CONNECTION) -> list[dict]:

@@ -161,14 +161,11 @@ def test_any_headers_method_and_path_get_a_documented_answer(vote: Handler, cont
 
 @pytest.fixture
 def ws_connect(
-    api: ManagementApi, handler, monkeypatch: pytest.MonkeyPatch, redis: Redis, database
-) -> Iterator[Handler]:
-    handle = handler("ws_connect")
+    api: ManagementApi, websocket_handler, monkeypatch: pytest.MonkeyPatch, redis: Redis, database
+) -> Handler:
+    handle = websocket_handler("ws_connect")
     monkeypatch.setenv("WEBSOCKET_URL", f"ws://127.0.0.1:{api.port}/live")
-    yield handle
-    clients, poster = handle.__wrapped__.__globals__["environment"]()
-    clients.close()
-    poster.close()
+    return handle
 
 
 def test_any_frame_gets_a_typed_answer_and_the_socket_stays_open(

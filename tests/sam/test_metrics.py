@@ -38,8 +38,8 @@ DRIVER = """
 import itertools, json, sys, types
 sys.path.insert(0, sys.argv[2])
 import app
-if "drain" in sys.modules["voting"].__dict__:
-    sys.modules["voting.drain"].FLUSH_METRICS_EVERY_S = 0.0
+if "journal" in sys.modules["voting"].__dict__:
+    sys.modules["voting.journal"].FLUSH_METRICS_EVERY_S = 0.0
 for event in json.loads(sys.argv[1]):
     steps = itertools.count()
     context = types.SimpleNamespace(

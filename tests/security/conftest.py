@@ -102,14 +102,11 @@ def result(function: Callable[[str], Function], database: psycopg.Connection) ->
 
 
 @pytest.fixture
-def ws_connect(handler, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
+def ws_connect(websocket_handler, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Handler:
     """The handler of the subscribers, told that the pages are at HOST."""
-    handle = handler("ws_connect")
+    handle = websocket_handler("ws_connect")
     monkeypatch.setenv("HTTP_URL", f"https://{HOST}")
-    yield handle
-    clients, poster = handle.__wrapped__.__globals__["environment"]()
-    clients.close()
-    poster.close()
+    return handle
 
 
 @pytest.fixture

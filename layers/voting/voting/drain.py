@@ -3,24 +3,23 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from logging import ERROR, INFO
+from concurrent.futures import Future
 
 import psycopg
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
-from voting.batch import Batch, Counted, Sorted, sort_out
+from voting.batch import Batch, Counted, Sorted
+from voting.beginning import begin
 from voting.cadence import Cadence
 from voting.clients import Clients
-from voting.comparison import compare
 from voting.dead_letter import DeadLetter
 from voting.dead_letter_room import DeadLetterRoom
-from voting.fault import REFUSED, Fault, Kind, explain
+from voting.fault import Fault, Kind, explain
 from voting.fence import HandedBack, HandedOutAnew, Superseded
-from voting.handover import fence_off
-from voting.observability import MetricUnit, logger, metrics, publish, tell
+from voting.intake import Intake
+from voting.journal import Journal
+from voting.observability import logger, publish, tell
 from voting.queue_view import TROUBLE
-from voting.roles import grant
 from voting.sieve import PATIENCE_S, Sieve
 from voting.tally import TakenNow, VoteTable
 from voting.trouble import Trouble
@@ -31,7 +30,6 @@ WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, o
 STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
 LONGEST_BACKOFF_S = 1.0
 RETRIES_AT_ONCE = 5  # of two writers who met
-FLUSH_METRICS_EVERY_S = 10.0
 
 
 class RunFailed(Exception):
@@ -51,29 +49,35 @@ class Drain:
         changed: Callable[[], None],
         next_turn_at: Callable[[], float] = lambda: 0.0,
         patience_s: float = PATIENCE_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         """Work until *remaining_s* is nearly used up; call *changed* after each commit that changed rows.
 
         *next_turn_at* tells when what was changed is shown next (`time.monotonic`). A database that calls itself busy
-        or away is believed for *patience_s*; then one of the messages may be what makes it say so.
+        or away is believed for *patience_s*; then one of the messages may be what makes it say so. Where nothing is
+        queued, it looks every *wait_s* whether its time is up.
         """
         self._clients = clients
-        self._settings = clients.settings
         self._remaining_s = remaining_s
         self._changed = changed
+        self._wait_s = wait_s
         self._queue = VoteQueue(clients.redis())
-        self._sieve = Sieve(self._settings.batch_votes, self._stranger_meets, patience_s)
+        self._sieve = Sieve(clients.settings.batch_votes, self._stranger_meets, patience_s)
+        room = DeadLetterRoom(clients.redis(), clients.settings.dead_letters, clients.settings.dead_letter_bytes)
+        self._intake = Intake(self._queue, clients.settings, self._sieve, room)
+        self._journal = Journal(self._queue, room)
         self._token: int | None = None
         self._failures = 0
         self._retries = 0
         self._last_error: Exception | None = None
         self._trouble = Trouble(clients.redis(), TROUBLE, "no batch gets through; what waits is kept in Redis")
         self._cause = ""  # of it, in words for an operator
-        self._flushed_at = time.monotonic()
-        self._room = DeadLetterRoom(clients.redis(), self._settings.dead_letters, self._settings.dead_letter_bytes)
         self._cadence = Cadence(next_turn_at)
-        self._beside = ThreadPoolExecutor(1, "look-ahead")  # no thread before it is first used
-        self.counted = Counted()
+
+    @property
+    def counted(self) -> Counted:
+        """What the run has done so far."""
+        return self._journal.counted
 
     def run(self) -> Counted:
         """Drain, wait for more, drain.
@@ -93,7 +97,7 @@ class Drain:
             self._failures = 0
             self._trouble.over()
         finally:
-            self._beside.shutdown()
+            self._intake.close()
             publish()
         if self._failures:
             raise RunFailed(f"nothing more could be stored: {self._cause}") from self._last_error
@@ -102,12 +106,12 @@ class Drain:
     def _step(self, done: Batch) -> Batch:
         """Acknowledge *done*, record the next batch, and return it, to be acknowledged in turn."""
         try:
-            self._gauge()
-            token = self._token or self._begin()
+            self._journal.gauge()
+            token = self._token = self._token or begin(self._clients, self._queue, self._changed)
             if done.was_all:
                 self._rest()
             began = time.monotonic()
-            claimed = self._claim(done, token)
+            claimed = self._intake.claim(done, token)
             if claimed.messages:
                 self._cadence.claimed(began)
                 return self._record(claimed, token)
@@ -122,7 +126,7 @@ class Drain:
 
     def _wait(self) -> Batch:
         """Wait for a vote. Where none comes, what is held waits for nothing any more."""
-        if self._queue.wait(WAIT_S):
+        if self._queue.wait(self._wait_s):
             return Batch()
         if self._sieve.held:
             return self._park(self._sieve.judge())
@@ -135,90 +139,6 @@ class Drain:
         while (rest_s := self._cadence.rest_s(time.monotonic())) > 0:
             time.sleep(rest_s)
 
-    def _begin(self) -> int:
-        """Take the fence, having seen to it that there is one, and that the tally is right."""
-        # Handed back, the database is another worker's: what its operator removed is not made again.
-        if self._queue.backlog().handed_back_s is not None:
-            self._token = fence_off(self._clients, self._queue)
-            return self._token
-        table = VoteTable(self._clients.postgres())
-        if self._install(table):
-            table = self._limited(table)
-            if compare(self._clients.postgres()):
-                self._changed()
-        self._token = table.take_fence(self._queue.greatest_token())
-        tell("began a run", level=INFO, token=self._token)
-        return self._token
-
-    def _install(self, table: VoteTable) -> bool:
-        """Install the tally; return whether this version's is there, in place of an older one's that may stay."""
-        try:
-            if table.install():
-                logger.info("installed the tally")
-                self._changed()
-        except psycopg.errors.InsufficientPrivilege as error:
-            if not table.follows():
-                raise
-            tell("the tally stays as an older version made it", error=error)
-            return False
-        return True
-
-    def _limited(self, table: VoteTable) -> VoteTable:
-        """*table*, or one whose session has no more rights than a run needs: on the first run there is no role yet."""
-        try:
-            if not grant(self._clients.postgres()):
-                return table
-        except psycopg.errors.InsufficientPrivilege as error:
-            tell("the sessions keep all rights of the login", error=error)
-            return table
-        self._clients.forget_postgres()
-        return VoteTable(self._clients.postgres())
-
-    def _claim(self, done: Batch, token: int) -> Sorted:
-        """Acknowledge *done*, and return what comes next: read beside the last transaction, or claimed now.
-
-        What was read ahead is believed where the list begins with it after the acknowledgement: it would not after
-        Redis lost its data, and what is stored next would then acknowledge votes that nobody has stored. What is held
-        is claimed again and passed over, if it is still there.
-        """
-        ahead = done.ahead
-        held = [letter.message for letter in self._sieve.held]
-        most = len(held) + self._sieve.most
-        most_bytes = sum(map(len, held)) + self._settings.batch_bytes
-        messages = self._queue.claim(
-            token,
-            most=1 if ahead.messages else most,
-            most_bytes=most_bytes,
-            acknowledge=done.size,
-            dead=done.dead,
-        )
-        if done.dead:
-            self._make_room()
-        if ahead.messages:
-            if messages == ahead.messages[:1]:
-                return ahead
-            messages = self._queue.claim(token, most=most, most_bytes=most_bytes)
-        if messages[: len(held)] == held:
-            messages = messages[len(held) :]
-        else:
-            self._sieve.drop()
-        return Sorted(messages, *sort_out(messages))
-
-    def _make_room(self) -> None:
-        try:
-            self._room.keep()
-        except ResponseError as error:  # our user may not, say: too many letters are no reason to stop counting
-            tell("no room could be made for dead letters", level=ERROR, error=error)
-
-    def _look_ahead(self, behind: int) -> Sorted:
-        try:
-            messages = self._queue.look_ahead(
-                behind, most=self._settings.batch_votes, most_bytes=self._settings.batch_bytes
-            )
-        except RedisError:  # the claim that comes next meets the same, and tells
-            return Sorted()
-        return Sorted(messages, *sort_out(messages))
-
     def _record(self, batch: Sorted, token: int) -> Batch:
         """Store *batch*; while Postgres is at it, read the next one."""
         ahead: Future[Sorted] | None = None
@@ -228,7 +148,7 @@ class Drain:
         def read_ahead() -> None:
             nonlocal ahead
             if not was_all and not self._sieve.is_hunting:
-                ahead = self._beside.submit(self._look_ahead, size)
+                ahead = self._intake.read_ahead(size)
 
         started = time.perf_counter()
         try:
@@ -249,7 +169,7 @@ class Drain:
         self._cadence.stored(time.monotonic())
         if changed:
             self._changed()
-        self._measure(len(batch.votes), changed, dead, (time.perf_counter() - started) * 1000)
+        self._journal.measure(len(batch.votes), changed, dead, (time.perf_counter() - started) * 1000)
         return Batch(held + size, dead, ahead.result() if ahead else Sorted(), was_all)
 
     def _store(self, votes: list[Vote], token: int, meanwhile: Callable[[], object]) -> tuple[int, Exception | None]:
@@ -269,7 +189,7 @@ class Drain:
         if fault.code is None:
             self._clients.forget_postgres()  # who knows where the client stopped
         self._last_error = error
-        tell("a batch was refused", votes=len(batch.votes), cause=fault.sentence())
+        self._journal.refused(len(batch.votes), fault)
         return self._park(self._sieve.refuse(batch.messages, batch.votes, fault))
 
     def _park(self, dead: list[DeadLetter] | None) -> Batch:
@@ -277,7 +197,7 @@ class Drain:
         if dead is None and self._last_error:
             return self._stumble(self._last_error)
         if dead:
-            self._measure(0, 0, dead, 0.0)
+            self._journal.measure(0, 0, dead, 0.0)
         return Batch(len(dead or []), dead or [])
 
     def _stranger_meets(self, refused: Sequence[Vote]) -> Fault | None:
@@ -311,28 +231,3 @@ class Drain:
             self._token = None  # begin again, with an installation and the rights on it
         time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
         return Batch()
-
-    def _measure(self, stored: int, changed: int, dead: list[DeadLetter], batch_ms: float) -> None:
-        counted = self.counted
-        counted.stored += stored
-        counted.changed += changed
-        counted.parked += len(dead)
-        counted.batches += 1
-        for reason in sorted({letter.reason for letter in dead}):
-            what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
-            tell(what, reason, events=sum(letter.reason == reason for letter in dead), reason=reason)
-        metrics.add_metric("VotesStored", MetricUnit.Count, stored)
-        metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
-        metrics.add_metric("BatchSize", MetricUnit.Count, stored + len(dead))
-        metrics.add_metric("BatchTime", MetricUnit.Milliseconds, batch_ms)
-
-    def _gauge(self) -> None:
-        """Tell every few seconds how things stand: above all while no batch gets through."""
-        if time.monotonic() - self._flushed_at > FLUSH_METRICS_EVERY_S:
-            backlog = self._queue.backlog()
-            self._flushed_at = time.monotonic()
-            metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
-            metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
-            metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
-            metrics.add_metric("DeadLettersFull", MetricUnit.Count, int(self._room.was_full()))
-            publish()

@@ -297,7 +297,7 @@ def _indexes_progress(clients: Clients, _: Arguments) -> Document:
 
 
 def _preflight(clients: Clients, arguments: Arguments) -> Document:
-    findings = inspect(clients, watch_s=arguments.number("watch_s", 5.0, least=0.1, most=LONGEST_WATCH_S))
+    findings = inspect(clients, watch_s=arguments.number("watch_s", 5.0, least=0.02, most=LONGEST_WATCH_S))
     return {
         "findings": [finding.document() for finding in findings],
         "problems": [finding.what for finding in findings if finding.level == "problem"],
