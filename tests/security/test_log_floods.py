@@ -23,7 +23,8 @@ FLOOD = 40
 # Lines that nothing but us or an operator can cause, or that end a run.
 OURS = {
     "voting/operations.py": {"refused an operation", "performed an operation"},
-    "voting/drain.py": {"the draining is handed back to another worker; this run ends", "installed the tally"},
+    "voting/drain.py": {"the draining is handed back to another worker; this run ends"},
+    "voting/beginning.py": {"installed the tally"},
     "voting/announce.py": {"the announcer broke off", "the figures are stale or fresh, which takes seconds"},
     "voting/observability.py": {"the invocation failed, of the sampler"},
     "voting/web.py": {"failed, of the sampler"},
