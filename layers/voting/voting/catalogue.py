@@ -69,6 +69,7 @@ FROM pg_publication JOIN pg_publication_tables ON pg_publication_tables.pubname 
 WHERE pubupdate AND to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass('votes')
 ORDER BY name
 """
+MAY_READ = "SELECT coalesce(has_table_privilege(to_regclass('votes'), 'SELECT'), false)"
 SAMPLE = "SELECT DISTINCT vote FROM (SELECT vote FROM votes LIMIT 10000) AS first_rows ORDER BY vote LIMIT 20"
 
 
@@ -154,6 +155,10 @@ class Catalogue:
         is_known = self._connection.info.server_version >= 150_000  # older ones are told to upgrade
         publications = tuple(Publication(**row) for row in (self._rows(PUBLICATIONS) if is_known else []))
         return Table(**found[0], columns=columns, indexes=indexes, publications=publications)
+
+    def may_read(self) -> bool:
+        """Whether this session may read the rows."""
+        return self._connection.execute(MAY_READ).fetchone() == (True,)
 
     def choices(self) -> list[str]:
         """Up to 20 choices that are in the first rows of the table."""

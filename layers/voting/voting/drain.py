@@ -20,6 +20,7 @@ from voting.observability import MetricUnit, logger, metrics, publish
 from voting.queue_view import TROUBLE
 from voting.roles import grant
 from voting.sampling import Sampler
+from voting.session import NotInstalled
 from voting.sieve import PATIENCE_S, Sieve
 from voting.tally import TakenNow, VoteTable
 from voting.trouble import Trouble
@@ -31,6 +32,7 @@ STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
 LONGEST_BACKOFF_S = 1.0
 RETRIES_AT_ONCE = 5  # of two writers who met
 FLUSH_METRICS_EVERY_S = 10.0
+INSTALL = "run `votectl ops install`"
 
 
 class RunFailed(Exception):
@@ -157,8 +159,10 @@ class Drain:
                 self._changed()
         except psycopg.errors.InsufficientPrivilege as error:
             if not table.follows():
-                raise
-            logger.warning("the tally stays as an older version made it", detail=explain(error))
+                raise NotInstalled(
+                    f"not all is installed that the worker needs, and its login may not: {INSTALL}"
+                ) from error
+            logger.warning(f"the tally stays as an older version made it: {INSTALL}", detail=explain(error))
             return False
         return True
 

@@ -86,6 +86,16 @@ def grant(connection: "psycopg.Connection") -> bool:
     return True
 
 
+def create(connection: "psycopg.Connection") -> None:
+    """Create the roles that are missing, without any right: their tables may not be there yet.
+
+    Raises:
+        psycopg.errors.InsufficientPrivilege: the login may not create roles.
+    """
+    for role in Role:
+        _create(connection, role)
+
+
 def settings_of(connection: "psycopg.Connection", role: Role) -> tuple[str, str] | None:
     """The settings that leave the rights of *role* only, as SET takes them; None where these cannot be had.
 

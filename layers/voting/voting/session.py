@@ -41,6 +41,10 @@ class PoolerUnusable(psycopg.OperationalError):
     """The pooler breaks transactions apart."""
 
 
+class NotInstalled(psycopg.OperationalError):
+    """Tables, functions or rights of this version are missing, and the login may not make them."""
+
+
 class SettingsRefused(psycopg.OperationalError):
     """A transaction could not begin as it must; whatever it was for has not been looked at."""
 
@@ -55,7 +59,7 @@ class Session(psycopg.Connection[Any]):
         """Whether the sessions behind this connection serve other clients too."""
         return self._begin is not None
 
-    def limit(self, role: Role | None, settings: Mapping[str, int], *, most_readers: int) -> None:
+    def limit(self, role: Role | None, settings: Mapping[str, int | str], *, most_readers: int) -> None:
         """Bound its statements by *settings*, and leave to it the rights of *role*, as soon as these are granted.
 
         Raises:
@@ -98,7 +102,7 @@ class Session(psycopg.Connection[Any]):
         else:
             self.commit()
 
-    def _limit_session(self, role: Role | None, settings: Mapping[str, int], most_readers: int) -> None:
+    def _limit_session(self, role: Role | None, settings: Mapping[str, int | str], most_readers: int) -> None:
         # SET and not the startup packet's options, which a connection pooler refuses.
         of_session = [f"SET {name} = {value}" for name, value in settings.items()]
         if role is Role.READER:
@@ -114,7 +118,7 @@ class Session(psycopg.Connection[Any]):
                 for setting in settings_of(self, role) or ():
                     self.execute(f"SET {setting}".encode(), prepare=False)
 
-    def _limit_transactions(self, role: Role | None, settings: Mapping[str, int]) -> None:
+    def _limit_transactions(self, role: Role | None, settings: Mapping[str, int | str]) -> None:
         self.prepare_threshold = None  # a statement would be prepared in one session and looked for in another
         self.cursor_factory = _PooledCursor
         mode = "READ ONLY" if role is Role.READER else "READ WRITE"  # whatever another client has left behind
