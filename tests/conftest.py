@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show what the system printed last where a test that uses it fails."""
     report = yield
     stack = getattr(item, "funcargs", {}).get("stack")
-    if report.failed and stack is not None:
+    if report.failed and isinstance(stack, Stack):
         report.sections.append(("log of the system", "\n".join(stack.log.splitlines()[-200:])))
     return report
 

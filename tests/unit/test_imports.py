@@ -19,12 +19,14 @@ STORES = (
     "catalogue",
     "indexes",
     "roles",
+    "logins",
 )
 PARTS = {  # of a store that stands in several modules
     "dead_letters": {"voting.dead_letter_scripts", "voting.queue_view", "voting.vote_queue"},
     "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
     "vote_queue": {"voting.channel", "voting.queue_view"},
     "indexes": {"voting.session"},  # whose settings it lifts
+    "logins": {"voting.roles"},  # which they belong to
 }
 
 
@@ -103,6 +105,7 @@ COSTLY: dict[str, set[str]] = {
     "ws_broadcast": {"psycopg", "boto3", "botocore.session"},
     "worker": set(),
     "ops": {"boto3", "botocore.session"},
+    "install": {"psycopg", "redis"},
 }
 NEVER = {
     "aws_lambda_powertools.event_handler",
