@@ -99,8 +99,12 @@ class Deployment:
 
 def drop_all(superuser: psycopg.Connection) -> None:
     for role in (*LOGINS.values(), *Role, OWNER, MASTER):
-        if superuser.execute("SELECT to_regrole(quote_ident(%s))", (role,)).fetchone() != (None,):
-            superuser.execute(f'DROP OWNED BY "{role}" CASCADE; DROP ROLE "{role}"')
+        drop_role(superuser, role)
+
+
+def drop_role(superuser: psycopg.Connection, role: str) -> None:
+    if superuser.execute("SELECT to_regrole(quote_ident(%s))", (role,)).fetchone() != (None,):
+        superuser.execute(f'DROP OWNED BY "{role}" CASCADE; DROP ROLE "{role}"')
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Before the switch: what in the stores of a running container deployment would go wrong with us."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import psycopg
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from voting.preflight_redis import redis_findings
 from voting.queue_view import QueueView
 from voting.reason import explain
 from voting.settings import InvalidSetting
+from voting.tally import VoteTable
 
 LONGEST_WATCH_S = 60.0
 
@@ -42,6 +44,8 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
     catalogue = Catalogue(connection)
     yield from server_findings(catalogue.server())
     table = catalogue.table()
+    if table is not None and clients.owner() is clients and VoteTable(connection).follows():
+        table = replace(table, may_add_triggers=True, may_create=True)  # what only installing takes
     yield from login_findings(Logins(connection), [login.name for login in logins_of(clients.settings)])
     yield from table_findings(table, _choices(clients, table))
 
