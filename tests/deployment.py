@@ -14,7 +14,7 @@ import boto3
 import psycopg
 
 from voting.clients import Clients
-from voting.installation import logins_of
+from voting.provisioning import logins_of
 from voting.roles import Role
 from voting.settings import Settings
 

@@ -12,10 +12,10 @@ from tests.conftest import ROOT
 from tests.deployment import LOGINS, MASTER, OWNER, Deployment, drop_role
 from voting.clients import Clients
 from voting.drain import Drain, RunFailed
-from voting.installation import install, logins_of
 from voting.logins import Login, Logins, LoginTooPowerful
 from voting.operations import operate
 from voting.preflight import inspect
+from voting.provisioning import install, logins_of
 from voting.roles import Role
 from voting.settings import Settings
 from voting.tally import VoteTable

@@ -17,10 +17,10 @@ from voting.dead_letters import DeadLetters, Parked, Place, TooManyQueued
 from voting.dropping import Dropping
 from voting.handover import HandOver, StillDrained, hand_back, take_over
 from voting.indexes import Indexes
-from voting.installation import install
 from voting.logins import LoginTooPowerful
 from voting.observability import logger
 from voting.preflight import LONGEST_WATCH_S, inspect
+from voting.provisioning import install
 from voting.reason import explain
 from voting.requeueing import Requeueing
 from voting.settings import InvalidSetting

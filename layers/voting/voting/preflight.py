@@ -9,12 +9,12 @@ from redis.exceptions import RedisError
 from voting.catalogue import Catalogue, Table
 from voting.clients import Clients
 from voting.finding import Finding, ok, problem
-from voting.installation import logins_of
 from voting.logins import Logins
 from voting.preflight_list import list_findings
 from voting.preflight_logins import login_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
+from voting.provisioning import logins_of
 from voting.queue_view import QueueView
 from voting.reason import explain
 from voting.settings import InvalidSetting
