@@ -202,6 +202,20 @@ def test_a_run_repairs_the_tally_with_its_own_login(deployment: Deployment, open
     assert VoteTable(opened("reader").postgres()).tally().counts == {"b": 1}
 
 
+def test_the_table_is_found_where_the_installing_login_finds_it(deployment: Deployment, opened, redis: Redis) -> None:
+    deployment.superuser.execute(f"CREATE SCHEMA elsewhere AUTHORIZATION {MASTER}")
+    deployment.superuser.execute(f"ALTER ROLE {MASTER} SET search_path = elsewhere")
+    try:
+        install(opened("operator"))
+        worker = opened("worker")
+        VoteQueue(worker.redis()).push(Vote(voter_id="x", choice="a"))
+        assert drain(worker) == 1
+        assert deployment.superuser.execute("SELECT count(*) FROM elsewhere.votes").fetchone() == (1,)
+        assert VoteTable(opened("reader").postgres()).tally().counts == {"a": 1}
+    finally:
+        deployment.superuser.execute("DROP SCHEMA elsewhere CASCADE")
+
+
 def test_a_worker_that_may_not_install_says_who_may(deployment: Deployment, opened, redis: Redis) -> None:
     install(opened("operator"))
     deployment.superuser.execute("DROP TRIGGER vote_tally_insert ON votes")
@@ -266,8 +280,8 @@ def test_what_a_trigger_changed_of_a_login_is_undone_by_the_step(deployment: Dep
     session.execute("RESET ROLE")
     session.execute("ALTER ROLE CURRENT_USER PASSWORD 'mine'; ALTER ROLE CURRENT_USER SET search_path = mine")
     install(opened("operator"))
-    left = "SELECT count(*) FROM pg_db_role_setting WHERE setrole = to_regrole(quote_ident(%s))"
-    assert deployment.superuser.execute(left, (LOGINS["worker"],)).fetchone() == (0,)
+    left = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = to_regrole(quote_ident(%s))"
+    assert deployment.superuser.execute(left, (LOGINS["worker"],)).fetchall() == [(["search_path=public, pg_temp"],)]
     assert opened("worker").postgres()
 
 

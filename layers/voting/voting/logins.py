@@ -6,6 +6,7 @@ is the login that must have no more than the job needs.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -16,7 +17,7 @@ from voting.roles import Role, create
 # Ours are no power, nor is the owner of `votes`, whose code it is.
 POWERS = """
 WITH RECURSIVE logins AS (
-    SELECT * FROM pg_catalog.pg_roles WHERE rolname = ANY(%(names)s::name[])
+    SELECT * FROM pg_catalog.pg_roles WHERE rolname = ANY(%s::name[])
 ), owner AS (
     SELECT relowner FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('votes')
 ), groups (login, role) AS (
@@ -31,12 +32,12 @@ WITH RECURSIVE logins AS (
     UNION ALL SELECT oid, 'may replicate' FROM logins WHERE rolreplication
     UNION ALL SELECT oid, 'passes row-level security' FROM logins WHERE rolbypassrls
     UNION ALL SELECT login, 'belongs to ' || rolname FROM groups JOIN pg_catalog.pg_roles ON pg_roles.oid = role
-        WHERE rolname <> ALL(%(ours)s::name[]) AND role NOT IN (SELECT relowner FROM owner)
+        WHERE rolname <> ALL(%s::name[]) AND role NOT IN (SELECT relowner FROM owner)
     UNION ALL SELECT datdba, 'owns the database ' || datname FROM pg_catalog.pg_database
     UNION ALL SELECT nspowner, 'owns the schema ' || nspname FROM pg_catalog.pg_namespace
         WHERE nspname NOT LIKE 'pg\\_%%' AND nspname <> 'voting'
     UNION ALL SELECT relowner, 'owns the table ' || relname FROM pg_catalog.pg_class
-        WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND relname <> ALL(%(tables)s::name[])
+        WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND relname <> ALL(%s::name[])
 )
 SELECT rolname, coalesce(array_agg(power::text ORDER BY power) FILTER (WHERE power IS NOT NULL), '{}')
 FROM logins LEFT JOIN powers ON login = logins.oid
@@ -56,12 +57,23 @@ WHERE NOT rolsuper AND rolname <> ALL(%s::name[]) AND oid IN (
 ORDER BY rolname
 """
 EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s)"
-WHO = "SELECT session_user::text, current_database()::text"
+WHO = "SELECT session_user::text"
+# Where `votes` is, or would be made: as the login that installs finds it, whose search path may be its own.
+WHERE = """
+SELECT current_database()::text, coalesce((
+    SELECT nspname::text FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = pg_catalog.to_regclass('votes')
+), current_schema()::text, 'public')
+"""
 # What a role does not say is NO…; said aloud, RDS's master user would need the very attribute.
 CREATE = "CREATE ROLE {login} LOGIN INHERIT PASSWORD {verifier}"
 # A trigger that was our login could have changed the password and the settings of later sessions.
 RENEW = "ALTER ROLE {login} LOGIN INHERIT PASSWORD {verifier}"
-RESETS = ("ALTER ROLE {login} RESET ALL", "ALTER ROLE {login} IN DATABASE {database} RESET ALL")
+SETTINGS: tuple[LiteralString, ...] = (
+    "ALTER ROLE {login} RESET ALL",
+    "ALTER ROLE {login} IN DATABASE {database} RESET ALL",
+    "ALTER ROLE {login} IN DATABASE {database} SET search_path = {schema}, pg_temp",
+)
 
 
 class LoginTooPowerful(Exception):
@@ -101,8 +113,7 @@ class Logins:
 
     def powers(self, names: Collection[str]) -> Mapping[str, list[str]]:
         """What each of *names* that exists may do beyond our roles, in words for an operator."""
-        given = {"names": list(names), "ours": list(Role), "tables": list(OUR_TABLES)}
-        return dict(self._connection.execute(POWERS, given).fetchall())
+        return dict(self._connection.execute(POWERS, (list(names), list(Role), list(OUR_TABLES))).fetchall())
 
     def strangers(self, names: Collection[str]) -> list[str]:
         """Who, other than *names* and superusers, has code of theirs run by a write to `votes`."""
@@ -114,14 +125,15 @@ class Logins:
 
     def _ensure(self, login: Login) -> bool:
         (exists,) = self._row(EXISTS, login.name)
-        name, (_, database) = sql.Identifier(login.name), self._row(WHO)
+        name = sql.Identifier(login.name)
+        database, schema = map(sql.Identifier, self._row(WHERE))
         encrypted = self._connection.pgconn.encrypt_password(
             login.password.encode(), login.name.encode(), b"scram-sha-256"
         )
         statement = sql.SQL(RENEW if exists else CREATE)
         self._connection.execute(statement.format(login=name, verifier=sql.Literal(encrypted.decode())))
-        for reset in RESETS:
-            self._connection.execute(sql.SQL(reset).format(login=name, database=sql.Identifier(database)))
+        for setting in SETTINGS:
+            self._connection.execute(sql.SQL(setting).format(login=name, database=database, schema=schema))
         for role in login.roles:
             self._connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), name))
         return not exists
