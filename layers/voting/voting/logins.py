@@ -45,10 +45,14 @@ GROUP BY rolname
 """
 OUR_TABLES = ("votes", "vote_tally", "vote_tally_version", "vote_worker_fence")
 
-# Those whose code runs with each write to the table: its owner, and the owners of its triggers' functions.
+# Those whose code runs with each write to the table: its owner, and the owners of its triggers' functions. A member of one
+# of the logins has its rights anyway, and so does a superuser.
 STRANGERS = """
-SELECT rolname FROM pg_catalog.pg_roles
-WHERE NOT rolsuper AND rolname <> ALL(%s::name[]) AND oid IN (
+SELECT rolname FROM pg_catalog.pg_roles AS stranger
+WHERE NOT rolsuper AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_roles AS login
+    WHERE login.rolname = ANY(%s::name[]) AND pg_catalog.pg_has_role(stranger.oid, login.oid, 'MEMBER')
+) AND oid IN (
     SELECT relowner FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('votes')
     UNION
     SELECT proowner FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
@@ -116,7 +120,7 @@ class Logins:
         return dict(self._connection.execute(POWERS, (list(names), list(Role), list(OUR_TABLES))).fetchall())
 
     def strangers(self, names: Collection[str]) -> list[str]:
-        """Who, other than *names* and superusers, has code of theirs run by a write to `votes`."""
+        """Who has code of theirs run by a write to `votes`, and could not become one of *names* anyway."""
         return [name for (name,) in self._connection.execute(STRANGERS, (list(names),)).fetchall()]
 
     def own(self) -> str:

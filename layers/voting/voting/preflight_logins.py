@@ -12,12 +12,12 @@ TODO = (
 
 
 def login_findings(logins: Logins, names: Sequence[str]) -> Iterator[Finding]:
-    """Of the logins *names*, or of the session's own where the functions share it."""
+    """Of the logins *names*, or of the session's own where the functions share it. It is the one that installs."""
     ours = names or [logins.own()]
     powers = logins.powers(ours)
     for missing in sorted(set(ours) - powers.keys()):
         yield problem(f"there is no login {missing} yet", "Run `install`, which makes it.")
-    strangers = logins.strangers(ours)
+    strangers = logins.strangers([*ours, logins.own()])
     if not strangers:
         return
     code = f"code of {', '.join(strangers)} runs with each vote"
