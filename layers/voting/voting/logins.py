@@ -45,8 +45,8 @@ GROUP BY rolname
 """
 OUR_TABLES = ("votes", "vote_tally", "vote_tally_version", "vote_worker_fence")
 
-# Those whose code runs with each write to the table: its owner, and the owners of its triggers' functions. A member of one
-# of the logins has its rights anyway, and so does a superuser.
+# Those whose code runs with each write to the table: its owner, and the owners of its triggers' functions. A member of
+# one of the logins has its rights anyway, and so does a superuser.
 STRANGERS = """
 SELECT rolname FROM pg_catalog.pg_roles AS stranger
 WHERE NOT rolsuper AND NOT EXISTS (
