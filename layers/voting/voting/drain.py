@@ -18,6 +18,7 @@ from voting.fence import HandedBack, HandedOutAnew, Superseded
 from voting.handover import fence_off
 from voting.observability import MetricUnit, logger, metrics, publish
 from voting.queue_view import TROUBLE
+from voting.reason import is_ours
 from voting.roles import grant
 from voting.sampling import Sampler
 from voting.session import NotInstalled
@@ -159,9 +160,8 @@ class Drain:
                 self._changed()
         except psycopg.errors.InsufficientPrivilege as error:
             if not table.follows():
-                raise NotInstalled(
-                    f"not all is installed that the worker needs, and its login may not: {INSTALL}"
-                ) from error
+                known = str(error) if is_ours(error) else "not all is installed that we need, and our login may not"
+                raise NotInstalled(f"{known}: {INSTALL}") from error
             logger.warning(f"the tally stays as an older version made it: {INSTALL}", detail=explain(error))
             return False
         return True
