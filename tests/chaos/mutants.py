@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant(
         "the sort of ids",
         ["row-locks"],
-        [Edit(VOTING / "tally.py", "ids = sorted(last)\n        return", "ids = list(last)\n        return")],
+        [Edit(VOTING / "rows.py", "ids = sorted(last)\n        return", "ids = list(last)\n        return")],
     ),
     Mutant(
         "trim after commit (trimmed at the claim instead)",

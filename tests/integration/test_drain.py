@@ -13,8 +13,9 @@ from voting.cadence import GATHER_S
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, PROGRESS, TROUBLE, VOTES
+from voting.rows import WORTH_COPYING
 from voting.settings import Settings
-from voting.tally import WORTH_COPYING, VoteTable
+from voting.tally import VoteTable
 from voting.trouble import read_trouble
 from voting.vote import Vote
 from voting.vote_queue import VoteQueue

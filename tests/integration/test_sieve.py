@@ -14,8 +14,9 @@ from tests.integration.test_drain import empty, ends_when, rows
 from voting.clients import Clients
 from voting.drain import Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, TROUBLE, VOTES
+from voting.rows import WORTH_COPYING
 from voting.settings import Settings
-from voting.tally import WORTH_COPYING, VoteTable
+from voting.tally import VoteTable
 from voting.trouble import read_trouble
 from voting.vote import Vote
 

@@ -9,7 +9,8 @@ import pytest
 from tests.stack import wait_for
 from voting.clients import Clients
 from voting.fence import Superseded
-from voting.tally import WORTH_COPYING, VoteTable
+from voting.rows import WORTH_COPYING
+from voting.tally import VoteTable
 from voting.vote import Vote
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"

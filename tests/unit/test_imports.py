@@ -13,6 +13,10 @@ STORES = (
     "vote_queue",
     "queue_view",
     "tally",
+    "rows",
+    "trial",
+    "verification",
+    "installation",
     "snapshot",
     "connections",
     "dead_letters",
@@ -24,6 +28,9 @@ PARTS = {  # of a store that stands in several modules
     "dead_letters": {"voting.dead_letter_scripts", "voting.queue_view", "voting.vote_queue"},
     "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
     "vote_queue": {"voting.channel", "voting.queue_view"},
+    "tally": {"voting", "voting.installation", "voting.rows", "voting.trial", "voting.verification"},
+    "trial": {"voting.rows"},
+    "installation": {"voting.verification"},
     "indexes": {"voting.session"},  # whose settings it lifts
 }
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import psycopg
 
 from voting.observability import logger
-from voting.tally import KEPT, MOVE, VoteTable
+from voting.verification import KEPT, MOVE, grouped, verify
 
 LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repair may take its time
 
@@ -96,7 +96,7 @@ def _agrees(connection: psycopg.Connection, longest_s: float) -> bool | None:
     try:
         with connection.transaction():
             connection.execute(BOUND, (f"{longest_s * 1000:.0f}ms",))
-            counted = VoteTable(connection).grouped()
+            counted = grouped(connection)
             return connection.execute(f"WITH counted AS ({counted}), kept AS ({KEPT}) {AGREES}").fetchone() == (True,)
     except psycopg.errors.QueryCanceled:
         logger.error("counting the rows takes too long: the tally is not compared with them, run `tally verify`")
@@ -107,7 +107,7 @@ def _repair(connection: psycopg.Connection) -> None:
     try:
         with connection.transaction():
             connection.execute(REPAIR_AS)
-            found = VoteTable(connection).verify(repair=True)
+            found = verify(connection, repair=True)
     except psycopg.errors.InsufficientPrivilege:
         logger.error("the tally differs from the rows, and our login may not write it: run `tally verify --repair`")
         return
