@@ -114,9 +114,10 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection to a database without any table."""
+    """A connection to a database without any table, which finds ours by their bare names."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO public")
+        connection.execute("DROP SCHEMA IF EXISTS voting CASCADE; SET search_path = public, voting")
         yield connection
 
 

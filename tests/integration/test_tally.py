@@ -212,7 +212,7 @@ def test_a_role_that_may_only_write_votes_is_counted(
             old.execute("INSERT INTO votes VALUES ('x', 'a')")
             old.execute("UPDATE votes SET vote = 'b' WHERE id = 'x'")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                old.execute("UPDATE vote_tally SET votes = 0")
+                old.execute("UPDATE voting.vote_tally SET votes = 0")
         assert table.tally().counts == {"b": 1}
     finally:
         database.execute("DROP OWNED BY old_worker; DROP ROLE old_worker")

@@ -13,6 +13,8 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from voting.location import SAFE_PATH
+from voting.ownership import see_to_ownership
 from voting.roles import Role, settings_of
 
 READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of the slots
@@ -61,6 +63,7 @@ class Session(psycopg.Connection[Any]):
         Raises:
             NoSlot: as a reader, there are *most_readers* sessions of its name already.
             PoolerUnusable: behind a pooler in statement mode.
+            NotOurs: another role has made the schema in which our tables would be.
         """
         # A pooler tells its clients a number of its own, by which they may cancel.
         row = self.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
@@ -100,7 +103,7 @@ class Session(psycopg.Connection[Any]):
 
     def _limit_session(self, role: Role | None, settings: Mapping[str, int], most_readers: int) -> None:
         # SET and not the startup packet's options, which a connection pooler refuses.
-        of_session = [f"SET {name} = {value}" for name, value in settings.items()]
+        of_session = [f"SET {SAFE_PATH}", *(f"SET {name} = {value}" for name, value in settings.items())]
         if role is Role.READER:
             of_session += [
                 "SET default_transaction_read_only = on",
@@ -109,6 +112,7 @@ class Session(psycopg.Connection[Any]):
         self.execute("; ".join(of_session).encode(), prepare=False)
         if role is Role.READER and self.execute(TAKE_SLOT, (most_readers,)).fetchone() is None:
             raise NoSlot(f"no slot: {most_readers} sessions of this function are open")
+        see_to_ownership(self, everywhere=False)
         if role is not None:
             with self.transaction():
                 for setting in settings_of(self, role) or ():
@@ -118,10 +122,11 @@ class Session(psycopg.Connection[Any]):
         self.prepare_threshold = None  # a statement would be prepared in one session and looked for in another
         self.cursor_factory = _PooledCursor
         mode = "READ ONLY" if role is Role.READER else "READ WRITE"  # whatever another client has left behind
-        local = [f"{name} = {value}" for name, value in settings.items()]
+        local = [SAFE_PATH, *(f"{name} = {value}" for name, value in settings.items())]
         self._begin = _beginning(mode, local)
         try:
             with self.transaction():
+                see_to_ownership(self, everywhere=False)
                 local += (role is not None and settings_of(self, role)) or ()
         except psycopg.errors.ProtocolViolation as error:
             raise PoolerUnusable(

@@ -8,6 +8,7 @@ import psycopg
 
 from voting import installation, verification
 from voting.fence import Superseded
+from voting.location import run
 from voting.results import Tally
 from voting.rows import Rows
 from voting.trial import Trial
@@ -15,34 +16,35 @@ from voting.verification import Verification
 from voting.vote import Vote
 
 # At least as great as what Redis has seen, should this database come from an older backup.
-TAKE_FENCE = "UPDATE vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
+TAKE_FENCE = "UPDATE {ours}.vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
 # With it, whether a trigger that sees each row first (tgtype: ROW is bit 0, BEFORE bit 1) or a rule for INSERT (3) or
-# UPDATE (2) is there that is not ours: either may keep a vote out of the table, or change it.
+# UPDATE (2) is there, as none of ours is: either may keep a vote out of the table, or change it.
 HOLD_FENCE = """
 SELECT token, EXISTS (
-    SELECT FROM pg_trigger WHERE tgrelid = to_regclass('votes') AND NOT tgisinternal AND tgenabled <> 'D'
-    AND left(tgname, 11) <> 'vote_tally_' AND tgtype & 3 = 3
+    SELECT FROM pg_trigger WHERE tgrelid = to_regclass({votes_name})::oid AND NOT tgisinternal AND tgenabled <> 'D'
+    AND tgtype & 3::smallint = 3::smallint
 ) OR EXISTS (
-    SELECT FROM pg_rewrite WHERE ev_class = to_regclass('votes') AND ev_type IN ('2', '3') AND ev_enabled <> 'D'
+    SELECT FROM pg_rewrite
+    WHERE ev_class = to_regclass({votes_name})::oid AND ev_type IN ('2', '3') AND ev_enabled <> 'D'
 )
-FROM vote_worker_fence FOR UPDATE OF vote_worker_fence
+FROM {ours}.vote_worker_fence FOR UPDATE OF vote_worker_fence
 """
 IN_HASTE = "SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '1500ms'"
 
 # One statement, hence one snapshot: the counts are those of the version.
 READ = """
 SELECT version, coalesce(jsonb_object_agg(vote, votes) FILTER (WHERE vote IS NOT NULL), '{}')
-FROM vote_tally_version LEFT JOIN vote_tally ON votes <> 0
+FROM {ours}.vote_tally_version LEFT JOIN {ours}.vote_tally ON votes <> 0
 GROUP BY version
 """
 
 OUTGROW = """
-UPDATE vote_tally_version
-SET version = greatest(version, %s + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+UPDATE {ours}.vote_tally_version
+SET version = greatest(version, %s + 1, (extract(epoch FROM clock_timestamp()) * 1000::numeric)::bigint)
 """
 
-FENCE = "SELECT token FROM vote_worker_fence"
-IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM votes)"
+FENCE = "SELECT token FROM {ours}.vote_worker_fence"
+IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM {votes})"
 
 
 class VoteTable:
@@ -122,14 +124,14 @@ class VoteTable:
 
     def tally(self) -> Tally:
         """How many rows hold which choice. Raises psycopg.Error where there is none, or no answer."""
-        row = self._connection.execute(READ).fetchone()
+        row = run(self._connection, READ).fetchone()
         if row is None:
             raise psycopg.errors.NoDataFound("vote_tally_version is empty: the worker's next run fills it")
         return Tally(version=row[0], counts=row[1])
 
     def outgrow(self, version: int) -> None:
         """Make the version greater than *version*, which clients have seen of a database that this one replaced."""
-        self._connection.execute(OUTGROW, (version,))
+        run(self._connection, OUTGROW, version)
 
     def fence(self) -> int:
         """The token of the newest run; 0 before the first."""
@@ -137,7 +139,7 @@ class VoteTable:
 
     def is_empty(self) -> bool:
         """Whether there is not one row. Raises UndefinedTable where there is no table either."""
-        return self._connection.execute(IS_EMPTY).fetchone() == (True,)
+        return run(self._connection, IS_EMPTY).fetchone() == (True,)
 
     def count(self) -> Mapping[str, int]:
         """How many rows hold which choice, counted one by one."""
@@ -180,7 +182,7 @@ class VoteTable:
         return int(self._row(query, *parameters)[0])
 
     def _row(self, query: LiteralString, *parameters: object) -> tuple[Any, ...]:
-        row = self._connection.execute(query, parameters).fetchone()
+        row: tuple[Any, ...] | None = run(self._connection, query, *parameters).fetchone()
         if row is None:
             raise psycopg.errors.NoDataFound("vote_worker_fence is empty: the worker's next run fills it")
         return row
