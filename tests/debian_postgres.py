@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -29,7 +28,13 @@ def debian_postgres() -> Iterator[str]:
         data, password = Path(folder, "data"), Path(folder, "password")
         password.write_text("secret\n")
         user = _user(folder, password)
-        options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--no-sync"]
+        options = [
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={password}",
+            "--encoding=UTF8",
+            "--no-sync",
+        ]
         subprocess.run([FOLDERS[-1] / "initdb", "-D", data, *options], env=ENV, check=True, capture_output=True, **user)
         settings = [f"--{name}={value}" for name, value in (SETTINGS | {"port": str(port)}).items()]
         with Path(folder, "log").open("wb") as log:

@@ -17,6 +17,8 @@ STORES = (
     "trial",
     "verification",
     "installation",
+    "location",
+    "ownership",
     "snapshot",
     "connections",
     "dead_letters",
@@ -30,7 +32,7 @@ PARTS = {  # of a store that stands in several modules
     "vote_queue": {"voting.channel", "voting.queue_view"},
     "tally": {"voting", "voting.installation", "voting.rows", "voting.trial", "voting.verification"},
     "trial": {"voting.rows"},
-    "installation": {"voting.verification"},
+    "installation": {"voting.ownership", "voting.verification"},
     "indexes": {"voting.session"},  # whose settings it lifts
 }
 
@@ -90,7 +92,14 @@ def test_clients_know_settings_roles_and_clusters_only() -> None:
 @pytest.mark.parametrize("store", STORES)
 def test_stores_are_handed_their_client_and_know_no_other_store(store: str) -> None:
     modules = {name for name in ours(imported(PACKAGE / f"{store}.py")) if name.count(".") == 1}
-    values = {"voting.vote", "voting.dead_letter", "voting.fence", "voting.full_memory", "voting.results"}
+    values = {
+        "voting.vote",
+        "voting.dead_letter",
+        "voting.fence",
+        "voting.full_memory",
+        "voting.location",
+        "voting.results",
+    }
     assert modules <= values | PARTS.get(store, set())
 
 

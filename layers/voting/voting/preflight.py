@@ -9,6 +9,7 @@ from voting.catalogue import Catalogue
 from voting.clients import Clients
 from voting.finding import Finding, ok, problem
 from voting.preflight_list import list_findings
+from voting.preflight_ownership import ownership_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
 from voting.queue_view import QueueView
@@ -36,6 +37,7 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
     connection.leave()  # what counts is what the login may do
     if connection.is_pooled:
         yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
+    yield from ownership_findings(connection)
     catalogue = Catalogue(connection)
     yield from server_findings(catalogue.server())
     table = catalogue.table()
