@@ -128,7 +128,8 @@ def test_a_batch_of_ours_is_stored_beside_long_and_missing_choices(clients: Clie
 
 OLDER_FENCE = "ALTER TABLE vote_worker_fence DROP COLUMN compared_at, DROP COLUMN compared_shape"
 OLDER_FUNCTION = """
-CREATE OR REPLACE FUNCTION vote_tally_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION voting.vote_tally_apply() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = voting AS $$
 BEGIN
     INSERT INTO vote_tally AS tally SELECT vote, count(*) FROM new_votes GROUP BY vote
     ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;

@@ -17,6 +17,8 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS sessions,
        current_user AS role,
        coalesce(has_schema_privilege(to_regnamespace({there_name})::oid, 'CREATE'), false) AS may_create,
+       to_regnamespace({ours_name}) IS NOT NULL
+           OR has_database_privilege(current_database(), 'CREATE') AS may_make_schema,
        (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = session_user)
            OR to_regrole('voting_worker') IS NOT NULL AS may_limit,
        to_regclass({votes_name}) IS NOT NULL AS has_table
@@ -29,7 +31,6 @@ WITH ours AS (
 )
 SELECT relkind = 'r' AS is_plain, greatest(reltuples, -1)::bigint AS estimated_rows, nspname AS schema,
        relrowsecurity AS has_row_security, pg_has_role(relowner, 'USAGE') AS is_ours,
-       has_schema_privilege(relnamespace, 'CREATE') AS may_create,
        has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
            AND has_table_privilege(pg_class.oid, 'UPDATE') AS may_write,
        has_table_privilege(pg_class.oid, 'TRIGGER') AS may_add_triggers,
@@ -110,7 +111,6 @@ class Table:
     schema: str
     has_row_security: bool
     is_ours: bool  # our role owns it, or belongs to who does
-    may_create: bool  # in the table's schema
     may_write: bool
     may_add_triggers: bool
     other_triggers: list[str]
@@ -137,6 +137,7 @@ class Server:
     sessions: int
     role: str
     may_create: bool  # in the schema where a new table would go
+    may_make_schema: bool  # our own, unless it is there
     may_limit: bool  # its sessions to the roles of voting.roles, which it makes or which are there
     has_table: bool
 

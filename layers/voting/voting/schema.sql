@@ -33,12 +33,13 @@ INSERT INTO {ours}.vote_tally_version (version) VALUES (0) ON CONFLICT DO NOTHIN
 -- long it took, what the tables looked like and what had been written to them, see comparison.py.
 CREATE TABLE IF NOT EXISTS {ours}.vote_worker_fence (
     one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
-    token BIGINT NOT NULL,
-    compared_at TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
-    comparing_took INTERVAL NOT NULL DEFAULT '0',
-    compared_shape TEXT NOT NULL DEFAULT '',
-    compared_writes TEXT NOT NULL DEFAULT ''
+    token BIGINT NOT NULL
 );
+ALTER TABLE {ours}.vote_worker_fence
+    ADD COLUMN IF NOT EXISTS compared_at TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
+    ADD COLUMN IF NOT EXISTS comparing_took INTERVAL NOT NULL DEFAULT '0',
+    ADD COLUMN IF NOT EXISTS compared_shape TEXT NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS compared_writes TEXT NOT NULL DEFAULT '';
 INSERT INTO {ours}.vote_worker_fence (token) VALUES (0) ON CONFLICT DO NOTHING;
 
 -- The functions below run with the rights of our login, whoever writes `votes`. So they may call nothing that is not the
