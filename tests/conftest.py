@@ -21,6 +21,7 @@ from local.postgres import Postgres
 from local.state import StateDir
 from local.stores import Store
 from local.valkey import Valkey
+from tests.debian_postgres import debian_postgres
 from tests.management_api import ManagementApi
 from tests.stack import Stack, running
 from voting.clients import Clients
@@ -103,6 +104,13 @@ def redis_url(stores: Stores) -> str:
 @pytest.fixture(scope="session")
 def database_url(stores: Stores) -> str:
     return stores.postgres.url
+
+
+@pytest.fixture(scope="session")
+def debian_url() -> Iterator[str]:
+    """Debian's PostgreSQL, for what the embedded one lacks, and as an older version."""
+    with debian_postgres() as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.debian_postgres import debian_postgres
 from voting.clients import Clients
 from voting.drain import Drain, RunFailed
 from voting.operations import operate
@@ -31,12 +30,6 @@ CREATE SCHEMA public;
 GRANT ALL ON SCHEMA public TO PUBLIC;
 GRANT CREATE ON DATABASE {{database}} TO {MALLORY}
 """
-
-
-@pytest.fixture(scope="session")
-def debian_url() -> Iterator[str]:
-    with debian_postgres() as url:
-        yield url
 
 
 @pytest.fixture(params=["embedded", "debian"])
