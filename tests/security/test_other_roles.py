@@ -364,3 +364,28 @@ def test_preflight_has_nothing_to_tell_where_the_schema_is_closed(owner, ours: S
     answer = operate(clients, {"operation": "preflight", "watch_s": 0.1})
     assert not [problem for problem in answer["problems"] if "create" in problem or "belongs" in problem]
     clients.close()
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+def test_triggers_of_others_find_their_tables_in_schemas_that_are_closed(
+    owner, ours: Settings, redis: Redis, is_open: bool
+) -> None:
+    """They run in our sessions, whose search path leaves out a schema in which other roles may create."""
+    if not is_open:
+        owner.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    VoteTable(owner).install()
+    owner.execute("CREATE TABLE audit (id text)")
+    owner.execute(
+        "CREATE FUNCTION audited() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NEW; END'; GRANT ALL ON audit TO PUBLIC;"
+        "CREATE TRIGGER audited AFTER INSERT ON votes FOR EACH ROW EXECUTE FUNCTION audited()"
+    )
+    clients = Clients(ours, role=Role.WORKER)
+    table = VoteTable(clients.postgres())
+    token = table.take_fence()
+    if is_open:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            table.record([Vote("a", "x")], token)
+        owner.execute("ALTER FUNCTION audited() SET search_path = pg_catalog, public, pg_temp")
+    assert table.record([Vote("a", "x")], token) == 1
+    clients.close()

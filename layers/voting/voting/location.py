@@ -1,10 +1,11 @@
 """Where the table `votes` is, and the schema of our own beside it, which nobody else may create anything in.
 
-Sessions of ours have `search_path = pg_catalog, pg_temp` (session.py). In any other schema, an operator or a function
-of another role is preferred where it fits our types better than the server's own, and runs with our rights. So
-statements name `votes` by its schema, which is looked for once per connection, by the search path of the login.
+No schema in which other roles may create is in the search path of a session of ours (session.py): an operator or a
+function of such a role would be preferred where it fits our types better than the server's own, and run with our
+rights. So statements name `votes` by its schema, which is looked for once per connection, by the path of the login.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
@@ -25,7 +26,7 @@ SELECT coalesce(
      JOIN pg_catalog.pg_namespace ON pg_namespace.oid OPERATOR(pg_catalog.=) pg_class.relnamespace
      WHERE pg_class.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('votes'::pg_catalog.text)::pg_catalog.oid),
     pg_catalog.current_schema(), 'public'::pg_catalog.name
-), pg_catalog.to_regclass('votes'::pg_catalog.text) IS NOT NULL
+), pg_catalog.to_regclass('votes'::pg_catalog.text) IS NOT NULL, pg_catalog.current_schemas(false)::pg_catalog.text[]
 """
 
 
@@ -34,6 +35,7 @@ class Location(NamedTuple):
 
     schema: str
     is_there: bool = True
+    path: tuple[str, ...] = ()  # the schemas in the search path of the login
 
     @property
     def ours(self) -> str:
@@ -72,6 +74,11 @@ def _fill(location: Location, statement: str) -> bytes:
     return statement.encode()
 
 
+def path_of(schemas: Iterable[str]) -> str:
+    """A search path that holds *schemas* behind the server's own, as SET takes it."""
+    return f"search_path = {', '.join(['pg_catalog', *map(_quoted, schemas), 'pg_temp'])}"
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -104,8 +111,8 @@ def locate(connection: "psycopg.Connection") -> Location:
 def _find(connection: "psycopg.Connection") -> Location:
     with connection.transaction(force_rollback=True):
         connection.execute(AS_AT_LOGIN)
-        ((schema, is_there),) = connection.execute(FIND).fetchall()
-    return Location(schema, is_there)
+        ((schema, is_there, path),) = connection.execute(FIND).fetchall()
+    return Location(schema, is_there, tuple(path))
 
 
 def run(connection: "psycopg.Connection", statement: LiteralString, *parameters: object) -> "psycopg.Cursor[Any]":

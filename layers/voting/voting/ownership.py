@@ -8,7 +8,7 @@ from typing import LiteralString
 
 import psycopg
 
-from voting.location import locate, run
+from voting.location import locate, path_of, run
 
 # Up to PostgreSQL 15, CREATEROLE grants itself every role but a superuser's.
 TRUSTED: LiteralString = """
@@ -67,6 +67,22 @@ WHERE pg_namespace.oid = to_regnamespace({there_name})::oid AND privilege_type =
 ORDER BY 1
 """.replace("TRUSTED", TRUSTED)
 
+# Of some schemas, in their order, those that no other role owns or may create in.
+CLOSED: LiteralString = """
+WITH trusted AS (TRUSTED)
+SELECT name
+FROM unnest(%s::text[]) WITH ORDINALITY AS path (name, position)
+JOIN pg_namespace ON nspname = name JOIN pg_database ON datname = current_database()
+WHERE NOT EXISTS (
+    SELECT FROM (
+        SELECT nspowner UNION ALL SELECT grantee FROM aclexplode(nspacl) WHERE privilege_type = 'CREATE'
+    ) AS creators (oid)
+    WHERE CASE pg_get_userbyid(creators.oid) WHEN 'pg_database_owner' THEN datdba ELSE creators.oid END
+          NOT IN (SELECT oid FROM trusted)
+)
+ORDER BY position
+""".replace("TRUSTED", TRUSTED)
+
 
 class NotOurs(psycopg.errors.InsufficientPrivilege):
     """Objects that bear our names are another role's, or are not what we make; nothing was changed."""
@@ -89,6 +105,14 @@ def see_to_ownership(connection: psycopg.Connection, *, everywhere: bool) -> Non
             f"{'; '.join(found)}: what others put there runs with our rights. Look who made it, then DROP it, or make "
             "our login its owner"
         )
+
+
+def closed_path(connection: psycopg.Connection) -> str:
+    """The search path of the login without the schemas in which other roles may create, as SET takes it.
+
+    The triggers of others on `votes` may need it: they run in our sessions, and need not name schemas.
+    """
+    return path_of(name for (name,) in run(connection, CLOSED, list(locate(connection).path)).fetchall())
 
 
 def foreign_owner(connection: psycopg.Connection) -> str | None:

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from voting.location import SAFE_PATH
-from voting.ownership import see_to_ownership
+from voting.ownership import closed_path, see_to_ownership
 from voting.roles import Role, settings_of
 
 READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of the slots
@@ -113,6 +113,7 @@ class Session(psycopg.Connection[Any]):
         if role is Role.READER and self.execute(TAKE_SLOT, (most_readers,)).fetchone() is None:
             raise NoSlot(f"no slot: {most_readers} sessions of this function are open")
         see_to_ownership(self, everywhere=False)
+        self.execute(f"SET {closed_path(self)}".encode(), prepare=False)
         if role is not None:
             with self.transaction():
                 for setting in settings_of(self, role) or ():
@@ -127,6 +128,7 @@ class Session(psycopg.Connection[Any]):
         try:
             with self.transaction():
                 see_to_ownership(self, everywhere=False)
+                local[0] = closed_path(self)
                 local += (role is not None and settings_of(self, role)) or ()
         except psycopg.errors.ProtocolViolation as error:
             raise PoolerUnusable(
