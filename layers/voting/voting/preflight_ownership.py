@@ -34,7 +34,7 @@ def _creators(connection: psycopg.Connection) -> Iterator[Finding]:
     location = locate(connection)
     if creators := other_creators(connection):
         todo = f"REVOKE CREATE ON SCHEMA {location.schema} FROM {', '.join(creators)}. " + (
-            "We call nothing there, nor do other triggers in our sessions that name no schema; the old worker and psql may."
+            "We call nothing there, nor do triggers in our sessions that name no schema; the old worker and psql may."
             if location.is_there
             else "Else they may make `votes` before we do, and own it."
         )
