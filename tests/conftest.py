@@ -21,6 +21,7 @@ from local.postgres import Postgres
 from local.state import StateDir
 from local.stores import Store
 from local.valkey import Valkey
+from tests.debian_postgres import debian_postgres
 from tests.management_api import ManagementApi
 from tests.stack import Stack, running
 from voting.clients import Clients
@@ -104,6 +105,13 @@ def database_url(stores: Stores) -> str:
     return stores.postgres.url
 
 
+@pytest.fixture(scope="session")
+def debian_url() -> Iterator[str]:
+    """Debian's PostgreSQL, for what the embedded one lacks, and as an older version."""
+    with debian_postgres() as url:
+        yield url
+
+
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
     with Redis.from_url(redis_url) as client:
@@ -113,9 +121,10 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection to a database without any table."""
+    """A connection to a database without any table, which finds ours by their bare names."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO public")
+        connection.execute("DROP SCHEMA IF EXISTS voting CASCADE; SET search_path = public, voting")
         yield connection
 
 

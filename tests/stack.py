@@ -140,7 +140,7 @@ def wait_for(look: Callable[[], T | None], what: str, within_s: float = DEADLINE
 
 
 def _has_tally(database: psycopg.Connection) -> bool:
-    return database.execute("SELECT to_regclass('vote_tally') IS NOT NULL").fetchone() == (True,)
+    return database.execute("SELECT to_regclass('voting.vote_tally') IS NOT NULL").fetchone() == (True,)
 
 
 def _announced(process: subprocess.Popen[bytes], state_dir: Path, log_file: Path) -> Stack:

@@ -21,7 +21,7 @@ REQUEST_KB = 512  # and an HTTP request
 
 # As template.yaml sets them. MB.
 VOTE_MB, FUNCTION_MB = 1024, 512
-ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 29, 20, 1, 3, 1
+ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 29, 20, 1, 6, 1
 
 # Milliseconds that Lambda bills, of warm environments on one vCPU or less; cold starts are a few thousand at most.
 PAGE_MS, VOTE_MS, RESULTS_MS, FRAME_MS = 5, 10, 10, 10

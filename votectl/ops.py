@@ -48,6 +48,7 @@ def add_ops(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
 
     _add_handover(names)
+    _operation(names, "install", "install", "create what is missing in the database, and the functions' logins")
     _operation(names, "indexes", "indexes", "build the contract's indexes while everybody writes on")
 
 

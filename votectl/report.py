@@ -126,6 +126,12 @@ def _takeover(answer: Answer) -> Iterator[str]:
     yield f"{many(answer['waiting'], 'vote')} waiting in the list"
 
 
+def _install(answer: Answer) -> Iterator[str]:
+    yield "tables and triggers were installed" if answer["installed"] else "tables and triggers were there"
+    yield from (f"the login {name} was created" for name in answer["created"])
+    yield from (f"the login {name} has the password of its secret" for name in answer["logins"])
+
+
 def _indexes(answer: Answer) -> Iterator[str]:
     yield table(sorted(answer["indexes"].items()))
 
@@ -143,5 +149,6 @@ REPORTS: dict[str, Callable[[Answer], Iterator[str]]] = {
     "preflight": _preflight,
     "handback": _handback,
     "takeover": _takeover,
+    "install": _install,
     "indexes": _indexes,
 }

@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant(
         "the sort of ids",
         ["row-locks"],
-        [Edit(VOTING / "tally.py", "ids = sorted(last)\n        return", "ids = list(last)\n        return")],
+        [Edit(VOTING / "rows.py", "ids = sorted(last)\n        return", "ids = list(last)\n        return")],
     ),
     Mutant(
         "trim after commit (trimmed at the claim instead)",
@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "the lock of the BEFORE trigger",
         ["other-writer"],
-        [Edit(VOTING / "schema.sql", "PERFORM 1 FROM vote_tally_version FOR UPDATE;", "PERFORM 1;")],
+        [Edit(VOTING / "schema.sql", "PERFORM 1 FROM {ours}.vote_tally_version FOR UPDATE;", "PERFORM 1;")],
     ),
     Mutant(
         "progress by committed batches only (by every claim instead)",

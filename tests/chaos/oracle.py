@@ -50,7 +50,7 @@ async def look(redis_url: str, database_url: str) -> Found:
         queued = await redis.llen("votes") + await redis.llen("{votes}:processing")
     async with await psycopg.AsyncConnection.connect(database_url) as database:
         rows = await (await database.execute("SELECT id, vote FROM votes")).fetchall()
-        tally = await (await database.execute("SELECT vote, votes FROM vote_tally WHERE votes <> 0")).fetchall()
+        tally = await (await database.execute("SELECT vote, votes FROM voting.vote_tally WHERE votes <> 0")).fetchall()
         counted = await (await database.execute("SELECT vote, count(*) FROM votes GROUP BY vote")).fetchall()
     return Found(dict(rows), dict(tally), dict(counted), dead, queued)
 

@@ -135,7 +135,7 @@ async def _is_drained(scene: Scene) -> bool:
 async def _is_shown(scene: Scene) -> bool:
     """Whether the subscribers and the API show what the table holds."""
     counted = dict(await scene.sql("SELECT vote, count(*) FROM votes GROUP BY vote"))
-    ((version,),) = await scene.sql("SELECT version FROM vote_tally_version")
+    ((version,),) = await scene.sql("SELECT version FROM voting.vote_tally_version")
     votes = {choice: counted.get(choice, 0) for choice in "ab"}
     if not scene.audience.all_show(version, votes):
         return False

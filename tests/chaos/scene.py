@@ -147,7 +147,7 @@ class Scene:
 
     async def token(self) -> int:
         """The token of the newest run."""
-        return int((await self.sql("SELECT token FROM vote_worker_fence"))[0][0])
+        return int((await self.sql("SELECT token FROM voting.vote_worker_fence"))[0][0])
 
     async def newer_run(self) -> int:
         """Set off a run, and return its token once it claims."""
@@ -223,7 +223,7 @@ class Scene:
             return False
 
     async def _has_table(self) -> bool:
-        return bool((await self.sql("SELECT to_regclass('vote_tally') IS NOT NULL"))[0][0])
+        return bool((await self.sql("SELECT to_regclass('voting.vote_tally') IS NOT NULL"))[0][0])
 
 
 def _through(proxy: Proxy, store: Store) -> str:

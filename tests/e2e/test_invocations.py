@@ -31,7 +31,7 @@ def lambda_(fresh: Stack) -> Iterator[LambdaClient]:
 
 def token(database: psycopg.Connection) -> int:
     """How many runs of the worker have begun."""
-    row = database.execute("SELECT token FROM vote_worker_fence").fetchone()
+    row = database.execute("SELECT token FROM voting.vote_worker_fence").fetchone()
     assert row is not None
     return int(row[0])
 

@@ -85,7 +85,7 @@ def test_last_choice_of_every_voter_is_counted_once_under_load(
     assert len(expected) == VOTERS
     assert dict(database.execute("SELECT id, vote FROM votes").fetchall()) == expected
     grouped = dict(database.execute("SELECT vote, count(*) FROM votes GROUP BY vote").fetchall())
-    assert dict(database.execute("SELECT vote, votes FROM vote_tally WHERE votes <> 0").fetchall()) == grouped
+    assert dict(database.execute("SELECT vote, votes FROM voting.vote_tally WHERE votes <> 0").fetchall()) == grouped
     wait_for(lambda: votes(fresh.results()) == grouped, "the results to equal GROUP BY")
     assert redis.llen("{votes}:dead") == 0
 

@@ -105,7 +105,7 @@ def test_steady_votes_reach_the_table_over_the_ticks(
 
 
 async def run_number(database: psycopg.AsyncConnection) -> int:
-    row = await (await database.execute("SELECT token FROM vote_worker_fence")).fetchone()
+    row = await (await database.execute("SELECT token FROM voting.vote_worker_fence")).fetchone()
     assert row is not None
     return int(row[0])
 

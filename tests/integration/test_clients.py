@@ -47,8 +47,8 @@ def opened(database: psycopg.Connection, name: str) -> int:
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO votes VALUES ('x', 'a')",
-        "UPDATE vote_tally_version SET version = 1",
+        "INSERT INTO public.votes VALUES ('x', 'a')",
+        "UPDATE voting.vote_tally_version SET version = 1",
         "TRUNCATE votes",
         "CREATE TABLE more (x int)",
     ],

@@ -89,20 +89,33 @@ def test_a_run_makes_the_tally_right_after_a_data_only_restore(
     database.execute(before or "SELECT")
     if tables:  # one after the other, in this order
         for name in tables:
-            restore(dump("--data-only", "--table", name, *options))
+            restore(dump("--data-only", "--table", f"*.{name}", *options))
     else:
         restore(dump("--data-only", *options))
     begin_a_run(settings)
     assert_right(table)
 
 
-def test_a_plain_restore_of_all_tables_doubles_the_tally_until_the_next_run(
+def test_a_plain_restore_of_all_tables_is_right_at_once(
     redis: Redis, settings: Settings, table: VoteTable, dump, restore
 ) -> None:
-    """Why runs look: pg_dump sorts by name, so the tally comes first and then the votes, which the triggers count."""
+    """pg_dump sorts by schema: the votes come first, which the triggers count, and the tally's rows are refused."""
     begin_a_run(settings)
     complaints = restore(dump("--data-only"))
+    assert "vote_tally_pkey" in complaints
     assert "vote_tally_version_pkey" in complaints
+    assert_right(table)
+    begin_a_run(settings)
+    assert_right(table)
+
+
+def test_a_plain_restore_that_puts_the_tally_first_doubles_it_until_the_next_run(
+    redis: Redis, settings: Settings, table: VoteTable, dump, restore
+) -> None:
+    """Why runs look: the triggers count the votes on top of what was restored."""
+    begin_a_run(settings)
+    for name in ("voting.vote_tally", "public.votes"):
+        restore(dump("--data-only", "--table", name))
     assert table.tally().counts == {"a": 6, "b": 12}
     begin_a_run(settings)
     assert_right(table)

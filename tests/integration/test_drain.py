@@ -13,8 +13,9 @@ from voting.cadence import GATHER_S
 from voting.clients import Clients
 from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, PROGRESS, TROUBLE, VOTES
+from voting.rows import WORTH_COPYING
 from voting.settings import Settings
-from voting.tally import WORTH_COPYING, VoteTable
+from voting.tally import VoteTable
 from voting.trouble import read_trouble
 from voting.vote import Vote
 from voting.vote_queue import VoteQueue
@@ -246,7 +247,10 @@ def test_an_older_tally_that_another_login_owns_is_no_reason_not_to_count(
     database.execute("ALTER TABLE vote_worker_fence DROP COLUMN compared_shape")
     database.execute("DROP ROLE IF EXISTS clone; CREATE ROLE clone LOGIN PASSWORD 'clone'")
     try:
-        database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO clone; GRANT CREATE ON SCHEMA public TO clone")
+        database.execute(
+            "GRANT ALL ON ALL TABLES IN SCHEMA public, voting TO clone; GRANT ALL ON SCHEMA public TO clone; "
+            "GRANT USAGE ON SCHEMA voting TO clone"
+        )
         url = psycopg.conninfo.conninfo_to_dict(database_url)
         theirs = f"postgresql://clone:clone@{url['host']}:{url['port']}/{url['dbname']}"
         clients = Clients(Settings({**settings.env, "DATABASE_URL": theirs}), redis_retries=0)

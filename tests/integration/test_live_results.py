@@ -177,8 +177,7 @@ def read_results_soon(clients: Clients) -> Results:
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
 REMOVE = """
-DROP FUNCTION vote_tally_lock, vote_tally_apply, vote_tally_moved CASCADE;
-DROP TABLE vote_tally, vote_tally_version, vote_worker_fence
+DROP SCHEMA voting CASCADE
 """
 
 
@@ -212,7 +211,7 @@ def test_a_tally_that_was_removed_is_not_zero_votes_for_a_session_that_may_not_l
     table.record([Vote("a", "x")], table.take_fence())
     assert read_results(reader, LABELS).total == 1
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        reader.postgres().execute("SELECT FROM votes")
+        reader.postgres().execute("SELECT FROM public.votes")
     database.execute(REMOVE)
     with pytest.raises(ResultsUnavailable):
         read_results(reader, LABELS)

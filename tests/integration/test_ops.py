@@ -145,7 +145,9 @@ def test_no_table_is_a_typed_error(ops) -> None:
     assert ops("indexes")["error"]["code"] == "not_installed"
 
 
-@pytest.mark.parametrize("name", ["status", "dead-list", "dead-requeue", "dead-drop", "tally-verify", "indexes"])
+@pytest.mark.parametrize(
+    "name", ["status", "dead-list", "dead-requeue", "dead-drop", "tally-verify", "install", "indexes"]
+)
 def test_the_events_for_every_operation_are_understood(handler, context, redis, table, name) -> None:
     assert handler("ops")(event(f"ops-{name}"), context)["ok"] is True
 

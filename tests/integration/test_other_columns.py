@@ -1,12 +1,14 @@
 """Tables that others made: whatever the column `vote` holds, their writers go on as before under our triggers."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from voting.clients import Clients
 from voting.comparison import compare
+from voting.rows import WORTH_COPYING
 from voting.tally import VoteTable
 from voting.vote import Vote
 
@@ -73,12 +75,66 @@ CREATE OPERATOR CLASS nocase_ops DEFAULT FOR TYPE nocase USING btree
 """
 
 
+# What the extensions and ICU of Debian's server make of texts.
+OF_DEBIAN = {name: found for name, found in COLUMNS.items() if name != "case-insensitive"} | {
+    "citext": ("citext", ["a", "A", None, "b", "é", "É", LONG]),
+    "a domain of citext": ("caseless_short", ["a", "A", "b"]),
+    "a caseless collation": ("text COLLATE caseless", ["a", "A", None, "b", LONG]),
+    "a caseless varchar": ("varchar(255) COLLATE caseless", ["a", "A", "b", "á"]),
+    "an accentless collation": ("text COLLATE accentless", ["a", "A", "á", "b"]),
+    "hstore": ("hstore", ["a=>1", "b=>NULL", None]),
+}
+MAKE_OF_DEBIAN = """
+CREATE EXTENSION citext;
+CREATE EXTENSION hstore;
+CREATE DOMAIN caseless_short AS citext CHECK (length(VALUE) < 5);
+CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE COLLATION accentless (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+"""
+
+
+@pytest.fixture
+def debian(debian_url: str) -> Iterator[psycopg.Connection]:
+    """A database of Debian's server without any table."""
+    with psycopg.connect(debian_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS public CASCADE; DROP SCHEMA IF EXISTS voting CASCADE")
+        connection.execute("CREATE SCHEMA public; SET search_path = public, voting")
+        connection.execute(TYPES + MAKE_OF_DEBIAN)
+        yield connection
+
+
 @pytest.mark.parametrize("installed_first", [True, False], ids=["installed first", "written first"])
 @pytest.mark.parametrize(("column", "choices"), COLUMNS.values(), ids=COLUMNS.keys())
 def test_other_writers_go_on_and_are_counted(
     database: psycopg.Connection, column: str, choices: list[object], installed_first: bool
 ) -> None:
     database.execute(TYPES + NOCASE)
+    write_and_count(database, column, choices, installed_first=installed_first)
+
+
+@pytest.mark.parametrize("installed_first", [True, False], ids=["installed first", "written first"])
+@pytest.mark.parametrize(("column", "choices"), OF_DEBIAN.values(), ids=OF_DEBIAN.keys())
+def test_they_do_on_a_server_with_extensions_and_icu(
+    debian: psycopg.Connection, column: str, choices: list[object], installed_first: bool
+) -> None:
+    write_and_count(debian, column, choices, installed_first=installed_first)
+
+
+@pytest.mark.parametrize("kind", ["citext", "text COLLATE caseless", "varchar(255) COLLATE caseless", "char(255)"])
+def test_a_batch_of_ours_is_stored_where_several_spellings_are_one_id(debian: psycopg.Connection, kind: str) -> None:
+    debian.execute(f"CREATE TABLE votes (id {kind} NOT NULL UNIQUE, vote citext NOT NULL)")
+    table = VoteTable(debian)
+    table.install()
+    token = table.take_fence()
+    many = [Vote("a", f"voter{number}") for number in range(WORTH_COPYING)]
+    for votes in ([Vote("a", "ann")], [Vote("b", "ann"), Vote("A", "bob")], many, [Vote("b", "bob"), *many]):
+        table.record(votes, token)
+        assert_right(debian, table)
+    assert debian.execute("SELECT count(*) FROM votes WHERE vote = 'b'").fetchone() == (2,)
+    assert sum(table.tally().counts.values()) == WORTH_COPYING + 2
+
+
+def write_and_count(database: psycopg.Connection, column: str, choices: list[object], *, installed_first: bool) -> None:
     table = make(database, column)
     if installed_first:
         table.install()
@@ -128,7 +184,8 @@ def test_a_batch_of_ours_is_stored_beside_long_and_missing_choices(clients: Clie
 
 OLDER_FENCE = "ALTER TABLE vote_worker_fence DROP COLUMN compared_at, DROP COLUMN compared_shape"
 OLDER_FUNCTION = """
-CREATE OR REPLACE FUNCTION vote_tally_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION voting.vote_tally_apply() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = voting AS $$
 BEGIN
     INSERT INTO vote_tally AS tally SELECT vote, count(*) FROM new_votes GROUP BY vote
     ON CONFLICT (vote) DO UPDATE SET votes = tally.votes + EXCLUDED.votes;

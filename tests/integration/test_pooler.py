@@ -178,10 +178,10 @@ def test_operations_work_and_leave_nothing_behind(
 @pytest.mark.parametrize(
     ("role", "statement", "error"),
     [
-        (Role.READER, "INSERT INTO votes VALUES ('x', 'a')", psycopg.errors.ReadOnlySqlTransaction),
-        (Role.READER, "SELECT id FROM votes", psycopg.errors.InsufficientPrivilege),
-        (Role.WORKER, "DELETE FROM votes", psycopg.errors.InsufficientPrivilege),
-        (Role.OPERATOR, "UPDATE votes SET vote = 'b'", psycopg.errors.InsufficientPrivilege),
+        (Role.READER, "INSERT INTO public.votes VALUES ('x', 'a')", psycopg.errors.ReadOnlySqlTransaction),
+        (Role.READER, "SELECT id FROM public.votes", psycopg.errors.InsufficientPrivilege),
+        (Role.WORKER, "DELETE FROM public.votes", psycopg.errors.InsufficientPrivilege),
+        (Role.OPERATOR, "UPDATE public.votes SET vote = 'b'", psycopg.errors.InsufficientPrivilege),
     ],
 )
 def test_each_job_has_its_rights_only(without_roles, opened: Open, role: Role, statement: str, error) -> None:

@@ -222,7 +222,7 @@ def test_a_right_that_is_lacking_is_told_by_table(ops: Ops, redis, database: psy
     database.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor LOGIN PASSWORD 'pw'")
     VoteTable(database).install()
     answer = ops("status", postgres=re.sub(r"//.*@", "//poor:pw@", database_url))
-    assert any("permission denied for table" in text and "42501" in text for text in answer["problems"])
+    assert any("permission denied for schema" in text and "42501" in text for text in answer["problems"])
     database.execute("DROP ROLE poor")
 
 

@@ -44,11 +44,12 @@ def as_url(url: str, login: str) -> str:
 
 @pytest.fixture
 def master(without_roles: psycopg.Connection) -> Iterator[str]:
-    """A login as RDS's master user is: it may create roles, owns the schema, and is no superuser."""
+    """A login as RDS's master user is: it may create roles and schemas, owns the schema, and is no superuser."""
     drop_login(without_roles, MASTER)
     without_roles.execute(f"CREATE ROLE {MASTER} LOGIN CREATEROLE PASSWORD 'pw'; ALTER SCHEMA public OWNER TO {MASTER}")
+    without_roles.execute(f"GRANT CREATE ON DATABASE postgres TO {MASTER}")
     yield MASTER
-    without_roles.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    without_roles.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS voting CASCADE")
     for role in Role:
         if without_roles.execute("SELECT to_regrole(%s)", (role,)).fetchone() != (None,):
             without_roles.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
@@ -83,17 +84,22 @@ def drain(clients: Clients, changed: Callable[[], None] = lambda: None) -> Count
 
 REFUSED = {
     Role.WORKER: [
-        "DELETE FROM votes",
-        "TRUNCATE votes",
-        "DROP TABLE votes",
-        "ALTER TABLE votes ADD more int",
-        "ALTER TABLE votes DISABLE TRIGGER ALL",
-        "UPDATE vote_tally SET votes = 9",
-        "DELETE FROM vote_worker_fence",
-        "CREATE TABLE more (x int)",
+        "DELETE FROM public.votes",
+        "TRUNCATE public.votes",
+        "DROP TABLE public.votes",
+        "ALTER TABLE public.votes ADD more int",
+        "ALTER TABLE public.votes DISABLE TRIGGER ALL",
+        "UPDATE voting.vote_tally SET votes = 9",
+        "DELETE FROM voting.vote_worker_fence",
+        "CREATE TABLE public.more (x int)",
     ],
-    Role.READER: ["SELECT id FROM votes", "SELECT token FROM vote_worker_fence"],
-    Role.OPERATOR: ["UPDATE votes SET vote = 'b'", "DELETE FROM votes", "TRUNCATE votes", "CREATE TABLE more (x int)"],
+    Role.READER: ["SELECT id FROM public.votes", "SELECT token FROM voting.vote_worker_fence"],
+    Role.OPERATOR: [
+        "UPDATE public.votes SET vote = 'b'",
+        "DELETE FROM public.votes",
+        "TRUNCATE public.votes",
+        "CREATE TABLE public.more (x int)",
+    ],
 }
 
 

@@ -14,8 +14,9 @@ from tests.integration.test_drain import WAIT_S, empty, ends_when, rows
 from voting.clients import Clients
 from voting.drain import Drain, RunFailed
 from voting.queue_view import DEAD, PROCESSING, TROUBLE, VOTES
+from voting.rows import WORTH_COPYING
 from voting.settings import Settings
-from voting.tally import WORTH_COPYING, VoteTable
+from voting.tally import VoteTable
 from voting.trouble import read_trouble
 from voting.vote import Vote
 
@@ -255,7 +256,8 @@ def test_a_fault_of_the_table_that_ends_at_any_moment_parks_nobody(drain, redis,
 def test_a_right_that_is_taken_away_and_given_back_has_lost_nothing(drain, redis, database, settings) -> None:
     VoteTable(database).install()
     database.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor LOGIN PASSWORD 'pw'")
-    database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO poor; REVOKE INSERT ON votes FROM poor")
+    database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public, voting TO poor; GRANT USAGE ON SCHEMA voting TO poor")
+    database.execute("REVOKE INSERT ON votes FROM poor")
     url = settings.database_url
     poor = f"postgresql://poor:pw@{url.rpartition('@')[2]}"
     push(redis, *"abcdef")
@@ -273,7 +275,8 @@ def test_a_right_that_is_taken_away_and_given_back_has_lost_nothing(drain, redis
 def test_a_policy_that_refuses_one_voter_holds_up_nobody(drain, redis, database, settings) -> None:
     VoteTable(database).install()
     database.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor LOGIN PASSWORD 'pw'")
-    database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO poor; ALTER TABLE votes ENABLE ROW LEVEL SECURITY")
+    database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public, voting TO poor; GRANT USAGE ON SCHEMA voting TO poor")
+    database.execute("ALTER TABLE votes ENABLE ROW LEVEL SECURITY")
     database.execute("CREATE POLICY picky ON votes TO poor USING (true) WITH CHECK (id <> 'bad')")
     push(redis, "one", "bad", "two", "three")
     try:

@@ -9,7 +9,8 @@ import pytest
 from tests.stack import wait_for
 from voting.clients import Clients
 from voting.fence import Superseded
-from voting.tally import WORTH_COPYING, VoteTable
+from voting.rows import WORTH_COPYING
+from voting.tally import VoteTable
 from voting.vote import Vote
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"
@@ -211,7 +212,7 @@ def test_a_role_that_may_only_write_votes_is_counted(
             old.execute("INSERT INTO votes VALUES ('x', 'a')")
             old.execute("UPDATE votes SET vote = 'b' WHERE id = 'x'")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                old.execute("UPDATE vote_tally SET votes = 0")
+                old.execute("UPDATE voting.vote_tally SET votes = 0")
         assert table.tally().counts == {"b": 1}
     finally:
         database.execute("DROP OWNED BY old_worker; DROP ROLE old_worker")

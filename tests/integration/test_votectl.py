@@ -149,7 +149,7 @@ def test_dead_letters_are_listed_queued_again_and_dropped(run: Run, answer, redi
 
 def test_a_wrong_tally_is_exit_code_1_until_it_is_repaired(run: Run, database) -> None:
     database.execute("INSERT INTO votes VALUES ('x', 'a')")
-    database.execute("UPDATE vote_tally SET votes = 9 WHERE vote = 'a'")
+    database.execute("UPDATE voting.vote_tally SET votes = 9 WHERE vote = 'a'")
     assert run("ops", "tally", "verify")[0] == 1
     assert run("ops", "tally", "verify", "--repair")[0] == 0
     assert run("ops", "tally", "verify")[0] == 0

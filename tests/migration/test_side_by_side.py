@@ -55,10 +55,12 @@ def removal() -> str:
 def ours(database: psycopg.Connection) -> set[str]:
     """What is in the database beside the table of the old design and its indexes."""
     query = """
-        SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S', 'v')
-        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        WITH schemas AS (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'voting'))
+        SELECT relname FROM pg_class WHERE relnamespace IN (SELECT oid FROM schemas) AND relkind IN ('r', 'S', 'v')
+        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace IN (SELECT oid FROM schemas)
         UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
-        UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typname !~ '^_?votes$'
+        UNION ALL SELECT typname FROM pg_type WHERE typnamespace IN (SELECT oid FROM schemas)
+            AND typname !~ '^_?votes$'
     """
     return {name for (name,) in database.execute(query).fetchall()} - {"votes"}
 

@@ -158,7 +158,7 @@ def printed(settings: Mapping[str, str], redis_url: str, database_url: str) -> P
     printed = Printed(expansion(NEW_STORES), settings)
     with Redis.from_url(redis_url) as redis, psycopg.connect(database_url, autocommit=True) as database:
         redis.flushall()
-        database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        database.execute("DROP SCHEMA IF EXISTS public, voting CASCADE; CREATE SCHEMA public")
         ballot = event("http-post-json")
         redis.set(PROGRESS, 1)  # nothing has been counted for years
         printed.run("VoteFunction", "vote", ballot)

@@ -157,7 +157,7 @@ def test_dead_letters_of_the_reason_are_dropped(send, redis: Redis) -> None:
 
 def test_a_wrong_tally_is_repaired(send, redis: Redis, table: VoteTable, database: psycopg.Connection) -> None:
     table.record([Vote("a", "x")], table.take_fence())
-    database.execute("UPDATE vote_tally SET votes = 40")
+    database.execute("UPDATE voting.vote_tally SET votes = 40")
     assert send("ops-tally-verify")["repaired"] is True
     assert table.tally().counts == {"a": 1}
 

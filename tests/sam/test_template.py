@@ -36,6 +36,7 @@ from tests.sam.expansion import (
     strings,
 )
 from votectl import cost_estimate
+from voting import ops_invocation
 
 ROOT = TEMPLATE.parent
 MODES = {
@@ -64,6 +65,7 @@ SERVICES = {
     "WsConnectFunction": "ws_connect",
     "WsBroadcastFunction": "ws_broadcast",
     "OpsFunction": "ops",
+    "InstallFunction": "install",
 }
 # EC2 and X-Ray know no narrower resource for these; a deny takes EC2's away from the code in the functions.
 UNBOUNDED = {
@@ -82,6 +84,11 @@ UNBOUNDED = {
 def mode(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+def services(stack: Expansion) -> set[str]:
+    """The functions of *stack*: with one login for all there is nothing to be prepared for."""
+    return {name for name in SERVICES if name != "InstallFunction" or "OperatorLogin" in stack.resources}
 
 
 @pytest.fixture
@@ -229,21 +236,86 @@ def test_code_in_a_function_cannot_use_what_lambda_needs_of_ec2(stack: Expansion
 
 def test_every_function_has_a_role_of_its_own_with_no_policy_of_aws(stack: Expansion) -> None:
     roles = {name: function["Role"]["Fn::GetAtt"][0] for name, function in stack.of("AWS::Lambda::Function").items()}
-    assert roles.keys() == SERVICES.keys()
+    assert roles.keys() == services(stack)
     assert len(set(roles.values())) == len(roles)
     for role in roles.values():
         for policy in stack.properties(role)["ManagedPolicyArns"]:
             assert policy["Ref"] in stack.resources
 
 
-def test_only_who_talks_to_the_database_reads_its_secret(stack: Expansion) -> None:
-    readers = {
-        name.removesuffix("Role")
-        for name, role in stack.of("AWS::IAM::Role").items()
-        if {"Ref": "DatabaseSecretPolicy"} in role.get("ManagedPolicyArns", [])
+MASTER = {
+    "new-stores": {"Fn::GetAtt": ["Database", "MasterUserSecret.SecretArn"]},
+    "existing-stores": {"Ref": "DatabaseSecretArn"},
+}
+
+
+def test_each_function_reads_the_secret_of_its_own_login_and_ops_all_of_them(stack: Expansion, mode: str) -> None:
+    readable = {
+        where: as_list(statement["Resource"])
+        for where, statement in statements(stack)
+        if statement["Action"] == "secretsmanager:GetSecretValue"
     }
-    uses_secret = "DatabaseSecretPolicy" in stack.resources
-    assert readers == ({"Worker", "Result", "WsConnect", "Ops"} if uses_secret else set())
+    if mode == "existing-stores-url":
+        assert readable == {}
+        return
+    worker, reader, operator = ({"Ref": f"{job}Login"} for job in ("Worker", "Reader", "Operator"))
+    master = next(arn for name, arn in MASTER.items() if mode.startswith(name))
+    assert readable == {
+        "WorkerRole": [worker],
+        "ResultRole": [reader],
+        "WsConnectRole": [reader],
+        "OpsRole": [master, worker, reader, operator],
+    }
+    assert variables(stack, "OpsFunction")["DATABASE_SECRET_ARN"] == operator
+    assert variables(stack, "OpsFunction")["DATABASE_OWNER_SECRET_ARN"] == master
+
+
+@pytest.mark.parametrize("mode", [name for name in MODES if name != "existing-stores-url"], indirect=True)
+def test_no_function_changes_before_its_login_is_there(stack: Expansion) -> None:
+    """It has the secret's name from the step that makes the login, and ops must have all that the step needs."""
+    for function, attribute in (("Worker", "Worker"), ("Result", "Reader"), ("WsConnect", "Reader")):
+        told = variables(stack, f"{function}Function")["DATABASE_SECRET_ARN"]
+        assert told == {"Fn::GetAtt": ["Installation", f"{attribute}SecretArn"]}
+    step = stack.properties("Installation")
+    assert step["Attributes"] == {"WorkerSecretArn": {"Ref": "WorkerLogin"}, "ReaderSecretArn": {"Ref": "ReaderLogin"}}
+    before = needed(stack, "Installation")
+    assert {"InstallFunction", "OpsFunction", "InstallRole", "OpsRole", "WorkerLogin", "ReaderLogin"} <= before
+    assert not {"WorkerFunction", "ResultFunction", "WsConnectFunction"} & before
+    if "Database" in stack.resources:
+        assert {"Database", "Cache", "FunctionsToDatabase", "FunctionsToCache", "FunctionRoutesA"} <= before
+        assert {"EgressRoute", "NatRoute"} & before
+
+
+def needed(stack: Expansion, name: str) -> set[str]:
+    """What is made before the resource *name*, and perhaps more: each that is named in it, in whatever way."""
+    words = {word for text in strings(stack.resources[name]) for word in re.findall(r"\w+", text)}
+    direct = words & stack.resources.keys() - {name}
+    return direct.union(*(needed(stack, other) for other in direct))
+
+
+def test_the_step_runs_again_with_each_package_and_release_and_fails_soon(stack: Expansion, mode: str) -> None:
+    if mode == "existing-stores-url":
+        assert "Installation" not in stack.resources
+        return
+    step = stack.properties("Installation")
+    assert step["Release"] == {"Ref": "Release"}
+    assert step["Package"]["Ref"] in stack.of("AWS::Lambda::LayerVersion")
+    assert stack.properties("InstallFunction")["Timeout"] < step["ServiceTimeout"] <= 300
+    asked_for_s = ops_invocation.TRY_AGAIN_FOR_S + ops_invocation.PAUSE_S + ops_invocation.ANSWER_TIMEOUT_S
+    assert asked_for_s < stack.properties("InstallFunction")["Timeout"]
+    # CloudFormation takes the answer from S3, which a network without IPv4 does not reach.
+    assert "VpcConfig" not in stack.properties("InstallFunction")
+
+
+def test_logins_of_two_stacks_on_one_server_have_names_of_their_own(stack: Expansion) -> None:
+    for name, secret in stack.of("AWS::SecretsManager::Secret").items():
+        if name.endswith("Login"):
+            made = secret["GenerateSecretString"]
+            text, given = made["SecretStringTemplate"]["Fn::Sub"]
+            username = json.loads(text)["username"]
+            assert "AWS::StackId" in json.dumps(given)
+            assert len(username.replace("${Id}", 36 * "x")) <= 63, "PostgreSQL cuts longer names"
+            assert made["ExcludePunctuation"] is True
 
 
 def test_no_partition_is_taken_for_granted() -> None:
@@ -277,7 +349,13 @@ NEEDED = {
     "ResultFunction": {"WEBSOCKET_URL"},
     "WsConnectFunction": {"ALLOWED_ORIGINS", "HTTP_URL", "WEBSOCKET_URL"},
     "WsBroadcastFunction": {"WEBSOCKET_URL"},
-    "OpsFunction": {"ACCEPT_LEGACY_IDS"},
+    "OpsFunction": {
+        "ACCEPT_LEGACY_IDS",
+        "DATABASE_OWNER_SECRET_ARN",
+        "DATABASE_WORKER_SECRET_ARN",
+        "DATABASE_READER_SECRET_ARN",
+    },
+    "InstallFunction": {"OPS_FUNCTION"},
 }
 
 
@@ -288,9 +366,15 @@ def test_every_setting_is_given_to_somebody_or_comes_from_lambda() -> None:
 
 @pytest.mark.parametrize("function", NEEDED)
 def test_every_function_is_told_what_it_needs_and_no_more(stack: Expansion, mode: str, function: str) -> None:
+    if function not in services(stack):
+        return
     database = {"DATABASE_URL"} if mode == "existing-stores-url" else DATABASE
     wanted = NEEDED[function] | EVERYWHERE
-    if function not in {"VoteFunction", "WsBroadcastFunction"}:
+    if function == "InstallFunction":
+        wanted -= EVERYWHERE | database
+    elif mode == "existing-stores-url":
+        wanted = {name for name in wanted if not name.endswith("_SECRET_ARN")}
+    if function not in {"VoteFunction", "WsBroadcastFunction", "InstallFunction"}:
         wanted |= database
     runtime = {name for name in variables(stack, function) if name.startswith(("POWERTOOLS_", "AWS_"))} | {"RELEASE"}
     assert set(variables(stack, function)) - runtime == wanted
@@ -300,7 +384,7 @@ def test_every_function_is_told_what_it_needs_and_no_more(stack: Expansion, mode
 def test_secrets_are_referred_to_and_the_environment_is_encrypted(stack: Expansion) -> None:
     for name, function in stack.of("AWS::Lambda::Function").items():
         assert function["KmsKeyArn"] == {"Fn::GetAtt": ["Key", "Arn"]}
-        if "Cache" in stack.resources:
+        if "Cache" in stack.resources and name != "InstallFunction":
             assert "{{resolve:secretsmanager:" in json.dumps(variables(stack, name)["REDIS_URL"])
     assert "{{resolve:secretsmanager:" in json.dumps(variables(stack, "VoteFunction")["COOKIE_KEYS"])
 
@@ -325,7 +409,7 @@ def test_changed_parameters_alone_make_no_new_version_hence_make_deploy_names_a_
 
 def test_metrics_of_two_stacks_do_not_mix(stack: Expansion) -> None:
     ours = {"Fn::Sub": "Voting/${AWS::StackName}"}
-    for function in SERVICES:
+    for function in services(stack):
         assert variables(stack, function)["POWERTOOLS_METRICS_NAMESPACE"] == ours
     for alarm in stack.of("AWS::CloudWatch::Alarm").values():
         for metric in [alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))]:
@@ -354,7 +438,8 @@ def test_the_network_and_the_functions_agree_on_the_way_out(egress: str) -> None
     assert bool(stack.of("AWS::EC2::NatGateway")) is not over_ipv6
     assert bool(stack.of("AWS::EC2::InternetGateway")) is not over_ipv6
     for name, function in stack.of("AWS::Lambda::Function").items():
-        assert function["VpcConfig"]["Ipv6AllowedForDualStack"] is over_ipv6
+        if name != "InstallFunction":  # is in no network of ours
+            assert function["VpcConfig"]["Ipv6AllowedForDualStack"] is over_ipv6
         assert variables(stack, name)["AWS_USE_DUALSTACK_ENDPOINT"] == str(over_ipv6).lower()
     assert stack.properties("LiveApi")["IpAddressType"] == "dualstack"
 
@@ -398,7 +483,7 @@ def test_queue_topic_and_secrets_are_encrypted_and_logs_expire(stack: Expansion)
 
 def test_every_function_logs_into_a_group_of_the_stack(stack: Expansion) -> None:
     groups = {function["LoggingConfig"]["LogGroup"]["Ref"] for function in stack.of("AWS::Lambda::Function").values()}
-    assert len(groups) == len(SERVICES)
+    assert len(groups) == len(services(stack))
     assert groups <= set(stack.of("AWS::Logs::LogGroup"))
 
 

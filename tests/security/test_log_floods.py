@@ -29,6 +29,8 @@ OURS = {
     "voting/observability.py": {"the invocation failed, of the sampler"},
     "voting/web.py": {"failed, of the sampler"},
     "voting/trouble.py": {"it begins, of a sampler of its own", "this is over"},
+    "voting/custom_resource.py": {"a deployment's step failed", "answered CloudFormation"},
+    "voting/ops_invocation.py": {"a store is away, as a deployment finds it"},
     "worker/app.py": {"ended a run"},
 }
 

@@ -11,9 +11,16 @@ from tests.security.conftest import Function
 from voting.clients import Clients
 from voting.tally import VoteTable
 
-WRITES = ["INSERT INTO votes VALUES ('x', 'a')", "UPDATE votes SET vote = 'a'", "DELETE FROM votes", "TRUNCATE votes",
-          "DROP TABLE votes", "UPDATE vote_tally SET votes = 9", "UPDATE vote_worker_fence SET token = 9",
-          "CREATE TABLE mine (x int)"]  # fmt: skip
+WRITES = [
+    "INSERT INTO public.votes VALUES ('x', 'a')",
+    "UPDATE public.votes SET vote = 'a'",
+    "DELETE FROM public.votes",
+    "TRUNCATE public.votes",
+    "DROP TABLE public.votes",
+    "UPDATE voting.vote_tally SET votes = 9",
+    "UPDATE voting.vote_worker_fence SET token = 9",
+    "CREATE TABLE public.mine (x int)",
+]
 
 
 @pytest.fixture(params=["result", "ws_connect"])

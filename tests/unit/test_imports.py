@@ -13,6 +13,12 @@ STORES = (
     "vote_queue",
     "queue_view",
     "tally",
+    "rows",
+    "trial",
+    "verification",
+    "installation",
+    "location",
+    "ownership",
     "snapshot",
     "connections",
     "frame_counts",
@@ -20,12 +26,17 @@ STORES = (
     "catalogue",
     "indexes",
     "roles",
+    "logins",
 )
 PARTS = {  # of a store that stands in several modules
     "dead_letters": {"voting.dead_letter_scripts", "voting.queue_view", "voting.vote_queue"},
     "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
     "vote_queue": {"voting.channel", "voting.queue_view"},
+    "tally": {"voting", "voting.installation", "voting.rows", "voting.trial", "voting.verification"},
+    "trial": {"voting.rows"},
+    "installation": {"voting.ownership", "voting.verification"},
     "indexes": {"voting.session"},  # whose settings it lifts
+    "logins": {"voting.roles"},  # which they belong to
 }
 
 
@@ -84,7 +95,14 @@ def test_clients_know_settings_roles_and_clusters_only() -> None:
 @pytest.mark.parametrize("store", STORES)
 def test_stores_are_handed_their_client_and_know_no_other_store(store: str) -> None:
     modules = {name for name in ours(imported(PACKAGE / f"{store}.py")) if name.count(".") == 1}
-    values = {"voting.vote", "voting.dead_letter", "voting.fence", "voting.full_memory", "voting.results"}
+    values = {
+        "voting.vote",
+        "voting.dead_letter",
+        "voting.fence",
+        "voting.full_memory",
+        "voting.location",
+        "voting.results",
+    }
     assert modules <= values | PARTS.get(store, set())
 
 
@@ -104,6 +122,7 @@ COSTLY: dict[str, set[str]] = {
     "ws_broadcast": {"psycopg", "boto3", "botocore.session"},
     "worker": set(),
     "ops": {"boto3", "botocore.session"},
+    "install": {"psycopg", "redis"},
 }
 NEVER = {
     "aws_lambda_powertools.event_handler",

@@ -9,9 +9,13 @@ from voting.clients import Clients
 from voting.comparison import compare
 from voting.handover import fence_off
 from voting.observability import logger, tell
+from voting.reason import is_ours
 from voting.roles import grant
+from voting.session import NotInstalled
 from voting.tally import VoteTable
 from voting.vote_queue import VoteQueue
+
+INSTALL = "run `votectl ops install`"
 
 
 def begin(clients: Clients, queue: VoteQueue, changed: Callable[[], None]) -> int:
@@ -40,8 +44,9 @@ def _install(table: VoteTable, changed: Callable[[], None]) -> bool:
             changed()
     except psycopg.errors.InsufficientPrivilege as error:
         if not table.follows():
-            raise
-        tell("the tally stays as an older version made it", error=error)
+            known = str(error) if is_ours(error) else "not all is installed that we need, and our login may not"
+            raise NotInstalled(f"{known}: {INSTALL}") from error
+        tell(f"the tally stays as an older version made it: {INSTALL}", error=error)
         return False
     return True
 

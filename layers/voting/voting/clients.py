@@ -51,13 +51,15 @@ class Clients:
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         name: str = "voting",
         role: Role | None = None,
+        heeds_policies: bool = True,
     ) -> None:
         """Hand out clients for *settings*; the database knows their sessions by *name*.
 
         *redis_retries* is for commands that may safely run twice; zero where a lost reply must be known as such.
         Its sessions have the rights of *role* only, as soon as the worker has granted them; without one, all that the
         login has. Those of a reader cannot write, and there are at most 20 of one name: viewers must not crowd out the
-        worker.
+        worker. Without *heeds_policies*, a statement is refused rather than bound by row-level security, whose policies
+        call functions of the table's owner with the rights of whoever reads.
         """
         self.settings = settings
         self._name = name
@@ -65,6 +67,7 @@ class Clients:
         self._redis_retries = redis_retries
         self._statement_timeout_ms = statement_timeout_ms
         self._lock_timeout_ms = lock_timeout_ms
+        self._heeds_policies = heeds_policies
         self._redis: Redis | None = None
         self._postgres: Session | None = None
         self._postgres_rests_until = 0.0
@@ -72,6 +75,7 @@ class Clients:
         self._database_user: dict[str, str] | None = None
         self._database_user_at = float("-inf")  # when it was fetched
         self._lambda: LambdaClient | None = None
+        self._owner: Clients | None = None
 
     def redis(self) -> Redis:
         """The client of the cache; it connects on its first command.
@@ -164,6 +168,21 @@ class Clients:
             self._postgres.close()
             self._postgres = None
 
+    def owner(self) -> "Clients":
+        """Clients of the login that may install; these themselves where the functions have one login for everything."""
+        arn = self.settings.database_owner_secret_arn
+        if arn is None:
+            return self
+        if self._owner is None:
+            self._owner = Clients(
+                Settings({**self.settings.env, "DATABASE_SECRET_ARN": arn}),
+                statement_timeout_ms=self._statement_timeout_ms,
+                lock_timeout_ms=self._lock_timeout_ms,
+                name=f"{self._name}-owner",
+                heeds_policies=False,
+            )
+        return self._owner
+
     def lambda_(self) -> "LambdaClient":
         """The client that invokes functions."""
         if self._lambda is None:
@@ -178,6 +197,9 @@ class Clients:
     def close(self) -> None:
         """Close all connections."""
         self.forget_postgres()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
         if self._redis is not None:
             self._redis.close()
             self._redis = None
@@ -201,11 +223,13 @@ class Clients:
         from voting.session import Session  # noqa: PLC0415
 
         connection = Session.connect(self._conninfo(), autocommit=True)
-        settings = {
+        settings: dict[str, int | str] = {
             "statement_timeout": self._statement_timeout_ms,
             "lock_timeout": self._lock_timeout_ms,
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
         }
+        if not self._heeds_policies:
+            settings["row_security"] = "off"
         try:
             connection.limit(self._role, settings, most_readers=READERS)
         except psycopg.Error:

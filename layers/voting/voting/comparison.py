@@ -10,8 +10,9 @@ from logging import ERROR
 
 import psycopg
 
+from voting.location import run
 from voting.observability import tell
-from voting.tally import KEPT, MOVE, VoteTable
+from voting.verification import HOLD_COLUMNS, KEPT, MOVE, grouped, verify
 
 LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repair may take its time
 
@@ -21,7 +22,9 @@ LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repa
 # a second and forgets them in a crash, so they only ever say that something moved.
 LOOK = """
 WITH ours AS (
-    SELECT pg_class.oid, relname FROM pg_class WHERE pg_class.oid IN (to_regclass('votes'), to_regclass('vote_tally'))
+    SELECT pg_class.oid, relname FROM pg_class WHERE pg_class.oid IN (
+        to_regclass({votes_name})::oid, to_regclass({ours_name} || '.vote_tally')::oid
+    )
 ), now AS (
     SELECT concat_ws(
                ' ',
@@ -36,10 +39,10 @@ WITH ours AS (
     FROM ours
 )
 SELECT clock_timestamp(), shape, writes, shape <> compared_shape AS is_reshaped,
-       writes <> compared_writes AND clock_timestamp() > compared_at + 1000 * comparing_took AS is_due,
+       writes <> compared_writes AND clock_timestamp() > compared_at + 1000::float8 * comparing_took AS is_due,
        isfinite(compared_at)
-           AND to_timestamp(version::double precision / 1000) > compared_at - interval '5 s' AS has_moved
-FROM now, vote_worker_fence, vote_tally_version
+           AND to_timestamp(version::float8 / 1000::float8) > compared_at - interval '5 s' AS has_moved
+FROM now, {ours}.vote_worker_fence, {ours}.vote_tally_version
 """
 
 # One statement, hence one snapshot, in which the triggers have every row counted: nobody is held up.
@@ -52,7 +55,7 @@ BOUND = "SELECT set_config('statement_timeout', %s, true)"
 REPAIR_AS = "SET LOCAL ROLE NONE; SET LOCAL statement_timeout = '60s'"  # a run's role may not write the tally
 
 NOTE = """
-UPDATE vote_worker_fence
+UPDATE {ours}.vote_worker_fence
 SET compared_shape = %s, compared_writes = %s, compared_at = clock_timestamp(),
     comparing_took = clock_timestamp() - %s
 """
@@ -77,7 +80,7 @@ def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> boo
     Raises:
         psycopg.OperationalError: the database is away, or writers held the tables for too long.
     """
-    row = connection.execute(LOOK).fetchone()
+    row = run(connection, LOOK).fetchone()
     if row is None:
         return False
     seen = _Look(*row)
@@ -87,8 +90,8 @@ def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> boo
     if agrees is False:
         _repair(connection)
     elif seen.is_reshaped and not seen.has_moved:
-        connection.execute(MOVE)  # the tally was perhaps restored past the triggers, and its version was not
-    connection.execute(NOTE, (seen.shape, seen.writes, seen.at))
+        run(connection, MOVE)  # the tally was perhaps restored past the triggers, and its version was not
+    run(connection, NOTE, seen.shape, seen.writes, seen.at)
     return agrees is False or (seen.is_reshaped and not seen.has_moved)
 
 
@@ -97,8 +100,9 @@ def _agrees(connection: psycopg.Connection, longest_s: float) -> bool | None:
     try:
         with connection.transaction():
             connection.execute(BOUND, (f"{longest_s * 1000:.0f}ms",))
-            counted = VoteTable(connection).grouped()
-            return connection.execute(f"WITH counted AS ({counted}), kept AS ({KEPT}) {AGREES}").fetchone() == (True,)
+            run(connection, HOLD_COLUMNS)
+            both = "WITH counted AS (" + grouped(connection) + "), kept AS (" + KEPT + ")" + AGREES
+            return run(connection, both).fetchone() == (True,)
     except psycopg.errors.QueryCanceled:
         tell("counting the rows takes too long: the tally is not compared with them, run `tally verify`", level=ERROR)
         return None
@@ -108,7 +112,7 @@ def _repair(connection: psycopg.Connection) -> None:
     try:
         with connection.transaction():
             connection.execute(REPAIR_AS)
-            found = VoteTable(connection).verify(repair=True)
+            found = verify(connection, repair=True)
     except psycopg.errors.InsufficientPrivilege:
         tell(
             "the tally differs from the rows, and our login may not write it: run `tally verify --repair`", level=ERROR

@@ -21,7 +21,8 @@ from voting.journal import Journal
 from voting.observability import logger, publish, tell
 from voting.queue_view import TROUBLE
 from voting.sieve import PATIENCE_S, Sieve
-from voting.tally import TakenNow, VoteTable
+from voting.tally import VoteTable
+from voting.trial import TakenNow
 from voting.trouble import Trouble
 from voting.vote import Vote
 from voting.vote_queue import NotAList, VoteQueue

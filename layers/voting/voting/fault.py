@@ -40,7 +40,7 @@ FRAME = re.compile(r"^PL/pgSQL function ([\w.$]+)\([^()]*\) line \d+ at ", re.MU
 OURS = re.compile(r"(^|\.)vote_tally_\w+$")
 
 ADVICE = {
-    "02000": "vote_worker_fence is empty: drop it, and the worker makes it again",
+    "02000": "voting.vote_worker_fence is empty: drop it, and the worker makes it again",
     "0A000": "the table is of a kind, or has a rule, that an upsert does not support: run preflight",
     "21000": "two ids of one batch are equal by the column's type or collation: the contract says VARCHAR(255)",
     "22001": "a column is too short: make id and vote VARCHAR(255)",
@@ -63,7 +63,7 @@ ADVICE = {
     "55000": "a publication covers updates of votes, and the table has no replica identity: "
     "ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id",
     "P0001": "a function raises it, which a trigger calls: mend it, or drop the trigger",
-    "P0002": "vote_worker_fence is empty: drop it, and the worker makes it again",
+    "P0002": "voting.vote_worker_fence is empty: drop it, and the worker makes it again",
 }
 
 
@@ -122,6 +122,8 @@ def _objects(diag: psycopg.errors.Diagnostic) -> tuple[str, ...]:
 
 def explain(error: Exception) -> str:
     """Say to an operator what keeps votes from being stored, and what to do where that is known; nothing of a row."""
+    if reason.is_ours(error):
+        return reason.explain(error)
     fault = Fault.of(error)
-    is_of_the_batch = fault.kind is not Kind.WAIT and not isinstance(error, RedisError) and not reason.is_ours(error)
+    is_of_the_batch = fault.kind is not Kind.WAIT and not isinstance(error, RedisError)
     return fault.sentence() if is_of_the_batch or fault.objects or fault.code in ADVICE else reason.explain(error)

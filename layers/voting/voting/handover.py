@@ -1,6 +1,7 @@
 """Who drains the list: our worker, or another one. It is handed over, never shared."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -47,8 +48,8 @@ def hand_back(clients: Clients) -> HandOver:
     return HandOver(changed, returned, queue.backlog().waiting)
 
 
-def take_over(clients: Clients, *, force: bool = False) -> HandOver:
-    """Let our worker drain again, from its next run on.
+def take_over(clients: Clients, *, force: bool = False, prepare: Callable[[], None] = lambda: None) -> HandOver:
+    """Let our worker drain again, from its next run on. *prepare* is called before, where nothing speaks against it.
 
     Raises:
         StillDrained: the old worker seems to run, and *force* is not given.
@@ -61,6 +62,7 @@ def take_over(clients: Clients, *, force: bool = False) -> HandOver:
     # While it is handed back we take nothing ourselves: who does is another.
     if backlog.handed_back_s is not None and not force and watch(queue, WATCH_S).is_drained:
         raise StillDrained
+    prepare()
     changed = queue.allow_claims()
     return HandOver(changed, 0, queue.backlog().waiting)
 

@@ -5,6 +5,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from voting.location import run
 from voting.session import Session
 
 # Name, and what a missing one is made of. CREATE INDEX CONCURRENTLY lets everybody write on.
@@ -15,17 +16,18 @@ CONTRACT: dict[str, LiteralString] = {
 
 # In the schema of the table, which need not be the first of the search path.
 TABLE = """
-SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = to_regclass('votes')
+SELECT nspname::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass({votes_name})::oid
 """
 STATE = """
 SELECT indisvalid AND indisready FROM pg_index
 JOIN pg_class AS made ON made.oid = indexrelid
-WHERE indrelid = to_regclass('votes') AND made.relname = %s
+WHERE indrelid = to_regclass({votes_name})::oid AND made.relname = %s
 """
 PROGRESS = """
-SELECT coalesce(index_relid::regclass::text, ''), phase, blocks_done, blocks_total, tuples_done, tuples_total
-FROM pg_stat_progress_create_index WHERE relid = to_regclass('votes')
+SELECT coalesce(relname::text, ''), phase, blocks_done, blocks_total, tuples_done, tuples_total
+FROM pg_stat_progress_create_index LEFT JOIN pg_class ON pg_class.oid = index_relid
+WHERE relid = to_regclass({votes_name})::oid
 """
 
 # Two operators at once: the second is refused rather than made to wait, since its wait would hold up the first.
@@ -47,7 +49,7 @@ class Indexes:
             psycopg.errors.UndefinedTable: there is no table.
             psycopg.errors.UniqueViolation: two rows have one id; no unique index can be built.
         """
-        row = self._connection.execute(TABLE).fetchone()
+        row = run(self._connection, TABLE).fetchone()
         if row is None:
             raise psycopg.errors.UndefinedTable("there is no table votes")
         if self._is_building():
@@ -57,7 +59,7 @@ class Indexes:
     def progress(self) -> list[dict[str, object]]:
         """The builds under way."""
         names = ("index", "phase", "blocks_done", "blocks_total", "rows_done", "rows_total")
-        return [dict(zip(names, row, strict=True)) for row in self._connection.execute(PROGRESS).fetchall()]
+        return [dict(zip(names, row, strict=True)) for row in run(self._connection, PROGRESS).fetchall()]
 
     def _is_building(self) -> bool:
         """Whether another build is under way; if not, see to it that this one may take its time."""
@@ -70,7 +72,7 @@ class Indexes:
         return False
 
     def _ensure(self, schema: str, name: str, statement: LiteralString) -> str:
-        row = self._connection.execute(STATE, (name,)).fetchone()
+        row = run(self._connection, STATE, name).fetchone()
         if row is not None and row[0]:
             return "was there"
         if row is not None:

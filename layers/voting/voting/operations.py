@@ -20,8 +20,10 @@ from voting.dropping import Dropping
 from voting.fault import REFUSED
 from voting.handover import HandOver, StillDrained, hand_back, take_over
 from voting.indexes import Indexes
+from voting.logins import LoginTooPowerful
 from voting.observability import logger
 from voting.preflight import LONGEST_WATCH_S, inspect
+from voting.provisioning import install
 from voting.reason import explain
 from voting.requeueing import Requeueing
 from voting.settings import InvalidSetting
@@ -37,6 +39,7 @@ KNOWN_REASONS = {*REASONS, REFUSED, UNREADABLE}
 REQUEUED = 10_000
 MOST_REQUEUED = 1_000_000
 EVERY = 1_000_000_000  # letters
+MISSING = "the worker makes them on its first run, or `install` where its login may not."
 
 Document = dict[str, object]
 
@@ -109,7 +112,7 @@ def operate(clients: Clients, event: Mapping[str, Any]) -> Document:
     Returns `{"operation": ..., "ok": true, "problems": [...], ...}`, or `{"operation": ..., "ok": false, "error":
     {"code", "message"}}`, with what was done until then where that is something. Codes: unknown_operation,
     invalid_argument, unknown_reason, invalid_setting, not_installed, not_a_list, busy, still_drained, too_many_queued,
-    postgres_unavailable, postgres_refused, redis_unavailable.
+    login_too_powerful, postgres_unavailable, postgres_refused, redis_unavailable.
     """
     name = event.get("operation")
     try:
@@ -138,7 +141,10 @@ def _perform(clients: Clients, name: object, given: Mapping[str, Any]) -> Docume
 
 
 # What the work on the stores may raise. _refused has words for each.
-FAILURES = (TooManyQueued, StillDrained, NotAList, InvalidSetting, RedisError, psycopg.Error)
+FAILURES = (TooManyQueued, StillDrained, NotAList, InvalidSetting, LoginTooPowerful, RedisError, psycopg.Error)
+
+
+OWN_WORDS = {InvalidSetting: "invalid_setting", LoginTooPowerful: "login_too_powerful"}
 
 
 def _refused(error: BaseException | None) -> OperationRefused:
@@ -150,8 +156,8 @@ def _refused(error: BaseException | None) -> OperationRefused:
             return OperationRefused("still_drained", message)
         case NotAList():
             return OperationRefused("not_a_list", "The key `votes` is no list: look at it first.")
-        case InvalidSetting():
-            return OperationRefused("invalid_setting", str(error))
+        case InvalidSetting() | LoginTooPowerful():
+            return OperationRefused(OWN_WORDS[type(error)], str(error))
         case psycopg.Error():
             return _refusal(error)
         case RedisError():
@@ -163,7 +169,7 @@ def _refusal(error: psycopg.Error) -> OperationRefused:
     why = explain(error)
     match error:
         case psycopg.errors.UndefinedTable():
-            return OperationRefused("not_installed", "A table is missing: the worker makes them on its first run.")
+            return OperationRefused("not_installed", f"A table is missing: {MISSING}")
         case psycopg.errors.LockNotAvailable() | psycopg.errors.DeadlockDetected():
             return OperationRefused("busy", f"Postgres was busy ({why}): nothing was changed there, try again.")
         case psycopg.OperationalError():
@@ -279,21 +285,29 @@ def _handback(clients: Clients, _: Arguments) -> Document:
 
 
 def _takeover(clients: Clients, arguments: Arguments) -> Document:
-    return _handover(take_over(clients, force=arguments.flag("force")))
+    def prepare() -> None:
+        if clients.owner() is not clients:  # the worker's first run could not
+            install(clients)
+
+    return _handover(take_over(clients, force=arguments.flag("force"), prepare=prepare))
 
 
 def _handover(done: HandOver) -> Document:
     return {"changed": done.changed, "returned": done.returned, "waiting": done.waiting}
 
 
+def _install(clients: Clients, arguments: Arguments) -> Document:
+    return dict(install(clients, unless_handed_back=arguments.flag("unless_handed_back")))
+
+
 def _indexes(clients: Clients, _: Arguments) -> Document:
-    connection = clients.postgres()
+    connection = clients.owner().postgres()
     connection.leave()  # an index is its table's owner's
     return {"indexes": Indexes(connection).build()}
 
 
 def _indexes_progress(clients: Clients, _: Arguments) -> Document:
-    return {"progress": Indexes(clients.postgres()).progress()}
+    return {"progress": Indexes(clients.owner().postgres()).progress()}
 
 
 def _preflight(clients: Clients, arguments: Arguments) -> Document:
@@ -314,6 +328,7 @@ OPERATIONS: dict[str, tuple[Callable[[Clients, Arguments], Document], frozenset[
     "preflight": (_preflight, frozenset({"watch_s"})),
     "takeover": (_takeover, frozenset({"force"})),
     "handback": (_handback, frozenset()),
+    "install": (_install, frozenset({"unless_handed_back"})),
     "indexes": (_indexes, frozenset()),
     "indexes progress": (_indexes_progress, frozenset()),
 }

@@ -1,20 +1,26 @@
 """Before the switch: what in the stores of a running container deployment would go wrong with us."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import psycopg
 from redis.exceptions import RedisError
 
-from voting.catalogue import Catalogue
+from voting.catalogue import Catalogue, Table
 from voting.clients import Clients
 from voting.finding import Finding, ok, problem
+from voting.logins import Logins
 from voting.preflight_identity import identity_findings
 from voting.preflight_list import list_findings
+from voting.preflight_logins import login_findings
+from voting.preflight_ownership import ownership_findings
 from voting.preflight_postgres import server_findings, table_findings
 from voting.preflight_redis import redis_findings
+from voting.provisioning import logins_of
 from voting.queue_view import QueueView
 from voting.reason import explain
 from voting.settings import InvalidSetting
+from voting.tally import VoteTable
 
 LONGEST_WATCH_S = 60.0
 
@@ -34,15 +40,29 @@ def _redis(clients: Clients, watch_s: float) -> Iterable[Finding]:
 
 
 def _postgres(clients: Clients) -> Iterable[Finding]:
-    connection = clients.postgres()
-    connection.leave()  # what counts is what the login may do
+    connection = clients.owner().postgres()
+    connection.leave()  # what counts is what the login that installs may do
     if connection.is_pooled:
         yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
+    yield from ownership_findings(connection)
     catalogue = Catalogue(connection)
     yield from server_findings(catalogue.server())
     table = catalogue.table()
-    readable = table is not None and table.may_write and any(column.name == "vote" for column in table.columns)
-    yield from table_findings(table, catalogue.choices() if readable else [])
+    if table is not None and clients.owner() is clients and VoteTable(connection).follows():
+        table = replace(table, may_add_triggers=True)  # what only installing takes
+    yield from login_findings(Logins(connection), [login.name for login in logins_of(clients.settings)])
+    yield from table_findings(table, _choices(clients, table))
+
+
+def _choices(clients: Clients, table: Table | None) -> Sequence[str]:
+    """Those in the rows, if the functions' own login may read them: reading a view runs its code as the reader."""
+    if table is None or not table.may_write or all(column.name != "vote" for column in table.columns):
+        return []
+    connection = clients.postgres()
+    if clients.owner() is clients:
+        connection.leave()
+    catalogue = Catalogue(connection)
+    return catalogue.choices() if catalogue.may_read() else []
 
 
 def _unless(failure: type[Exception], store: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:

@@ -30,6 +30,9 @@ def server_findings(server: Server) -> Iterator[Finding]:
         yield warning(f"{spare} of {server.most_sessions} sessions are free", todo)
     if not server.has_table and not server.may_create:
         yield problem(f"the role {server.role} may not create tables", "GRANT CREATE ON SCHEMA to it.")
+    if not server.may_make_schema:
+        todo = f"GRANT CREATE ON DATABASE to it, or CREATE SCHEMA voting AUTHORIZATION {server.role}."
+        yield problem(f"the role {server.role} may not make a schema for the tally", todo)
     if not server.may_limit:
         todo = f"It works; to limit them, CREATE ROLE {', '.join(Role)} and GRANT these to it."
         yield warning(f"the sessions of our functions keep all rights of the role {server.role}", todo)
@@ -69,7 +72,6 @@ def _rights(table: Table) -> Iterator[Finding]:
     lacking = {
         "SELECT, INSERT and UPDATE on votes": table.may_write,
         "TRIGGER on votes": table.may_add_triggers,
-        f"CREATE on the schema {table.schema}": table.may_create,
     }
     for right, is_ours in lacking.items():
         if not is_ours:

@@ -5,6 +5,8 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, LiteralString
 
+from voting.location import SAFE_PATH, locate, run
+
 if TYPE_CHECKING:  # a function that never asks the database must not pay for its import
     import psycopg
 
@@ -42,29 +44,18 @@ SELECT bool_and(coalesce(
 ))
 FROM unnest(%s::text[], %s::text[], %s::text[]) AS needed (role, relation, privilege)
 LEFT JOIN pg_roles ON rolname = role
-LEFT JOIN pg_class ON pg_class.oid = to_regclass(relation)
+LEFT JOIN pg_class ON pg_class.oid = to_regclass(relation)::oid
 """
 
 # RDS's master user may create roles and is no superuser. A database administrator may have made them in its place.
 MAY_GRANT = """
 SELECT rolsuper OR pg_has_role(session_user, relowner, 'USAGE')
        AND (rolcreaterole OR (SELECT bool_and(to_regrole(role) IS NOT NULL) FROM unnest(%s::text[]) AS role))
-FROM pg_roles, pg_class WHERE rolname = session_user AND pg_class.oid = to_regclass('votes')
-"""
-
-SCHEMA = """
-SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = to_regclass('votes')
+FROM pg_roles, pg_class WHERE rolname = session_user AND pg_class.oid = to_regclass({votes_name})::oid
 """
 
 # Two databases of one server share their roles, and not this lock.
-ALONE = "SET LOCAL ROLE NONE; SELECT pg_advisory_xact_lock(hashtext('voting schema'))"
-
-# "$user" in a search path is the role: what it stood for at the login is kept.
-SCHEMAS = """
-SELECT coalesce(string_agg(quote_ident(name), ', ' ORDER BY position), '''''')
-FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, position)
-"""
+ALONE = f"SET LOCAL ROLE NONE; SET LOCAL {SAFE_PATH}; SELECT pg_advisory_xact_lock(hashtext('voting schema'))"
 
 
 def grant(connection: "psycopg.Connection") -> bool:
@@ -76,7 +67,7 @@ def grant(connection: "psycopg.Connection") -> bool:
     Raises:
         psycopg.errors.InsufficientPrivilege: the server refused all the same; nothing was changed.
     """
-    if _complete(connection, Role) or connection.execute(MAY_GRANT, (list(Role),)).fetchone() != (True,):
+    if _complete(connection, Role) or run(connection, MAY_GRANT, list(Role)).fetchone() != (True,):
         return False
     with connection.transaction():
         connection.execute(ALONE)
@@ -86,8 +77,18 @@ def grant(connection: "psycopg.Connection") -> bool:
     return True
 
 
-def settings_of(connection: "psycopg.Connection", role: Role) -> tuple[str, str] | None:
-    """The settings that leave the rights of *role* only, as SET takes them; None where these cannot be had.
+def create(connection: "psycopg.Connection") -> None:
+    """Create the roles that are missing, without any right: their tables may not be there yet.
+
+    Raises:
+        psycopg.errors.InsufficientPrivilege: the login may not create roles.
+    """
+    for role in Role:
+        _create(connection, role)
+
+
+def settings_of(connection: "psycopg.Connection", role: Role) -> tuple[str] | None:
+    """The setting that leaves the rights of *role* only, as SET takes it; None where these cannot be had.
 
     They cannot before the worker's first run, and not with a login that may neither create roles nor was made a member.
     Changes nothing; to be called in a transaction.
@@ -101,12 +102,14 @@ def settings_of(connection: "psycopg.Connection", role: Role) -> tuple[str, str]
             connection.execute(f"SET LOCAL ROLE {role.value}")
     except psycopg.errors.InsufficientPrivilege:
         return None
-    (path,) = connection.execute(SCHEMAS).fetchone() or ("",)
-    return f"search_path = {path}", f"role = {role.value}"
+    return (f"role = {role.value}",)
 
 
 def _complete(connection: "psycopg.Connection", roles: Iterable[Role]) -> bool:
-    needed = [(role, table, right) for role in roles for table, rights in RIGHTS[role].items() for right in rights]
+    name = locate(connection).name
+    needed = [
+        (role, name(table), right) for role in roles for table, rights in RIGHTS[role].items() for right in rights
+    ]
     return connection.execute(COMPLETE, [list(column) for column in zip(*needed, strict=True)]).fetchone() == (True,)
 
 
@@ -125,10 +128,12 @@ def _grant(connection: "psycopg.Connection", role: Role) -> None:
     from psycopg import sql  # noqa: PLC0415
 
     name = sql.Identifier(role)
-    for schema in connection.execute(SCHEMA).fetchone() or ():
+    location = locate(connection)
+    for schema in (location.schema, location.ours):
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), name))
     for table, rights in RIGHTS[role].items():
-        statement = sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(", ".join(rights)), sql.Identifier(table), name)
+        relation = sql.Identifier(location.schema if table == "votes" else location.ours, table)
+        statement = sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(", ".join(rights)), relation, name)
         connection.execute(statement)
     # Who made the role, if it was not us, says who belongs to it.
     with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():

@@ -13,6 +13,8 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from voting.location import SAFE_PATH
+from voting.ownership import closed_path, see_to_ownership
 from voting.roles import Role, settings_of
 
 READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of the slots
@@ -41,6 +43,10 @@ class PoolerUnusable(psycopg.OperationalError):
     """The pooler breaks transactions apart."""
 
 
+class NotInstalled(psycopg.OperationalError):
+    """Tables, functions or rights of this version are missing, and the login may not make them."""
+
+
 class SettingsRefused(psycopg.OperationalError):
     """A transaction could not begin as it must; whatever it was for has not been looked at."""
 
@@ -55,12 +61,13 @@ class Session(psycopg.Connection[Any]):
         """Whether the sessions behind this connection serve other clients too."""
         return self._begin is not None
 
-    def limit(self, role: Role | None, settings: Mapping[str, int], *, most_readers: int) -> None:
+    def limit(self, role: Role | None, settings: Mapping[str, int | str], *, most_readers: int) -> None:
         """Bound its statements by *settings*, and leave to it the rights of *role*, as soon as these are granted.
 
         Raises:
             NoSlot: as a reader, there are *most_readers* sessions of its name already.
             PoolerUnusable: behind a pooler in statement mode.
+            NotOurs: another role has made the schema in which our tables would be.
         """
         # A pooler tells its clients a number of its own, by which they may cancel.
         row = self.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
@@ -98,9 +105,9 @@ class Session(psycopg.Connection[Any]):
         else:
             self.commit()
 
-    def _limit_session(self, role: Role | None, settings: Mapping[str, int], most_readers: int) -> None:
+    def _limit_session(self, role: Role | None, settings: Mapping[str, int | str], most_readers: int) -> None:
         # SET and not the startup packet's options, which a connection pooler refuses.
-        of_session = [f"SET {name} = {value}" for name, value in settings.items()]
+        of_session = [f"SET {SAFE_PATH}", *(f"SET {name} = {value}" for name, value in settings.items())]
         if role is Role.READER:
             of_session += [
                 "SET default_transaction_read_only = on",
@@ -109,19 +116,23 @@ class Session(psycopg.Connection[Any]):
         self.execute("; ".join(of_session).encode(), prepare=False)
         if role is Role.READER and self.execute(TAKE_SLOT, (most_readers,)).fetchone() is None:
             raise NoSlot(f"no slot: {most_readers} sessions of this function are open")
+        see_to_ownership(self, everywhere=False)
+        self.execute(f"SET {closed_path(self)}".encode(), prepare=False)
         if role is not None:
             with self.transaction():
                 for setting in settings_of(self, role) or ():
                     self.execute(f"SET {setting}".encode(), prepare=False)
 
-    def _limit_transactions(self, role: Role | None, settings: Mapping[str, int]) -> None:
+    def _limit_transactions(self, role: Role | None, settings: Mapping[str, int | str]) -> None:
         self.prepare_threshold = None  # a statement would be prepared in one session and looked for in another
         self.cursor_factory = _PooledCursor
         mode = "READ ONLY" if role is Role.READER else "READ WRITE"  # whatever another client has left behind
-        local = [f"{name} = {value}" for name, value in settings.items()]
+        local = [SAFE_PATH, *(f"{name} = {value}" for name, value in settings.items())]
         self._begin = _beginning(mode, local)
         try:
             with self.transaction():
+                see_to_ownership(self, everywhere=False)
+                local[0] = closed_path(self)
                 local += (role is not None and settings_of(self, role)) or ()
         except psycopg.errors.ProtocolViolation as error:
             raise PoolerUnusable(

@@ -51,6 +51,19 @@ class Settings:
         return self.env.get("DATABASE_SECRET_ARN") or None
 
     @property
+    def database_owner_secret_arn(self) -> str | None:
+        """The secret of the login that installs and makes the others; None where all functions have one login."""
+        return self.env.get("DATABASE_OWNER_SECRET_ARN") or None
+
+    @property
+    def database_worker_secret_arn(self) -> str:
+        return self._required("DATABASE_WORKER_SECRET_ARN", "the secret of the worker's login")
+
+    @property
+    def database_reader_secret_arn(self) -> str:
+        return self._required("DATABASE_READER_SECRET_ARN", "the secret of the login of result and ws_connect")
+
+    @property
     def database_sslrootcert(self) -> str | None:
         return self.env.get("DATABASE_SSLROOTCERT") or None
 
@@ -110,6 +123,10 @@ class Settings:
     @property
     def broadcast_function(self) -> str:
         return self._required("BROADCAST_FUNCTION", "the name of the function ws_broadcast")
+
+    @property
+    def ops_function(self) -> str:
+        return self._required("OPS_FUNCTION", "the name of the function ops")
 
     @property
     def broadcast_interval_ms(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from voting.dead_letter import DeadLetter
 from voting.fault import REFUSED, Fault, Kind
-from voting.tally import TakenNow
+from voting.trial import TakenNow
 from voting.vote import Vote
 
 SUSPICIOUS = 3  # voters in a row whose message was refused alone: it may be the table

@@ -79,7 +79,7 @@ def test_a_month_adds_up() -> None:
             "CloudWatch: metrics of the functions": 20 * 0.30,
             "CloudWatch: metrics under an alarm": 29 * 0.10,
             "CloudWatch: dashboard": 3.00,
-            "Secrets Manager": 1.20,
+            "Secrets Manager": 6 * 0.40,
             "KMS: key": 1.00,
         }
     )

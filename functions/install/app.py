@@ -1,0 +1,19 @@
+"""Invoked by CloudFormation with each deployment, before the functions change: has ops prepare the database.
+
+It is outside of the VPC, so that its answer always finds the way to CloudFormation.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from voting.custom_resource import fulfil
+from voting.observability import reported
+from voting.ops_invocation import install_through
+from voting.settings import Settings
+
+
+@reported
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    """Install, and tell CloudFormation."""
+    return {"status": fulfil(event, lambda: install_through(Settings.from_env().ops_function))}

@@ -1,0 +1,186 @@
+"""From a release whose tables were in the schema of `votes` to this one, back, and both at once."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.migration.earlier_release import EarlierRelease
+from tests.stack import wait_for
+from voting.clients import Clients
+from voting.comparison import compare
+from voting.fence import Superseded
+from voting.roles import Role, grant
+from voting.tally import VoteTable
+from voting.vote import Vote
+
+ANOTHER_TABLE = """
+CREATE TABLE other (LIKE votes); ALTER TABLE votes RENAME TO before; ALTER TABLE other RENAME TO votes;
+ALTER TABLE votes ADD UNIQUE (id)
+"""
+OURS = ("vote_tally", "vote_tally_version", "vote_worker_fence")
+
+
+@pytest.fixture
+def earlier(database: psycopg.Connection, database_url: str) -> Iterator[EarlierRelease]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield EarlierRelease(connection)
+
+
+@pytest.fixture
+def table(clients: Clients, database) -> VoteTable:
+    return VoteTable(clients.postgres())
+
+
+def assert_right(table: VoteTable, earlier: EarlierRelease) -> None:
+    """Both see the same tally, which is what the rows are."""
+    tally = table.tally()
+    assert tally.counts == table.count()
+    assert earlier.tally() == (tally.version, tally.counts)
+    assert table.missing_triggers() == frozenset()
+
+
+def test_an_earlier_installation_moves_with_what_it_holds(earlier: EarlierRelease, table: VoteTable, database) -> None:
+    earlier.install()
+    token = earlier.take_fence(41)
+    earlier.record({"x": "a", "y": "b"}, token)
+    database.execute("UPDATE public.vote_tally SET votes = 7 WHERE vote = 'b'")  # to see that it is not counted again
+    version, counts = earlier.tally()
+    assert table.install() is True
+    assert table.install() is False
+    assert table.fence() == token
+    assert (table.tally().version, table.tally().counts) == (version, counts)
+    assert compare(database)  # as the run does next
+    assert table.tally().version > version
+    assert_right(table, earlier)
+    assert table.take_fence() == token + 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE votes DISABLE TRIGGER USER; INSERT INTO votes VALUES ('z', 'b')",
+        "DROP TABLE vote_worker_fence",
+        "DROP TABLE vote_tally CASCADE",
+        "TRUNCATE vote_tally, vote_tally_version, vote_worker_fence",
+        "ALTER TABLE vote_worker_fence DROP COLUMN compared_shape, DROP COLUMN compared_at",
+        ANOTHER_TABLE,
+    ],
+    ids=["disabled", "no fence", "no tally", "truncated", "older still", "another table"],
+)
+def test_an_earlier_installation_that_is_damaged_is_counted(
+    earlier: EarlierRelease, table: VoteTable, database, statement: str
+) -> None:
+    earlier.install()
+    earlier.record({"x": "a", "y": "b"}, earlier.take_fence())
+    version, _ = earlier.tally()
+    database.execute("SET search_path = public")
+    database.execute(statement)
+    table.install()
+    compare(database)
+    assert_right(table, earlier)
+    assert table.tally().version >= version
+    table.record([Vote("b", "x"), Vote("b", "new")], table.take_fence())
+    assert_right(table, earlier)
+
+
+def test_the_earlier_release_may_run_again_and_this_one_after_it(earlier: EarlierRelease, table: VoteTable) -> None:
+    earlier.install()
+    earlier.record({"x": "a"}, earlier.take_fence())
+    version, token = 0, 0
+    for number in range(3):
+        table.install()
+        assert_right(table, earlier)
+        now = table.take_fence()
+        assert now > token
+        table.record([Vote("b", f"ours{number}"), Vote("ab"[number % 2], "x")], now)
+        assert_right(table, earlier)
+        assert table.tally().version > version
+
+        assert earlier.install() is False
+        token = earlier.take_fence()
+        assert token > now
+        earlier.record({f"theirs{number}": "a"}, token)
+        earlier.compare()
+        assert_right(table, earlier)
+        version = table.tally().version
+
+
+def test_runs_of_both_have_one_fence(earlier: EarlierRelease, table: VoteTable) -> None:
+    """As in a canary: a run is superseded by the next one, of whichever release."""
+    earlier.install()
+    theirs = earlier.take_fence()
+    table.install()
+    assert earlier.record({"x": "a"}, theirs)  # until a run of ours begins
+    ours = table.take_fence()
+    assert not earlier.record({"x": "b"}, theirs)
+    table.record([Vote("b", "y")], ours)
+    theirs = earlier.take_fence()
+    with pytest.raises(Superseded):
+        table.record([Vote("a", "y")], ours)
+    assert earlier.record({"z": "a"}, theirs)
+    assert_right(table, earlier)
+
+
+def test_a_batch_of_the_earlier_release_that_is_under_way_is_waited_for(
+    earlier: EarlierRelease, table: VoteTable, database
+) -> None:
+    """It holds the fence, then writes the rows: in another order the two would deadlock."""
+    earlier.install()
+    token = earlier.take_fence()
+    with earlier.connection.transaction():
+        earlier.connection.execute("SELECT token FROM vote_worker_fence FOR UPDATE")
+        installing = threading.Thread(target=table.install)
+        installing.start()
+        wait_for(
+            lambda: database.execute("SELECT true FROM pg_locks WHERE NOT granted").fetchone(),
+            "the installation to wait",
+        )
+        earlier.connection.execute("INSERT INTO votes VALUES ('x', 'a')")
+    installing.join()
+    assert earlier.record({"y": "b"}, token)
+    assert_right(table, earlier)
+
+
+def test_an_earlier_release_that_installs_after_this_one_is_taken_over(
+    earlier: EarlierRelease, table: VoteTable, database
+) -> None:
+    """It was deployed and never ran: there was nothing of it to leave views for."""
+    table.install()
+    ours = table.take_fence(90)
+    table.record([Vote("a", "x"), Vote("b", "y")], ours)
+    version = table.tally().version
+    assert earlier.install() is True  # its triggers are in the place of ours
+    assert not table.follows()
+    theirs = earlier.take_fence(ours)
+    assert earlier.record({"z": "b", "x": "b"}, theirs)
+    assert table.install() is True
+    assert_right(table, earlier)
+    assert table.tally().version > version
+    assert table.take_fence() == theirs + 1
+    assert earlier.install() is False
+
+
+def test_whoever_might_read_the_tables_still_may(
+    earlier: EarlierRelease, table: VoteTable, database, database_url: str
+) -> None:
+    earlier.install()
+    earlier.record({"x": "a"}, earlier.take_fence())
+    database.execute("DROP ROLE IF EXISTS chart; CREATE ROLE chart LOGIN PASSWORD 'chart'")
+    try:
+        for name in OURS:
+            database.execute(f"GRANT SELECT ON public.{name} TO chart")
+        database.execute(
+            "CREATE VIEW public.charted AS SELECT * FROM public.vote_tally; GRANT SELECT ON charted TO chart"
+        )
+        table.install()
+        grant(database)
+        with psycopg.connect(psycopg.conninfo.make_conninfo(database_url, user="chart", password="chart")) as chart:
+            assert EarlierRelease(chart).tally()[1] == {"a": 1}
+            assert chart.execute("SELECT votes FROM charted").fetchone() == (1,)
+        with psycopg.connect(database_url, autocommit=True) as reader:
+            reader.execute(f"SET ROLE {Role.READER}")
+            assert VoteTable(reader).tally().counts == {"a": 1}
+    finally:
+        database.execute("DROP OWNED BY chart; DROP ROLE chart")
