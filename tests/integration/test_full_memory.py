@@ -104,7 +104,8 @@ def test_a_batch_with_dead_letters_is_acknowledged(redis, queue) -> None:
 def test_junk_that_fills_the_memory_is_parked(redis, database, settings) -> None:
     fill(redis, VOTES, *(b'{"vote": "c", "voter_id": "v%d"}' % i for i in range(500)))
     waiting = redis.llen(VOTES)
-    counted = drain(settings, lambda: not redis.exists(VOTES, PROCESSING))
+    bounded = Settings({**settings.env, "DEAD_LETTERS": str(waiting)})
+    counted = drain(bounded, lambda: not redis.exists(VOTES, PROCESSING))
     assert (counted.parked, redis.llen(DEAD)) == (waiting, waiting)
 
 

@@ -67,6 +67,7 @@ def answers(text: str) -> dict[str, dict[str, Any]]:
         "preflight": {"findings": [{"level": "problem", "what": text, "todo": text}]},
         "handback": {"changed": True, "returned": 1, "waiting": 1},
         "takeover": {"changed": True, "waiting": 1},
+        "install": {"installed": True, "created": [text], "logins": [text]},
         "indexes": {"indexes": {text: text}},
     }
 

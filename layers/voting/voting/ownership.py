@@ -50,11 +50,6 @@ FROM found WHERE oddity IS NOT NULL OR owner NOT IN (SELECT oid FROM trusted)
 ORDER BY what
 """.replace("TRUSTED", TRUSTED)
 
-OWNER: LiteralString = """
-WITH trusted AS (TRUSTED)
-SELECT pg_get_userbyid(relowner)::text FROM pg_class
-WHERE oid = to_regclass({votes_name})::oid AND relowner NOT IN (SELECT oid FROM trusted)
-""".replace("TRUSTED", TRUSTED)
 # In PostgreSQL 15 and later, the owner of `public` is a role that stands for the owner of the database.
 CREATORS: LiteralString = """
 WITH trusted AS (TRUSTED)
@@ -113,12 +108,6 @@ def closed_path(connection: psycopg.Connection) -> str:
     The triggers of others on `votes` may need it: they run in our sessions, and need not name schemas.
     """
     return path_of(name for (name,) in run(connection, CLOSED, list(locate(connection).path)).fetchall())
-
-
-def foreign_owner(connection: psycopg.Connection) -> str | None:
-    """The owner of `votes`, where it is a role that could not become our login anyway."""
-    row = run(connection, OWNER).fetchone()
-    return None if row is None else str(row[0])
 
 
 def other_creators(connection: psycopg.Connection) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a preflight finds about other roles of the database: what they own, and what they may make."""
+"""What a preflight finds about other roles of the database: what they have made under our names, and may make."""
 
 from collections.abc import Iterator
 
@@ -6,11 +6,11 @@ import psycopg
 
 from voting.finding import Finding, ok, problem
 from voting.location import locate
-from voting.ownership import foreign_objects, foreign_owner, other_creators
+from voting.ownership import foreign_objects, other_creators
 
 
 def ownership_findings(connection: psycopg.Connection) -> Iterator[Finding]:
-    """Objects under our names, the owner of `votes`, and who may create in its schema."""
+    """Objects under our names, and who may create in the schema of `votes`."""
     found = [*_objects(connection), *_creators(connection)]
     yield from found or [ok("no other role may become our login by what it makes in the database")]
 
@@ -19,15 +19,6 @@ def _objects(connection: psycopg.Connection) -> Iterator[Finding]:
     for clause in foreign_objects(connection, everywhere=True):
         todo = "Look who made it, then DROP it: until then the worker installs nothing, and an earlier release uses it."
         yield problem(clause, todo)
-
-
-def _owner(connection: psycopg.Connection) -> Iterator[Finding]:
-    if owner := foreign_owner(connection):
-        todo = (
-            "ALTER TABLE votes OWNER TO our login, or log in as roles without other rights. Triggers, checks, indexes "
-            "and policies on it run in our sessions with all that the login may do; the tally's functions run none."
-        )
-        yield problem(f"the table `votes` belongs to {owner}", todo)
 
 
 def _creators(connection: psycopg.Connection) -> Iterator[Finding]:
