@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,6 +159,23 @@ def test_what_we_added_to_the_database_can_be_removed_while_the_old_worker_drain
         electorate.stop()
         drained()
     assert rows(database).keys() == electorate.last.keys()
+    assert ours(database) == set()
+
+
+def test_a_writer_that_is_under_way_and_the_removal_do_not_wait_for_each_other(
+    database: psycopg.Connection, database_url: str
+) -> None:
+    VoteTable(database).install()
+    waits = "SELECT FROM pg_locks WHERE NOT granted"
+    with psycopg.connect(database_url) as writer, psycopg.connect(database_url, autocommit=True) as operator:
+        writer.execute("LOCK TABLE votes IN ROW EXCLUSIVE MODE")  # as an INSERT has it before its triggers run
+        with ThreadPoolExecutor(1) as pool:
+            removing = pool.submit(operator.execute, removal())
+            wait_for(lambda: database.execute(waits).fetchone() is not None, "the removal to wait")
+            writer.execute("INSERT INTO votes VALUES ('v', 'a')")
+            writer.commit()
+            removing.result()
+    assert database.execute("SELECT * FROM votes").fetchall() == [("v", "a")]
     assert ours(database) == set()
 
 
