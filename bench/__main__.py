@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine, page, programme, record, scale, stores
-from bench.measurement import Report, Scale
-from bench.plot import draw
-from bench.record import Run
-from bench.table import render_report
+from bench.harness import machine, registry, stores
+from bench.harness.measurement import Report, Scale
+from bench.report import page, runs, scale
+from bench.report.plot import draw
+from bench.report.runs import Run
+from bench.report.table import render_report
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "bench" / "results.json"
@@ -23,12 +24,12 @@ def main() -> int:
     """Return 1 where a benchmark broke off, whatever it would have found."""
     arguments = _arguments()
     if arguments.list:
-        for name in programme.names():
-            print(f"{name:12} {programme.load(name).question}")
+        for name in registry.names():
+            print(f"{name:12} {registry.load(name).question}")
         return 0
     if arguments.render:
         return _render()
-    names = arguments.only or programme.names()
+    names = arguments.only or registry.names()
     started = time.monotonic()
     here = machine.Machine.here()
     with stores.running() as started_stores:
@@ -49,7 +50,7 @@ def main() -> int:
             reports=reports,
             failures=failures,
         )
-        record.append(RUNS, run)
+        runs.append(RUNS, run)
         if run.is_full:
             _render()
     return 1 if failures else 0
@@ -57,7 +58,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=programme.names(), help="measure these alone")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=registry.names(), help="measure these alone")
     parser.add_argument("--smoke", action="store_true", help="see that all of it works, within a minute; keep nothing")
     parser.add_argument("--list", action="store_true", help="name the benchmarks")
     parser.add_argument("--render", action="store_true", help="write the page and its pictures anew, measuring nothing")
@@ -70,7 +71,7 @@ def _measure(names: Sequence[str], scale: Scale) -> tuple[dict[str, Report], dic
     for name in names:
         started = time.monotonic()
         try:
-            benchmark = programme.load(name)
+            benchmark = registry.load(name)
             print(f"\n# {name}: {benchmark.question}", flush=True)
             report = benchmark.measure(scale)
             print(render_report(report, judged=not scale.smoke))
@@ -91,11 +92,11 @@ def _head(here: machine.Machine, versions: Mapping[str, str]) -> None:
 
 
 def _render() -> int:
-    run = record.last_full(RUNS)
+    run = runs.last_full(RUNS)
     if run is None:
         print("no full run is recorded yet: make bench", file=sys.stderr)
         return 1
-    questions = {name: programme.load(name).question for name in programme.names()}
+    questions = {name: registry.load(name).question for name in registry.names()}
     for name, report in run.reports.items():
         if name in questions:
             draw(name, questions[name], report, DOCS / "images" / f"bench-{name}.svg")

@@ -11,13 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
-from local.control import ask
+from local.host.console import Console, ConsoleHandler, show
+from local.host.state_dir import StateDir, StateError
 from local.hosts import is_name
-from local.intrinsics import TemplateError
-from local.logs import Console, ConsoleHandler, show
 from local.run import Options, StartError, serve
-from local.state import StateDir, StateError
-from local.stores import StoreError
+from local.stores.control import ask
+from local.stores.store import StoreError
+from local.template.intrinsics import TemplateError
 
 _STOP_TIMEOUT_S = 20.0
 _FILES = 16384  # a thousand subscribers, and the environments

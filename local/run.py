@@ -13,26 +13,26 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.account import Account
-from local.control import StoreControl
-from local.doors import BACKLOG, Door, open_doors
-from local.environment import Sandbox
+from local.awslambda.environment import Sandbox
+from local.awslambda.invocation import Answer
+from local.awslambda.invoke_api import InvokeApi
+from local.awslambda.reload import Reloader
+from local.awslambda.schedule import Scheduler
+from local.awslambda.service import LambdaService
+from local.gateway.http_api import HttpApi
+from local.gateway.listeners import BACKLOG, Door, open_doors
+from local.gateway.quotas import WebSocketQuotas
+from local.gateway.websocket_api import WebSocketApi
+from local.host.console import Console
+from local.host.processes import start
+from local.host.state_dir import StateDir, StateError
 from local.hosts import Hosts
-from local.http_api import HttpApi
-from local.invocation import Answer
-from local.invoke_api import InvokeApi
-from local.logs import Console
-from local.postgres import Postgres
-from local.processes import start
-from local.quotas import WebSocketQuotas
-from local.reload import Reloader
-from local.schedule import Scheduler
-from local.service import LambdaService
-from local.state import StateDir, StateError
-from local.stores import Server, Store, StoreError
-from local.template import Run, Template, load
-from local.valkey import Valkey
-from local.websocket_api import WebSocketApi
+from local.stores.control import StoreControl
+from local.stores.postgres import Postgres
+from local.stores.store import Server, Store, StoreError
+from local.stores.valkey import Valkey
+from local.template.account import Account
+from local.template.reader import Run, Template, load
 
 # Which variable of a function is which store's address: the store's name in run.json, and what serves it here.
 _STORES: Mapping[str, tuple[str, Callable[[StateDir], Server]]] = {

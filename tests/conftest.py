@@ -17,10 +17,10 @@ import pytest
 from awslambdaric.lambda_context import LambdaContext
 from redis import Redis
 
-from local.postgres import Postgres
-from local.state import StateDir
-from local.stores import Store
-from local.valkey import Valkey
+from local.host.state_dir import StateDir
+from local.stores.postgres import Postgres
+from local.stores.store import Store
+from local.stores.valkey import Valkey
 from tests.debian_postgres import debian_postgres
 from tests.management_api import ManagementApi
 from tests.stack import Stack, running

@@ -14,8 +14,8 @@ import boto3
 import psycopg
 
 from voting.clients import Clients
-from voting.provisioning import logins_of
-from voting.roles import Role
+from voting.database.roles import Role
+from voting.ops.provisioning import logins_of
 from voting.settings import Settings
 
 MASTER = "voting_test_master"

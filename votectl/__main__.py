@@ -4,11 +4,11 @@ import argparse
 import sys
 
 from votectl.arguments import address, positive
-from votectl.cost import add_cost
-from votectl.demo import Demo
-from votectl.loadtest import add_loadtest
+from votectl.cost.command import add_cost
+from votectl.loadtest.command import add_loadtest
+from votectl.loadtest.demo import Demo
 from votectl.local_run import NotWhole, local_run
-from votectl.ops import add_ops
+from votectl.ops.command import add_ops
 from votectl.terminal import complain, say
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from voting.custom_resource import fulfil
 from voting.observability import reported
-from voting.ops_invocation import install_through
+from voting.ops.custom_resource import fulfil
+from voting.ops.ops_invocation import install_through
 from voting.settings import Settings
 
 

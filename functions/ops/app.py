@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.clients import Clients
+from voting.database.roles import Role
 from voting.observability import reported
-from voting.operations import operate
-from voting.roles import Role
+from voting.ops.operations import operate
 from voting.settings import Settings
 
 PATIENCE_MS = 600_000  # counting the rows of a large table takes longer than any batch

@@ -4,18 +4,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voting import answer
 from voting.clients import Clients
-from voting.health import check_health
-from voting.live_results import ResultsUnavailable, read_results
-from voting.page import Page
-from voting.refusal import Refusal
-from voting.request import Request
-from voting.response import Response
-from voting.results_page import render_results
-from voting.roles import Role
+from voting.database.roles import Role
+from voting.ops.health import check_health
+from voting.results.current import ResultsUnavailable, read_results
 from voting.settings import Settings
-from voting.web import Web
+from voting.web import answer
+from voting.web.errors import Refusal
+from voting.web.page import Page
+from voting.web.request import Request
+from voting.web.response import Response
+from voting.web.results_page import render_results
+from voting.web.router import Web
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -4,22 +4,22 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voting import answer
-from voting.ballot import Ballot, read_ballot
 from voting.clients import Clients
 from voting.observability import count, sampler
-from voting.origin import require_own_site
-from voting.page import Page
-from voting.queue_view import STALLED_AFTER_S
-from voting.refusal import Refusal
-from voting.request import Request
-from voting.response import Response
+from voting.queue.queue_view import STALLED_AFTER_S
+from voting.queue.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 from voting.settings import Settings
 from voting.vote import Vote
-from voting.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
-from voting.voter import Register, Voter
-from voting.voting_page import note_delay, render_voting, was_delayed
-from voting.web import Web
+from voting.web import answer
+from voting.web.ballot import Ballot, read_ballot
+from voting.web.csrf import require_own_site
+from voting.web.errors import Refusal
+from voting.web.page import Page
+from voting.web.request import Request
+from voting.web.response import Response
+from voting.web.router import Web
+from voting.web.voter_cookies import Register, Voter
+from voting.web.voting_page import note_delay, render_voting, was_delayed
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

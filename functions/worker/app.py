@@ -4,12 +4,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from voting.announce import Announcer
 from voting.clients import Clients
-from voting.drain import Drain
+from voting.database.roles import Role
 from voting.observability import logger, reported
-from voting.roles import Role
 from voting.settings import Settings
+from voting.worker.drain import Drain
+from voting.worker.publisher import Announcer
 
 
 @reported

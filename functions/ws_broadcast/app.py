@@ -5,16 +5,16 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from voting.broadcast import NothingToSend, deliver
+from voting.broadcast.delivery import NothingToSend, deliver
+from voting.broadcast.planner import Shard
+from voting.broadcast.poster import Poster
+from voting.broadcast.sigv4 import Credentials
+from voting.broadcast.subscribers import Subscribers
 from voting.clients import Clients
-from voting.connections import Subscribers
-from voting.fanout import Shard
 from voting.observability import MetricUnit, metrics, publish, reported, tell
-from voting.posting import Poster
-from voting.results import Results
+from voting.results.results import Results
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.signing import Credentials
-from voting.snapshot import Snapshots
 
 
 @cache

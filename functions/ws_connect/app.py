@@ -5,14 +5,14 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from voting.broadcast.flood import Meter, Verdict, end
+from voting.broadcast.poster import Poster
+from voting.broadcast.sigv4 import Credentials
+from voting.broadcast.websocket_api import answer, forget, may_connect, own_origin
 from voting.clients import Clients
-from voting.flood import Meter, Verdict, end
+from voting.database.roles import Role
 from voting.observability import reported, tell
-from voting.posting import Poster
-from voting.roles import Role
 from voting.settings import Settings
-from voting.signing import Credentials
-from voting.subscriber_api import answer, forget, may_connect, own_origin
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from local.http_event import Caller, Response, event_of, response_of
+from local.gateway.http_event import Caller, Response, event_of, response_of
 from tests import certificate
 
 NAME, VICTIM, EVIL = "example.test", "victim.example.test", "evil.example.test"

@@ -15,7 +15,7 @@ from redis import Redis
 
 from tests.chromium import arguments, executable
 from tests.stack import Stack, wait_for
-from voting.queue_view import HANDED_BACK
+from voting.queue.queue_view import HANDED_BACK
 
 EVIL = "evil.example"  # its owner points it at 127.0.0.1, as one does for DNS rebinding
 NEXT = "2018-06-01/runtime/invocation/next"

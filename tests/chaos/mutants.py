@@ -55,52 +55,70 @@ MUTANTS = (
     Mutant(
         "the fence in Redis",
         ["zombie-before-trim"],
-        [Edit(VOTING / "vote_queue.py", "if seen > tonumber(ARGV[1]) then return {0} end\n", "")],
+        [Edit(VOTING / "queue/vote_queue.py", "if seen > tonumber(ARGV[1]) then return {0} end\n", "")],
     ),
     Mutant(
         "the fence in Postgres",
         ["zombie-before-transaction"],
-        [Edit(VOTING / "tally.py", "if held != token:", "if held < 0:")],
+        [Edit(VOTING / "database/vote_table.py", "if held != token:", "if held < 0:")],
     ),
     Mutant(
         "the order of collapse",
         ["kill-after-claim", "postgres-quit"],
-        [Edit(VOTING / "tally.py", "vote.choice for vote in votes}", "vote.choice for vote in reversed(votes)}")],
+        [
+            Edit(
+                VOTING / "database/vote_table.py",
+                "vote.choice for vote in votes}",
+                "vote.choice for vote in reversed(votes)}",
+            )
+        ],
     ),
     Mutant(
         "the sort of ids",
         ["row-locks"],
-        [Edit(VOTING / "rows.py", "ids = sorted(last)\n        return", "ids = list(last)\n        return")],
+        [Edit(VOTING / "database/rows.py", "ids = sorted(last)\n        return", "ids = list(last)\n        return")],
     ),
     Mutant(
         "trim after commit (trimmed at the claim instead)",
         ["kill-after-claim", "kill-in-transaction"],
         [
             Edit(
-                VOTING / "vote_queue.py",
+                VOTING / "queue/vote_queue.py",
                 "return oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n",
                 "local batch = oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n"
                 "redis.call('LTRIM', KEYS[2], 0, -#batch)\nreturn batch\n",
             ),
-            Edit(VOTING / "intake.py", "acknowledge=done.size,", "acknowledge=0,"),
+            Edit(VOTING / "worker/intake.py", "acknowledge=done.size,", "acknowledge=0,"),
         ],
     ),
     Mutant(
         "the push's deadline",
         ["late-push"],
-        [Edit(VOTING / "vote_queue.py", "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return -1 end\n", "")],
+        [
+            Edit(
+                VOTING / "queue/vote_queue.py",
+                "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return -1 end\n",
+                "",
+            )
+        ],
     ),
     Mutant(
         "the wait for a push whose connection broke",
         ["late-push"],
-        [Edit(VOTING / "vote_queue.py", "time.sleep(max(0.0, may_land_until - time.monotonic()))", "time.sleep(0.0)")],
+        [
+            Edit(
+                VOTING / "queue/vote_queue.py",
+                "time.sleep(max(0.0, may_land_until - time.monotonic()))",
+                "time.sleep(0.0)",
+            )
+        ],
     ),
     Mutant(
         "the names of the claims",
         ["late-claim"],
         [
             Edit(
-                VOTING / "vote_queue.py",
+                VOTING / "queue/vote_queue.py",
                 "if tonumber(ARGV[2]) > 0 and redis.call('GET', KEYS[7]) ~= ARGV[6] then return {4} end\n",
                 "",
             )
@@ -109,14 +127,14 @@ MUTANTS = (
     Mutant(
         "the lock of the BEFORE trigger",
         ["other-writer"],
-        [Edit(VOTING / "schema.sql", "PERFORM 1 FROM {ours}.vote_tally_version FOR UPDATE;", "PERFORM 1;")],
+        [Edit(VOTING / "database/schema.sql", "PERFORM 1 FROM {ours}.vote_tally_version FOR UPDATE;", "PERFORM 1;")],
     ),
     Mutant(
         "progress by committed batches only (by every claim instead)",
         ["stall-postgres"],
         [
             Edit(
-                VOTING / "vote_queue.py",
+                VOTING / "queue/vote_queue.py",
                 "redis.call('SET', KEYS[5], now_ms, 'NX')\n",
                 "redis.call('SET', KEYS[5], now_ms, 'NX')\nredis.call('SET', KEYS[8], now_ms)\n",
             )
@@ -126,8 +144,8 @@ MUTANTS = (
         "the age of a snapshot that nobody confirms",
         ["stall-worker"],
         [
-            Edit(VOTING / "snapshot.py", "if self.age_s <= FRESH_S and", "if True or"),
-            Edit(VOTING / "live_results.py", "round(behind_s) if behind_s > FRESH_S else None", "None"),
+            Edit(VOTING / "results/snapshot.py", "if self.age_s <= FRESH_S and", "if True or"),
+            Edit(VOTING / "results/current.py", "round(behind_s) if behind_s > FRESH_S else None", "None"),
         ],
     ),
 )

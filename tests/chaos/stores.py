@@ -8,11 +8,11 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from local.postgres import Postgres
-from local.processes import Child
-from local.state import StateDir
-from local.stores import Server, answers
-from local.valkey import Valkey
+from local.host.processes import Child
+from local.host.state_dir import StateDir
+from local.stores.postgres import Postgres
+from local.stores.store import Server, answers
+from local.stores.valkey import Valkey
 from tests.chaos.patience import until
 
 START_WITHIN_S = 60.0

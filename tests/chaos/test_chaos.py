@@ -70,7 +70,7 @@ def test_what_a_mutant_takes_out_is_in_the_code(edit: Edit, tmp_path: Path) -> N
 
 
 def test_a_mutant_of_code_that_has_changed_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / VOTING).mkdir(parents=True)
-    (tmp_path / VOTING / "rows.py").write_text("something else")
+    (tmp_path / VOTING / "database").mkdir(parents=True)
+    (tmp_path / VOTING / "database/rows.py").write_text("something else")
     with pytest.raises(ValueError, match="0 times"):
-        Edit(VOTING / "rows.py", "ids = sorted(last)", "ids = list(last)").apply(tmp_path)
+        Edit(VOTING / "database/rows.py", "ids = sorted(last)", "ids = list(last)").apply(tmp_path)

@@ -7,9 +7,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.deployment import Deployment, deployed
-from voting.roles import Role
+from voting.database.roles import Role
+from voting.database.vote_table import VoteTable
 from voting.settings import Settings
-from voting.tally import VoteTable
 
 
 @pytest.fixture

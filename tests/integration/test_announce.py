@@ -12,17 +12,17 @@ from moto import mock_aws
 from redis import Redis
 
 from tests.aws_endpoint import AwsEndpoint, serving
-from voting import fanout
-from voting.announce import Announcer
+from voting.broadcast import planner
+from voting.broadcast.subscribers import Subscribers, bucket_of
 from voting.clients import Clients
-from voting.connections import Subscribers, bucket_of
-from voting.queue_view import PROGRESS, VOTES
-from voting.results import Tally
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import PROGRESS, VOTES
+from voting.queue.trouble import read_trouble
+from voting.results.results import Tally
+from voting.results.snapshot import SNAPSHOT, TROUBLE, Snapshots
 from voting.settings import InvalidSetting, Settings
-from voting.snapshot import SNAPSHOT, TROUBLE, Snapshots
-from voting.tally import VoteTable
-from voting.trouble import read_trouble
 from voting.vote import Vote
+from voting.worker.publisher import Announcer
 
 DEADLINE_S = 10.0
 LABELS = {"a": "Cats", "b": "Dogs"}
@@ -144,8 +144,8 @@ def test_who_has_the_newest_version_is_left_in_peace(redis, table, settings, lam
 def test_a_shard_under_way_is_not_set_off_twice_and_a_lost_one_is(
     redis, table, settings, lambda_, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(fanout, "GRACE_S", 0.0)
+    monkeypatch.setattr(planner, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(planner, "GRACE_S", 0.0)
     Subscribers(redis).add("c=")
     started = time.monotonic()
     with announcing(settings, lambda_):
@@ -156,7 +156,7 @@ def test_a_shard_under_way_is_not_set_off_twice_and_a_lost_one_is(
 def test_a_shard_that_could_not_be_set_off_is_set_off_at_once(
     redis, table, settings, lambda_, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, "PATIENCE_S", 100.0)
+    monkeypatch.setattr(planner, "PATIENCE_S", 100.0)
     Subscribers(redis).add("one")
     lambda_.refusals = 1
     with announcing(settings, lambda_):
@@ -185,10 +185,10 @@ def test_a_plan_is_made_with_what_was_measured_lately(redis, table, settings, la
 
 def test_what_was_measured_long_ago_counts_no_more(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
-    redis.hset("{votes}:speed", mapping={"posts_per_s": 1234.5, "at": time.time() - fanout.SILENCE_S - 1})
+    redis.hset("{votes}:speed", mapping={"posts_per_s": 1234.5, "at": time.time() - planner.SILENCE_S - 1})
     with announcing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
-    assert lambda_.payloads[0]["posts_per_s"] == fanout.PRIOR_POSTS_PER_S
+    assert lambda_.payloads[0]["posts_per_s"] == planner.PRIOR_POSTS_PER_S
 
 
 def test_changes_in_one_interval_are_one_broadcast(redis, table, database, settings, lambda_) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.account import Account
+from local.template.account import Account
 from tests.stack import ROOT, Stack
 
 NOWHERE = "http://127.0.0.1:1"

@@ -12,14 +12,14 @@ from redis import Redis
 
 from tests.aws_endpoint import serving
 from voting.clients import READERS, Clients
-from voting.health import Health, check_health
-from voting.live_results import read_results
+from voting.database.roles import Role
+from voting.database.vote_table import VoteTable
+from voting.ops.health import Health, check_health
 from voting.reason import explain
-from voting.results import Tally
-from voting.roles import Role
+from voting.results.current import read_results
+from voting.results.results import Tally
+from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
-from voting.snapshot import SNAPSHOT, Snapshots
-from voting.tally import VoteTable
 
 LABELS = {"a": "Cats", "b": "Dogs"}
 

@@ -15,17 +15,17 @@ from tests.integration.test_announce import Lambda, announcing, lambda_  # noqa:
 from tests.integration.test_drain import ends_when
 from tests.management_api import ManagementApi
 from tests.redis_server import serving
+from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.clients import Clients
-from voting.connections import BUCKETS, Subscribers, bucket_of
-from voting.dead_letter import DeadLetter
-from voting.drain import Drain
-from voting.preflight_redis import redis_findings
-from voting.queue_view import DEAD, PROCESSING, VOTES
-from voting.results import Tally
+from voting.ops.preflight.redis import redis_findings
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.queue_view import DEAD, PROCESSING, VOTES
+from voting.queue.vote_queue import QueueUnavailable, VoteQueue
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.snapshot import Snapshots
 from voting.vote import Vote
-from voting.vote_queue import QueueUnavailable, VoteQueue
+from voting.worker.drain import Drain
 
 DEADLINE_S = 30.0
 SLOTS = 16384

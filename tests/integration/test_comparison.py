@@ -12,12 +12,12 @@ import pytest
 from redis import Redis
 
 from voting.clients import Clients
-from voting.comparison import compare
-from voting.drain import STOP_BEFORE_END_S, Drain
-from voting.roles import Role, grant
+from voting.database.comparison import compare
+from voting.database.roles import Role, grant
+from voting.database.vote_table import VoteTable
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.snapshot import Snapshots
-from voting.tally import VoteTable
+from voting.worker.drain import STOP_BEFORE_END_S, Drain
 
 ROWS = "SELECT number::text, CASE number % 3 WHEN 0 THEN 'a' ELSE 'b' END FROM generate_series(1, 9) AS number"
 RIGHT = {"a": 3, "b": 6}

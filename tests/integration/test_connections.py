@@ -2,7 +2,7 @@ import time
 
 from redis import Redis
 
-from voting.connections import BUCKETS, DELIVERED, EXPIRE_S, State, Subscribers, _key, bucket_of
+from voting.broadcast.subscribers import BUCKETS, DELIVERED, EXPIRE_S, State, Subscribers, _key, bucket_of
 
 
 def test_a_subscriber_is_in_its_bucket_until_it_is_removed(redis: Redis) -> None:

@@ -12,17 +12,17 @@ from redis import Redis
 
 from tests.integration.test_dead_letters import calls, junk, park, parked, refused
 from tests.property.conftest import Worker
-from votectl.report import describe
+from votectl.ops.report import describe
 from voting.clients import Clients
-from voting.dead_letter import SHORT_PAYLOAD, DeadLetter
-from voting.dead_letter_room import SHARE, DeadLetterRoom
-from voting.dead_letters import COUNTED_AT_ONCE, DeadLetters
-from voting.fault import REFUSED
-from voting.queue_view import DEAD, DEAD_ACCOUNT, VOTES
-from voting.roles import grant
+from voting.database.fault import REFUSED
+from voting.database.roles import grant
+from voting.database.vote_table import VoteTable
+from voting.ops.status import read_status
+from voting.queue.dead_letter import SHORT_PAYLOAD, DeadLetter
+from voting.queue.dead_letter_room import SHARE, DeadLetterRoom
+from voting.queue.dead_letters import COUNTED_AT_ONCE, DeadLetters
+from voting.queue.queue_view import DEAD, DEAD_ACCOUNT, VOTES
 from voting.settings import Settings
-from voting.status import read_status
-from voting.tally import VoteTable
 from voting.vote import Vote
 
 NO_LIMIT = 10**9

@@ -10,13 +10,13 @@ import pytest
 from redis import Redis
 
 from tests.redis_server import serving
-from votectl.pages import page_by_page
-from votectl.report import describe
-from voting.dead_letter import DeadLetter
-from voting.dead_letters import COUNTED_AT_ONCE, PAGE_BYTES, DeadLetters
-from voting.queue_view import DEAD, PAGE, VOTES
-from voting.roles import grant
-from voting.tally import VoteTable
+from votectl.ops.pages import page_by_page
+from votectl.ops.report import describe
+from voting.database.roles import grant
+from voting.database.vote_table import VoteTable
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.dead_letters import COUNTED_AT_ONCE, PAGE_BYTES, DeadLetters
+from voting.queue.queue_view import DEAD, PAGE, VOTES
 from voting.vote import Vote
 
 MANY = 100_000

@@ -9,16 +9,16 @@ import psycopg
 import pytest
 from redis import Redis
 
-from voting.cadence import GATHER_S
 from voting.clients import Clients
-from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
-from voting.queue_view import DEAD, PROCESSING, PROGRESS, TROUBLE, VOTES
-from voting.rows import WORTH_COPYING
+from voting.database.rows import WORTH_COPYING
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import DEAD, PROCESSING, PROGRESS, TROUBLE, VOTES
+from voting.queue.trouble import read_trouble
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
-from voting.tally import VoteTable
-from voting.trouble import read_trouble
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
+from voting.worker.drain import STOP_BEFORE_END_S, Drain, RunFailed
+from voting.worker.pacing import GATHER_S
 
 WAIT_S = 0.02  # for a vote: a run ends so much later than it is told to
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 from redis import Redis
 
-from voting.broadcast import Delivery
+from voting.broadcast.delivery import Delivery
+from voting.broadcast.feed import Limits
+from voting.broadcast.planner import GRACE_S, HEAD_START_S, LONGEST_PATIENCE_S, Audience, Budget, Fanout, Shard, round_s
+from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
+from voting.broadcast.websocket_api import answer
 from voting.clients import Clients
-from voting.connections import BUCKETS, Subscribers, bucket_of
-from voting.fanout import GRACE_S, HEAD_START_S, LONGEST_PATIENCE_S, Audience, Budget, Fanout, Shard, round_s
-from voting.feed import Limits
-from voting.results import Results, Tally
-from voting.snapshot import Snapshots
-from voting.subscriber_api import answer
+from voting.results.results import Results, Tally
+from voting.results.snapshot import Snapshots
 
 SUBSCRIBERS = 640
 BUDGET = Budget(40, 0.05)  # messages a second: a round takes 16 s

@@ -11,14 +11,14 @@ from redis import Redis
 
 from tests.conftest import event
 from tests.management_api import ManagementApi
+from voting.broadcast.flood import MOST, UNNOTICED, Meter, Verdict
+from voting.broadcast.frame_counts import FRAMES, WINDOW_S, FrameCounts
+from voting.broadcast.planner import Budget, ping_s
+from voting.broadcast.subscribers import BUCKETS, Subscribers
 from voting.clients import Clients
-from voting.connections import BUCKETS, Subscribers
-from voting.fanout import Budget, ping_s
-from voting.flood import MOST, UNNOTICED, Meter, Verdict
-from voting.frame_counts import FRAMES, WINDOW_S, FrameCounts
-from voting.results import Tally
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.snapshot import Snapshots
 
 PATIENT = 1_000  # seconds for which honest clients are watched
 

@@ -14,19 +14,19 @@ from tests.conftest import event
 from tests.integration.test_announce import Lambda, announcing, invoke_api, lambda_  # noqa: F401 - fixtures
 from tests.redis_server import serving
 from tests.stack import wait_for
+from voting.broadcast.frame_counts import FrameCounts
+from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.clients import Clients
-from voting.connections import BUCKETS, Subscribers, bucket_of
-from voting.dead_letter import DeadLetter
-from voting.drain import STOP_BEFORE_END_S, Counted, Drain
-from voting.frame_counts import FrameCounts
-from voting.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
-from voting.results import Tally
+from voting.database.vote_table import VoteTable
+from voting.ops.list_watch import watch
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
+from voting.queue.vote_queue import QueueUnavailable, VoteQueue
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.snapshot import Snapshots
-from voting.tally import VoteTable
-from voting.traffic import watch
 from voting.vote import Vote
-from voting.vote_queue import QueueUnavailable, VoteQueue
+from voting.worker.drain import STOP_BEFORE_END_S, Counted, Drain
 
 MEMORY = 8 * 1024 * 1024
 SERVERS = ["valkey", "redis"]  # Valkey 9 and Redis 7.0

@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from voting.clients import Clients
-from voting.health import Health, check_health
-from voting.queue_view import HANDED_BACK, PROCESSING, PROGRESS, VOTES
+from voting.ops.health import Health, check_health
+from voting.queue.queue_view import HANDED_BACK, PROCESSING, PROGRESS, VOTES
 from voting.settings import Settings
 
 USER = "health-of-a-test"

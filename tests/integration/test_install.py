@@ -13,7 +13,7 @@ from redis import Redis
 
 from tests.conftest import Handler
 from tests.deployment import LOGINS, MASTER, Deployment, answering
-from voting import custom_resource, ops_invocation
+from voting.ops import custom_resource, ops_invocation
 
 ATTRIBUTES = {"WorkerSecretArn": "arn:of-the-worker", "ReaderSecretArn": "arn:of-the-reader"}
 KNOWN = {

@@ -6,13 +6,13 @@ import pytest
 from redis import Redis
 
 from voting.clients import Clients
-from voting.live_results import ResultsUnavailable, read_results
-from voting.queue_view import HANDED_BACK, PROGRESS, VOTES
-from voting.results import PING_S, Results, Tally
-from voting.roles import Role, grant
+from voting.database.roles import Role, grant
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import HANDED_BACK, PROGRESS, VOTES
+from voting.results.current import ResultsUnavailable, read_results
+from voting.results.results import PING_S, Results, Tally
+from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
-from voting.snapshot import SNAPSHOT, Snapshots
-from voting.tally import VoteTable
 from voting.vote import Vote
 
 LABELS = {"a": "Cats", "b": "Dogs"}

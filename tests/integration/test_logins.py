@@ -11,16 +11,16 @@ from redis import Redis
 from tests.conftest import ROOT
 from tests.deployment import LOGINS, MASTER, OWNER, Deployment, drop_role
 from voting.clients import Clients
-from voting.drain import Drain, RunFailed
-from voting.logins import Login, Logins, LoginTooPowerful
-from voting.operations import operate
-from voting.preflight import inspect
-from voting.provisioning import install, logins_of
-from voting.roles import Role
+from voting.database.logins import Login, Logins, LoginTooPowerful
+from voting.database.roles import Role
+from voting.database.vote_table import VoteTable
+from voting.ops.operations import operate
+from voting.ops.preflight.inspect import inspect
+from voting.ops.provisioning import install, logins_of
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
+from voting.worker.drain import Drain, RunFailed
 
 TABLE = f"""
 CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL);

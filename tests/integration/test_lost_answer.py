@@ -16,10 +16,10 @@ from tests.chaos.marks import RedisReader
 from tests.chaos.proxy import Proxy
 from tests.stack import wait_for
 from voting.clients import Clients
-from voting.queue_view import VOTES
+from voting.queue.queue_view import VOTES
+from voting.queue.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 from voting.settings import Settings
 from voting.vote import Vote
-from voting.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 
 SLOW_S = 0.6  # each way: a push arrives within its deadline, its answer after the client has given up
 DELIVERED_AFTER_S = 0.3  # well within the deadline of a push

@@ -11,21 +11,21 @@ import pytest
 from redis import Redis
 
 from tests.conftest import event
-from voting import journal
 from voting.clients import Clients
-from voting.dead_letter import DeadLetter
-from voting.drain import STOP_BEFORE_END_S, Drain, RunFailed
+from voting.database.roles import grant
+from voting.database.vote_table import VoteTable
 from voting.fence import HandedBack
 from voting.observability import metrics
-from voting.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, PROGRESS, TROUBLE, VOTES
-from voting.roles import grant
+from voting.ops.list_watch import Traffic, watch
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, PROGRESS, TROUBLE, VOTES
+from voting.queue.trouble import Trouble
+from voting.queue.vote_queue import VoteQueue
+from voting.results.snapshot import TROUBLE as RESULTS_TROUBLE
 from voting.settings import Settings
-from voting.snapshot import TROUBLE as RESULTS_TROUBLE
-from voting.tally import VoteTable
-from voting.traffic import Traffic, watch
-from voting.trouble import Trouble
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
+from voting.worker import journal
+from voting.worker.drain import STOP_BEFORE_END_S, Drain, RunFailed
 
 DEADLINE_S = 20.0
 

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from voting.clients import Clients
-from voting.comparison import compare
-from voting.rows import WORTH_COPYING
-from voting.tally import VoteTable
+from voting.database.comparison import compare
+from voting.database.rows import WORTH_COPYING
+from voting.database.vote_table import VoteTable
 from voting.vote import Vote
 
 LONG = "x" * 300

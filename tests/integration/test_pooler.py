@@ -19,17 +19,17 @@ from tests.conftest import event
 from tests.pooler import pooled
 from tests.stack import wait_for
 from voting.clients import READERS, Clients
-from voting.dead_letter import DeadLetter
-from voting.drain import STOP_BEFORE_END_S, Counted, Drain
-from voting.health import Health, check_health
-from voting.live_results import read_results
-from voting.queue_view import DEAD
-from voting.roles import Role, grant
-from voting.session import PoolerUnusable, SettingsRefused
+from voting.database.roles import Role, grant
+from voting.database.session import PoolerUnusable, SettingsRefused
+from voting.database.vote_table import VoteTable
+from voting.ops.health import Health, check_health
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.queue_view import DEAD
+from voting.queue.vote_queue import VoteQueue
+from voting.results.current import read_results
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
+from voting.worker.drain import STOP_BEFORE_END_S, Counted, Drain
 
 LABELS = {"a": "Cats", "b": "Dogs"}
 Open = Callable[..., Clients]

@@ -12,9 +12,9 @@ import pytest
 
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
-from voting.feed import Limits, OneForAll
-from voting.posting import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, THROTTLED_ATTEMPTS, Forbidden, Poster
-from voting.signing import Credentials
+from voting.broadcast.feed import Limits, OneForAll
+from voting.broadcast.poster import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, THROTTLED_ATTEMPTS, Forbidden, Poster
+from voting.broadcast.sigv4 import Credentials
 
 
 @pytest.fixture

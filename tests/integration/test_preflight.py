@@ -8,13 +8,13 @@ import pytest
 from redis import Redis
 
 from voting.clients import Clients
-from voting.finding import Finding
-from voting.preflight import inspect
-from voting.preflight_identity import identity_findings
-from voting.preflight_list import message_findings
-from voting.queue_view import VOTES
+from voting.database.vote_table import VoteTable
+from voting.ops.preflight.finding import Finding
+from voting.ops.preflight.identity import identity_findings
+from voting.ops.preflight.inspect import inspect
+from voting.ops.preflight.queue import message_findings
+from voting.queue.queue_view import VOTES
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"

@@ -15,16 +15,16 @@ from redis import Redis
 from redis._parsers.base import BaseParser
 from redis.exceptions import RedisError
 
-from local.valkey import get_binary_path
+from local.stores.valkey import get_binary_path
 from tests import certificate
 from tests.pooler import answers, pooled
 from tests.stack import wait_for
 from voting.clients import Clients
+from voting.database.vote_table import VoteTable
+from voting.queue.vote_queue import QueueUnavailable, VoteQueue
 from voting.reason import REDIS_CODES, explain
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import QueueUnavailable, VoteQueue
 
 SERVERS = {"redis 7.0": shutil.which("redis-server"), "valkey": str(get_binary_path())}
 Ops = Callable[..., dict[str, Any]]

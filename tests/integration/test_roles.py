@@ -7,15 +7,15 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
-from voting.catalogue import Catalogue
 from voting.clients import Clients
-from voting.drain import Counted, Drain
-from voting.operations import operate
-from voting.roles import RIGHTS, Role, grant
+from voting.database.catalogue import Catalogue
+from voting.database.roles import RIGHTS, Role, grant
+from voting.database.vote_table import VoteTable
+from voting.ops.operations import operate
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
+from voting.worker.drain import Counted, Drain
 
 Open = Callable[..., Clients]
 MASTER = "rds_master"

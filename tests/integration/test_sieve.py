@@ -12,13 +12,13 @@ from redis import Redis
 
 from tests.integration.test_drain import WAIT_S, empty, ends_when, rows
 from voting.clients import Clients
-from voting.drain import Drain, RunFailed
-from voting.queue_view import DEAD, PROCESSING, TROUBLE, VOTES
-from voting.rows import WORTH_COPYING
+from voting.database.rows import WORTH_COPYING
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import DEAD, PROCESSING, TROUBLE, VOTES
+from voting.queue.trouble import read_trouble
 from voting.settings import Settings
-from voting.tally import VoteTable
-from voting.trouble import read_trouble
 from voting.vote import Vote
+from voting.worker.drain import Drain, RunFailed
 
 PATIENCE_S = 0.2
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"

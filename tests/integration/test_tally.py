@@ -8,9 +8,9 @@ import pytest
 
 from tests.stack import wait_for
 from voting.clients import Clients
+from voting.database.rows import WORTH_COPYING
+from voting.database.vote_table import VoteTable
 from voting.fence import Superseded
-from voting.rows import WORTH_COPYING
-from voting.tally import VoteTable
 from voting.vote import Vote
 
 OLD_TABLE = "CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)"

@@ -2,8 +2,8 @@ import pytest
 from redis import Redis
 
 from voting.clients import Clients
-from voting.queue_view import TROUBLE
-from voting.trouble import REMIND_EVERY_S, Trouble, read_trouble
+from voting.queue.queue_view import TROUBLE
+from voting.queue.trouble import REMIND_EVERY_S, Trouble, read_trouble
 
 
 @pytest.fixture

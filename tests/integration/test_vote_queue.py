@@ -11,9 +11,9 @@ from redis.exceptions import ResponseError
 
 from voting.clients import Clients
 from voting.fence import HandedBack, HandedOutAnew, Superseded
-from voting.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, PROGRESS, VOTES
+from voting.queue.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, PROGRESS, VOTES
+from voting.queue.vote_queue import PUSH, PUSH_KEYS, DeadLetter, NotAList, QueueUnavailable, VoteQueue
 from voting.vote import Vote
-from voting.vote_queue import PUSH, PUSH_KEYS, DeadLetter, NotAList, QueueUnavailable, VoteQueue
 
 ALL = {"most": 20_000, "most_bytes": 8_000_000}
 

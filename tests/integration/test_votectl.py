@@ -14,11 +14,11 @@ from redis import Redis
 
 from tests.stack import Stack, wait_for
 from votectl.__main__ import main
-from votectl.audit import Stores, account
-from votectl.load import Plan, send
-from votectl.schedule import ScheduleUnchanged, set_state
-from voting.dead_letter import DeadLetter
-from voting.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
+from votectl.loadtest.plan import Plan, send
+from votectl.loadtest.store_audit import Stores, account
+from votectl.ops.schedule import ScheduleUnchanged, set_state
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
 from voting.vote import Vote
 
 Run = Callable[..., tuple[int, str]]

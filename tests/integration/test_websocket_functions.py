@@ -6,13 +6,13 @@ from redis import Redis
 
 from tests.conftest import Handler, event
 from tests.management_api import ManagementApi
-from voting.broadcast import MEASURED_FROM
-from voting.connections import BUCKETS, Subscribers, bucket_of
-from voting.fanout import Audience, Budget, Fanout
-from voting.results import Tally
+from voting.broadcast.delivery import MEASURED_FROM
+from voting.broadcast.planner import Audience, Budget, Fanout
+from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
+from voting.broadcast.websocket_api import may_connect
+from voting.results.results import Tally
+from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
-from voting.snapshot import SNAPSHOT, Snapshots
-from voting.subscriber_api import may_connect
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
 

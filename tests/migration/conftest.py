@@ -11,8 +11,8 @@ from redis import Redis
 from tests.migration.old_design import OldWorker
 from tests.stack import wait_for
 from voting.clients import Clients
-from voting.drain import STOP_BEFORE_END_S, Counted, Drain
 from voting.settings import Settings
+from voting.worker.drain import STOP_BEFORE_END_S, Counted, Drain
 
 # As the old worker made it at its first start.
 OLD_TABLE = """

@@ -12,9 +12,9 @@ from redis import Redis
 from tests.migration.old_design import OldProducer
 from tests.stack import wait_for
 from voting.clients import Clients
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
 
 HASTY = 2  # threads of voters who do not wait
 VOTERS = 60  # of each thread

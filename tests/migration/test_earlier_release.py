@@ -9,10 +9,10 @@ import pytest
 from tests.migration.earlier_release import EarlierRelease
 from tests.stack import wait_for
 from voting.clients import Clients
-from voting.comparison import compare
+from voting.database.comparison import compare
+from voting.database.roles import Role, grant
+from voting.database.vote_table import VoteTable
 from voting.fence import Superseded
-from voting.roles import Role, grant
-from voting.tally import VoteTable
 from voting.vote import Vote
 
 ANOTHER_TABLE = """

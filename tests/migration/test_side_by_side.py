@@ -16,12 +16,12 @@ from tests.migration.electorate import Electorate
 from tests.migration.old_design import OldProducer, OldWorker, spelled
 from tests.stack import wait_for
 from voting.clients import Clients
-from voting.handover import StillDrained, hand_back, take_over
-from voting.queue_view import VOTES
+from voting.database.vote_table import VoteTable
+from voting.ops.handover import StillDrained, hand_back, take_over
+from voting.queue.queue_view import VOTES
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
 
 Wait = Callable[[], None]
 GUIDE = Path(__file__).parents[2] / "docs" / "migration.md"

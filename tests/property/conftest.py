@@ -9,9 +9,9 @@ from redis import Redis
 
 from tests.stack import wait_for
 from voting.clients import Clients
-from voting.drain import STOP_BEFORE_END_S, Counted, Drain
-from voting.queue_view import PROCESSING, VOTES
+from voting.queue.queue_view import PROCESSING, VOTES
 from voting.settings import Settings
+from voting.worker.drain import STOP_BEFORE_END_S, Counted, Drain
 
 
 class Worker:

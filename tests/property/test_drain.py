@@ -16,14 +16,14 @@ from redis import Redis
 
 from tests.property.messages import JUNK, spelled, votes
 from tests.property.sequential import Sequential, assert_kept, judge
-from voting.batch import sort_out
 from voting.clients import Clients
-from voting.drain import STOP_BEFORE_END_S, Drain
+from voting.database.vote_table import VoteTable
 from voting.fence import HandedBack, Superseded
-from voting.queue_view import DEAD, PROCESSING, VOTES
+from voting.queue.queue_view import DEAD, PROCESSING, VOTES
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
-from voting.tally import VoteTable
-from voting.vote_queue import VoteQueue
+from voting.worker.batch import sort_out
+from voting.worker.drain import STOP_BEFORE_END_S, Drain
 
 STEPS = 30
 WAIT_S = 0.02  # for a vote: a run ends so much later than it is told to

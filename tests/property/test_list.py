@@ -15,8 +15,8 @@ from tests.property.conftest import Worker
 from tests.property.messages import ANYTHING
 from tests.property.sequential import Sequential, assert_kept, judge, opened
 from tests.stack import PATIENCE
-from voting.queue_view import DEAD, VOTES
-from voting.tally import VoteTable
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import DEAD, VOTES
 
 PAYLOADS = 100_000
 HOSTILE_EVERY = 10

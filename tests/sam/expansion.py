@@ -10,8 +10,8 @@ from typing import Any
 from samcli.lib.translate.sam_template_validator import SamTemplateValidator
 from samcli.yamlhelper import yaml_parse
 
-from local.account import Account
-from local.intrinsics import NO_VALUE, Resolver, parse
+from local.template.account import Account
+from local.template.intrinsics import NO_VALUE, Resolver, parse
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-central-1"

@@ -12,11 +12,11 @@ from redis import Redis
 from tests.conftest import event
 from tests.management_api import ManagementApi
 from tests.sam.worker_run import drained
-from voting.connections import Subscribers
-from voting.queue_view import VOTES
-from voting.results import Tally
-from voting.snapshot import Snapshots
-from voting.tally import VoteTable
+from voting.broadcast.subscribers import Subscribers
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import VOTES
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.vote import Vote
 
 

@@ -24,8 +24,8 @@ from redis import Redis
 from scripts.sam_local import architecture
 from tests.conftest import ROOT, event
 from tests.sam.conftest import SAM, Build, run
-from voting.connections import Subscribers
-from voting.tally import VoteTable
+from voting.broadcast.subscribers import Subscribers
+from voting.database.vote_table import VoteTable
 
 SOURCE = ROOT / "layers" / "voting"
 RUNTIME = "3.13"

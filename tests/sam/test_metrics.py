@@ -20,13 +20,13 @@ from redis import Redis
 from tests.conftest import ROOT, event
 from tests.management_api import ManagementApi
 from tests.sam.expansion import EXISTING_STORES, NEW_STORES, Expansion, expansion
-from votectl import cost_estimate
-from voting.connections import Subscribers
-from voting.queue_view import PROGRESS
-from voting.results import Tally
-from voting.snapshot import Snapshots
+from votectl.cost import estimate
+from voting.broadcast.subscribers import Subscribers
+from voting.queue.queue_view import PROGRESS
+from voting.queue.vote_queue import VOTES
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.vote import Vote
-from voting.vote_queue import VOTES
 
 NAMESPACE = "Voting/a-stack"
 NOBODY = "redis://127.0.0.1:1"
@@ -38,8 +38,8 @@ DRIVER = """
 import itertools, json, sys, types
 sys.path.insert(0, sys.argv[2])
 import app
-if "journal" in sys.modules["voting"].__dict__:
-    sys.modules["voting.journal"].FLUSH_METRICS_EVERY_S = 0.0
+if "voting.worker.journal" in sys.modules:
+    sys.modules["voting.worker.journal"].FLUSH_METRICS_EVERY_S = 0.0
 for event in json.loads(sys.argv[1]):
     steps = itertools.count()
     context = types.SimpleNamespace(
@@ -196,7 +196,7 @@ def test_the_estimate_of_costs_reckons_with_the_metrics_that_there_are(printed: 
     """Refusals have one for each code that occurs, and are left out."""
     filters = expansion(NEW_STORES).of("AWS::Logs::MetricFilter").values()
     assert {made["MetricName"] for filter_ in filters for made in filter_["MetricTransformations"]} == LOGGED
-    assert len(printed.metrics) + len(LOGGED) == cost_estimate.METRICS
+    assert len(printed.metrics) + len(LOGGED) == estimate.METRICS
 
 
 def test_whatever_is_watched_is_asked_of_the_function_that_tells_it(printed: Printed) -> None:

@@ -74,7 +74,12 @@ def test_each_function_brings_its_own_code_and_no_libraries(s3: Any, packaged: M
 
 def test_the_layer_brings_the_package_its_libraries_and_the_certificates(s3: Any, packaged: Mapping[str, Any]) -> None:
     files = names_in(s3, packaged["Resources"]["VotingLayer"]["Properties"]["ContentUri"])
-    for wanted in ("voting/vote_queue.py", "voting/schema.sql", "redis/client.py", "psycopg/connection.py"):
+    for wanted in (
+        "voting/queue/vote_queue.py",
+        "voting/database/schema.sql",
+        "redis/client.py",
+        "psycopg/connection.py",
+    ):
         assert f"python/{wanted}" in files
     bundle = packaged["Parameters"]["DatabaseCaBundle"]["Default"]
     assert bundle.removeprefix("/opt/") in files

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from scripts.sam_local import ROOT, Bridge, Engine, architecture, is_current
-from voting.queue_view import VOTES
+from voting.queue.queue_view import VOTES
 
 
 def make(*words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from redis import Redis
 
 from tests.sam.conftest import TIMEOUT_S, serving
 from tests.stack import wait_for
-from voting.queue_view import VOTES
+from voting.queue.queue_view import VOTES
 from voting.vote import parse
 
 

@@ -11,12 +11,12 @@ from redis import Redis
 from tests.conftest import ROOT, event
 from tests.management_api import ManagementApi
 from tests.sam.worker_run import drained
-from voting.connections import BUCKETS, Subscribers
-from voting.dead_letter import DeadLetter
-from voting.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
-from voting.results import Tally
-from voting.snapshot import Snapshots
-from voting.tally import VoteTable
+from voting.broadcast.subscribers import BUCKETS, Subscribers
+from voting.database.vote_table import VoteTable
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.vote import Vote, parse
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from cfnlint.api import ManualArgs, lint
 
-from local.account import Account
-from local.intrinsics import Resolver, parse
+from local.template.account import Account
+from local.template.intrinsics import Resolver, parse
 from tests.sam.expansion import (
     DOMAINS,
     EXISTING_STORES,
@@ -35,8 +35,8 @@ from tests.sam.expansion import (
     expansion,
     strings,
 )
-from votectl import cost_estimate
-from voting import ops_invocation
+from votectl.cost import estimate
+from voting.ops import ops_invocation
 
 ROOT = TEMPLATE.parent
 MODES = {
@@ -549,14 +549,14 @@ def test_the_estimate_of_costs_reckons_with_the_alarms_and_keys_and_secrets_that
     stack = expanded("new-stores")
     alarms = stack.of("AWS::CloudWatch::Alarm").values()
     metrics = [[query for query in alarm.get("Metrics", []) if "MetricStat" in query] for alarm in alarms]
-    assert sum(len(queries) or 1 for queries in metrics) == cost_estimate.ALARM_METRICS
-    assert len(stack.of("AWS::CloudWatch::Dashboard")) == cost_estimate.DASHBOARDS
-    assert len(stack.of("AWS::KMS::Key")) == cost_estimate.KEYS
+    assert sum(len(queries) or 1 for queries in metrics) == estimate.ALARM_METRICS
+    assert len(stack.of("AWS::CloudWatch::Dashboard")) == estimate.DASHBOARDS
+    assert len(stack.of("AWS::KMS::Key")) == estimate.KEYS
     managed = [one for one in stack.of("AWS::RDS::DBInstance").values() if one["ManageMasterUserPassword"]]
-    assert len(stack.of("AWS::SecretsManager::Secret")) + len(managed) == cost_estimate.SECRETS
+    assert len(stack.of("AWS::SecretsManager::Secret")) + len(managed) == estimate.SECRETS
     memory = {name: one["MemorySize"] for name, one in stack.of("AWS::Lambda::Function").items()}
-    assert memory.pop("VoteFunction") == cost_estimate.VOTE_MB
-    assert set(memory.values()) == {cost_estimate.FUNCTION_MB}
+    assert memory.pop("VoteFunction") == estimate.VOTE_MB
+    assert set(memory.values()) == {estimate.FUNCTION_MB}
 
 
 def test_a_tick_that_cannot_be_handed_to_the_worker_is_kept_too(stack: Expansion) -> None:

@@ -9,24 +9,24 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from tests.sam.expansion import NEW_STORES, TEMPLATE, expansion
+from voting.broadcast.frame_counts import FrameCounts
+from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.clients import Clients
-from voting.connections import BUCKETS, Subscribers, bucket_of
-from voting.dead_letter import DeadLetter
-from voting.dead_letter_room import DeadLetterRoom
-from voting.dead_letters import DeadLetters
-from voting.fault import REFUSED
+from voting.database.fault import REFUSED
 from voting.fence import HandedBack
-from voting.frame_counts import FrameCounts
-from voting.health import check_health
-from voting.preflight_redis import redis_findings
-from voting.queue_view import TROUBLE
-from voting.results import Tally
+from voting.ops.health import check_health
+from voting.ops.list_watch import watch
+from voting.ops.preflight.redis import redis_findings
+from voting.queue.dead_letter import DeadLetter
+from voting.queue.dead_letter_room import DeadLetterRoom
+from voting.queue.dead_letters import DeadLetters
+from voting.queue.queue_view import TROUBLE
+from voting.queue.trouble import Trouble, read_trouble
+from voting.queue.vote_queue import VoteQueue
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.snapshot import Snapshots
-from voting.traffic import watch
-from voting.trouble import Trouble, read_trouble
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
 
 PASSWORD = "only-for-this-test"
 ACCESS = expansion(NEW_STORES).properties("CacheUser")["AccessString"]
@@ -134,14 +134,14 @@ def test_everything_else_is_refused(clients: Clients, command: str) -> None:
 
 
 def test_every_command_that_a_script_calls_is_granted() -> None:
-    scripts = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").glob("*.py"))
+    scripts = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").rglob("*.py"))
     called = {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", scripts)}
     assert called
     assert called <= {word.removeprefix("+") for word in ACCESS.split() if word.startswith("+")}
 
 
 def test_no_command_is_granted_that_the_package_has_no_use_for() -> None:
-    source = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").glob("*.py"))
+    source = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").rglob("*.py"))
     used = {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", source)}
     used |= set(re.findall(r"\.(\w+)\(", source))  # methods of the client are called after their commands
     granted = {word.removeprefix("+") for word in ACCESS.split() if word.startswith("+")}

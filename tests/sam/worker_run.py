@@ -8,8 +8,8 @@ import psycopg
 from redis import Redis
 
 from tests.stack import wait_for
-from voting.queue_view import FENCE, VOTES
-from voting.tally import VoteTable
+from voting.database.vote_table import VoteTable
+from voting.queue.queue_view import FENCE, VOTES
 from voting.vote import Vote
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.security.conftest import Function, Reply
-from voting.cookie_keys import FOR_ID, Keys
-from voting.request import HOST_PREFIX
+from voting.web.cookie_keys import FOR_ID, Keys
+from voting.web.request import HOST_PREFIX
 
 OWN = "__Host-voter_sig"
 JUNK = "0123456789abcdef" * 2

@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import Handler, event
 from tests.security.conftest import Function
+from voting.broadcast.websocket_api import answer
 from voting.clients import Clients
-from voting.subscriber_api import answer
 
 Change = Callable[[int], dict[str, Any]]
 JSON = {"content-type": "application/json"}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.security.conftest import Function
 from tests.security.prediction import earlier_ids, next_ids
-from voting.cookie_keys import FOR_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
+from voting.web.cookie_keys import FOR_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
 
 OWN = "__Host-voter_sig"
 OLD, NEW = "the-old-key-of-32-characters-xxx", "the-new-key-of-32-characters-xxx"

@@ -12,14 +12,14 @@ import pytest
 from redis import Redis
 
 from voting.clients import Clients
-from voting.drain import Drain, RunFailed
-from voting.operations import operate
-from voting.ownership import NotOurs
-from voting.roles import Role
+from voting.database.ownership import NotOurs
+from voting.database.roles import Role
+from voting.database.vote_table import VoteTable
+from voting.ops.operations import operate
+from voting.queue.vote_queue import VoteQueue
 from voting.settings import Settings
-from voting.tally import VoteTable
 from voting.vote import Vote
-from voting.vote_queue import VoteQueue
+from voting.worker.drain import Drain, RunFailed
 
 MALLORY = "mallory"
 # What a role gets that may run a statement as our login: itself made superuser, and what it may not read.

@@ -19,15 +19,15 @@ from awslambdaric.lambda_context import LambdaContext
 from psycopg import sql
 from redis import Redis
 
-from local.account import Account
+from local.template.account import Account
 from tests.conftest import Handler, event
 from tests.signature import Signature
 from tests.stack import running
 from votectl.__main__ import main
 from voting.clients import Clients
-from voting.drain import STOP_BEFORE_END_S
 from voting.observability import formatter, logger, sampler
 from voting.settings import InvalidSetting, Settings
+from voting.worker.drain import STOP_BEFORE_END_S
 
 LETTERS = "gjkmpqvwxzGJKMPQVWXZ"  # of no word that anything prints, and of no number
 ODD = ["#", "/", "?", "%", "@", ":", "[", "]", " ", '"', "'", "\\", "é", "✓", "\n", "\t", "\r", "&", "=", "+", "%zz"]

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from local.template import Run, load
+from local.template.reader import Run, load
 from tests.conftest import ROOT, Handler
 from tests.security.conftest import Function
 from voting.clients import Clients
-from voting.tally import VoteTable
+from voting.database.vote_table import VoteTable
 
 WRITES = [
     "INSERT INTO public.votes VALUES ('x', 'a')",

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from local.logs import Console, ConsoleHandler
+from local.host.console import Console, ConsoleHandler
 from votectl.__main__ import main
-from votectl.ops_function import NotInvoked, OpsFunction
-from votectl.report import REPORTS, describe
+from votectl.ops.function import NotInvoked, OpsFunction
+from votectl.ops.report import REPORTS, describe
 from votectl.terminal import complain, plain, say, say_json
 from voting.observability import logger
 

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import page, programme, record
-from bench.drain import BATCH, Drained, _blocks
-from bench.electorate import REVOTES, cast
-from bench.machine import Machine
-from bench.measurement import Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
-from bench.record import Run
-from bench.table import number, render_comparisons, render_goals, render_report
+from bench.benchmarks.drain import BATCH, Drained, _blocks
+from bench.harness import registry
+from bench.harness.machine import Machine
+from bench.harness.measurement import Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
+from bench.harness.sample_votes import REVOTES, cast
+from bench.report import page, runs
+from bench.report.runs import Run
+from bench.report.table import number, render_comparisons, render_goals, render_report
 from voting.vote import Vote
 
 OURS = Figure("ours", "votes/s", (100.0, 300.0, 200.0))
@@ -140,11 +141,11 @@ def test_a_smoke_run_is_not_judged() -> None:
 
 def test_the_last_full_run_comes_back_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
-    assert record.last_full(file) is None
-    record.append(file, run(commit="first"))
-    record.append(file, run(commit="second"))
-    record.append(file, run(commit="third", is_full=False))
-    found = record.last_full(file)
+    assert runs.last_full(file) is None
+    runs.append(file, run(commit="first"))
+    runs.append(file, run(commit="second"))
+    runs.append(file, run(commit="third", is_full=False))
+    found = runs.last_full(file)
     assert found is not None
     assert found.commit == "second"
     assert found.machine == MACHINE
@@ -168,9 +169,9 @@ def test_the_page_shows_every_row_and_what_broke_off(tmp_path: Path) -> None:
     assert "How dear?" not in text  # it was not there yet when this run was made
 
 
-@pytest.mark.parametrize("name", programme.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_a_benchmark_goes_by_the_name_of_its_module(name: str) -> None:
-    assert programme.load(name).name == name
+    assert registry.load(name).name == name
 
 
 def test_votes_are_the_same_every_time_and_a_fifth_are_by_known_voters() -> None:

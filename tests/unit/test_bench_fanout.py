@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.fanout import CASES, SMOKE
-from bench.fanout_world import Conditions, Found, Gateway, Planned, Registry, Unplanned, World
-from voting.connections import BUCKETS
-from voting.fanout import Budget
+from bench.benchmarks.fanout import CASES, SMOKE
+from bench.simulation.world import Conditions, Found, Gateway, Planned, Registry, Unplanned, World
+from voting.broadcast.planner import Budget
+from voting.broadcast.subscribers import BUCKETS
 
 BUDGET = Budget(4000, 0.05)
 CALM = {"hanging_share": 0.0, "twice_share": 0.0, "lost_share": 0.0, "cold_start_s": 0.0, "votes_per_s": 0.0}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import Machine
-from bench.measurement import Comparison, Figure, Goal, Report
-from bench.record import Run
-from bench.scale import BEGIN, END, PAGE, Missing, render, write
+from bench.harness.machine import Machine
+from bench.harness.measurement import Comparison, Figure, Goal, Report
+from bench.report.runs import Run
+from bench.report.scale import BEGIN, END, PAGE, Missing, render, write
 
 
 def report(cases: Mapping[str, tuple[float, ...]], *goals: Goal) -> Report:

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from bench.audience import Arrival, Step, steps
-from bench.old_way import shown_at
-from bench.screen import Quantiles, shown
-from bench.voters import AGAIN_S, Cast, moments, vote
+from bench.benchmarks.screen import Quantiles, shown
+from bench.load.subscribers import Arrival, Step, steps
+from bench.load.voters import AGAIN_S, Cast, moments, vote
+from bench.rivals.container_app import shown_at
 
 
 def test_greater_total_reaches_the_smaller_ones_too() -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.broadcast import MEASURED_FROM, READ_AHEAD, REFRESH_S, Delivery, NothingToSend, measured
-from voting.connections import Bucket
-from voting.fanout import Shard
-from voting.results import Results
+from voting.broadcast.delivery import MEASURED_FROM, READ_AHEAD, REFRESH_S, Delivery, NothingToSend, measured
+from voting.broadcast.planner import Shard
+from voting.broadcast.subscribers import Bucket
+from voting.results.results import Results
 
 
 class Registry:

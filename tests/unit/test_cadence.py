@@ -1,6 +1,6 @@
 import pytest
 
-from voting.cadence import GATHER_S, Cadence
+from voting.worker.pacing import GATHER_S, Cadence
 
 NO_TURN = 0.0
 

@@ -1,6 +1,6 @@
 import pytest
 
-from voting.cookie_keys import FOR_CHOICE, FOR_ID, LENGTH, Keys
+from voting.web.cookie_keys import FOR_CHOICE, FOR_ID, LENGTH, Keys
 
 OLD, NEW = b"the-old-key-of-32-characters-xxx", b"the-new-key-of-32-characters-xxx"
 

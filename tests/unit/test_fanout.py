@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting import fanout
-from voting.connections import BUCKETS
-from voting.fanout import LONGEST_PING_S, Audience, Budget, Fanout, Shard, learned, ping_s, plan, round_s
+from voting.broadcast import planner
+from voting.broadcast.planner import LONGEST_PING_S, Audience, Budget, Fanout, Shard, learned, ping_s, plan, round_s
+from voting.broadcast.subscribers import BUCKETS
 
 sizes = st.lists(st.integers(0, 20_000), min_size=BUCKETS, max_size=BUCKETS)
 audiences = sizes.map(lambda counts: [(bucket, size) for bucket, size in enumerate(counts) if size])
 budgets = st.builds(Budget, st.floats(1, 200_000), st.floats(0.05, 60))
-speeds = st.floats(fanout.LEAST_POSTS_PER_S, fanout.MOST_POSTS_PER_S)
+speeds = st.floats(planner.LEAST_POSTS_PER_S, planner.MOST_POSTS_PER_S)
 BUDGET = Budget(4000, 0.05)
 
 
@@ -50,7 +50,7 @@ def test_planned_messages_stay_within_the_budget(waiting, budget: Budget, speed:
 def test_shards_differ_by_one_bucket_at_most(waiting, budget: Budget, speed: float) -> None:
     shards = plan(waiting, budget, speed).shards
     loads = [shard.subscribers for shard in shards]
-    assert len(shards) <= fanout.MOST_SHARDS
+    assert len(shards) <= planner.MOST_SHARDS
     if loads:
         assert max(loads) - min(loads) <= max(size for _, size in waiting)
         assert sum(loads) == sum(dict(waiting)[bucket] for shard in shards for bucket in shard.buckets)
@@ -58,7 +58,7 @@ def test_shards_differ_by_one_bucket_at_most(waiting, budget: Budget, speed: flo
 
 @given(audiences, budgets, speeds)
 def test_a_shard_stops_before_its_function_is_stopped(waiting, budget: Budget, speed: float) -> None:
-    assert all(3 < shard.within_s <= fanout.LONGEST_PATIENCE_S for shard in plan(waiting, budget, speed).shards)
+    assert all(3 < shard.within_s <= planner.LONGEST_PATIENCE_S for shard in plan(waiting, budget, speed).shards)
 
 
 def test_nobody_there_means_no_shard() -> None:
@@ -85,7 +85,7 @@ def test_the_interval_stretches_to_the_budget_of_messages(subscribers: int, inte
 
 def test_a_large_audience_is_served_in_turns() -> None:
     first = plan(pairs(100_000), BUDGET)
-    assert sum(shard.subscribers for shard in first.shards) <= fanout.TURN_S * 4000
+    assert sum(shard.subscribers for shard in first.shards) <= planner.TURN_S * 4000
     assert round_s(100_000, BUDGET) == 25.0
 
 
@@ -110,7 +110,7 @@ def test_shards_are_as_many_as_keep_up_with_the_budget(
 def test_a_bucket_larger_than_a_turn_is_a_turn_of_its_own() -> None:
     todo = plan([(7, 5000), (8, 1)], Budget(10, 0.05))
     assert [shard.buckets for shard in todo.shards] == [(7,)]
-    assert todo.interval_s == fanout.LONGEST_PATIENCE_S
+    assert todo.interval_s == planner.LONGEST_PATIENCE_S
 
 
 @given(audiences, budgets, speeds)
@@ -149,7 +149,7 @@ def test_what_is_under_way_is_not_set_off_twice_and_what_was_lost_is() -> None:
     (shard,) = fanout_.turn(5, audience, 0.0).shards
     assert fanout_.turn(5, audience, shard.within_s).shards == ()
     assert fanout_.turn(6, audience, shard.within_s).shards == ()
-    assert fanout_.turn(6, audience, shard.within_s + fanout.GRACE_S).shards
+    assert fanout_.turn(6, audience, shard.within_s + planner.GRACE_S).shards
 
 
 def test_who_joins_while_a_shard_is_under_way_does_not_wait_for_it() -> None:
@@ -179,7 +179,7 @@ def test_debts_everywhere_again_and_again_starve_no_bucket() -> None:
         served |= {bucket: second for shard in todo.shards for bucket in shard.buckets}
         fanout_.forget_what_is_under_way()
         longest = max(longest, *(second - served.get(bucket, 0) for bucket in range(BUCKETS)))
-    assert longest <= round_s(100_000, Budget(4000, 0.05)) + fanout.TURN_S
+    assert longest <= round_s(100_000, Budget(4000, 0.05)) + planner.TURN_S
 
 
 @given(
@@ -211,8 +211,8 @@ def test_nobody_starves_whatever_is_lost(counts: list[int], losses: list[bool]) 
 @given(speeds, st.floats(0, 1e6), st.booleans())
 def test_an_estimate_moves_by_a_quarter_at_most_and_stays_in_bounds(was: float, achieved: float, kept: bool) -> None:
     now = learned(was, achieved, kept_pace=kept)
-    assert fanout.LEAST_POSTS_PER_S <= now <= fanout.MOST_POSTS_PER_S
-    assert 0.75 * was <= now + 1e-9 <= 1.25 * was + 1e-6 or now in {fanout.LEAST_POSTS_PER_S, fanout.MOST_POSTS_PER_S}
+    assert planner.LEAST_POSTS_PER_S <= now <= planner.MOST_POSTS_PER_S
+    assert 0.75 * was <= now + 1e-9 <= 1.25 * was + 1e-6 or now in {planner.LEAST_POSTS_PER_S, planner.MOST_POSTS_PER_S}
 
 
 @given(speeds, speeds)

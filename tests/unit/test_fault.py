@@ -5,8 +5,8 @@ import pytest
 from psycopg import errors
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from voting.fault import Fault, Kind, explain
-from voting.vote_queue import NotAList
+from voting.database.fault import Fault, Kind, explain
+from voting.queue.vote_queue import NotAList
 
 
 @pytest.mark.parametrize(

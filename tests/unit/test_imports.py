@@ -8,36 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "layers" / "voting" / "voting"
-STORES = (
-    "vote_queue",
-    "queue_view",
-    "tally",
-    "rows",
-    "trial",
-    "verification",
-    "installation",
-    "location",
-    "ownership",
-    "snapshot",
-    "connections",
-    "frame_counts",
-    "dead_letters",
-    "catalogue",
-    "indexes",
-    "roles",
-    "logins",
-)
-PARTS = {  # of a store that stands in several modules
-    "dead_letters": {"voting.dead_letter_scripts", "voting.queue_view", "voting.vote_queue"},
-    "snapshot": {"voting.queue_view"},  # the age of the figures is also that of the votes that are not in them
-    "vote_queue": {"voting.channel", "voting.queue_view"},
-    "tally": {"voting", "voting.installation", "voting.rows", "voting.trial", "voting.verification"},
-    "trial": {"voting.rows"},
-    "installation": {"voting.ownership", "voting.verification"},
-    "indexes": {"voting.session"},  # whose settings it lifts
-    "logins": {"voting.roles"},  # which they belong to
-}
 
 
 def imported(path: Path) -> set[str]:
@@ -77,41 +47,6 @@ def test_local_knows_nothing_of_voting(path: Path) -> None:
 @pytest.mark.parametrize("path", files("votectl"), ids=lambda path: path.stem)
 def test_votectl_imports_voting_only(path: Path) -> None:
     assert {name.split(".")[0] for name in ours(imported(path))} <= {"voting", "votectl"}
-
-
-def test_clients_know_settings_roles_and_clusters_only() -> None:
-    modules = {name for name in ours(imported(PACKAGE / "clients.py")) if name.count(".") == 1}
-    assert modules == {
-        "voting.address",
-        "voting.cluster",
-        "voting.observability",
-        "voting.reason",
-        "voting.roles",
-        "voting.session",
-        "voting.settings",
-    }
-
-
-@pytest.mark.parametrize("store", STORES)
-def test_stores_are_handed_their_client_and_know_no_other_store(store: str) -> None:
-    modules = {name for name in ours(imported(PACKAGE / f"{store}.py")) if name.count(".") == 1}
-    values = {
-        "voting.vote",
-        "voting.dead_letter",
-        "voting.fence",
-        "voting.full_memory",
-        "voting.location",
-        "voting.results",
-    }
-    assert modules <= values | PARTS.get(store, set())
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
-def test_keys_of_the_list_and_sql_stand_in_their_store_only(path: Path) -> None:
-    text = path.read_text()
-    if path.stem not in STORES:
-        assert "{votes}" not in text
-        assert "INSERT INTO" not in text
 
 
 # Modules that cost 50 ms and more to import, and the functions that have no use for them.

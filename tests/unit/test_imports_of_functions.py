@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from redis import Redis
 
-from voting.connections import Subscribers
-from voting.results import Tally
+from voting.broadcast.subscribers import Subscribers
+from voting.database.vote_table import VoteTable
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
 from voting.settings import Settings
-from voting.snapshot import Snapshots
-from voting.tally import VoteTable
 
 ROOT = Path(__file__).parents[2]
 # Modules of the standard library that take 5 ms and more, and that nobody needs without knowing it.

@@ -2,7 +2,7 @@ import codecs
 
 import pytest
 
-from voting.media_type import CHARSETS, LONGEST, MediaType
+from voting.web.media_type import CHARSETS, LONGEST, MediaType
 
 
 @pytest.mark.parametrize(

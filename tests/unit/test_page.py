@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from voting.page import Page, error_page, type_size
+from voting.web.page import Page, error_page, type_size
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.unit.http_function import event
-from voting.request import BadBase64, Request, canonical, normal_origin
+from voting.web.request import BadBase64, Request, canonical, normal_origin
 
 
 def test_cookies_are_read_from_where_the_sender_put_them() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.results import PING_S, Results, Tally, percentages
+from voting.results.results import PING_S, Results, Tally, percentages
 
 LABELS = {"a": "Cats", "b": "Dogs"}
 

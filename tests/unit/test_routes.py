@@ -3,7 +3,7 @@ from typing import Any
 
 import yaml
 
-from voting.routes import ROUTES
+from voting.web.routes import ROUTES
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 

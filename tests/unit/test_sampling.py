@@ -1,6 +1,6 @@
 import pytest
 
-from voting.sampling import Sampler
+from voting.log_sampling import Sampler
 
 
 @pytest.fixture

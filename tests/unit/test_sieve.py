@@ -2,10 +2,10 @@
 
 import pytest
 
-from voting.dead_letter import DeadLetter
-from voting.fault import Fault, Kind
-from voting.sieve import MOST_HELD, SUSPICIOUS, Sieve
+from voting.database.fault import Fault, Kind
+from voting.queue.dead_letter import DeadLetter
 from voting.vote import Vote
+from voting.worker.sieve import MOST_HELD, SUSPICIOUS, Sieve
 
 REFUSED = Fault(Kind.REFUSE, "23514", "CheckViolation")
 OTHER = Fault(Kind.REFUSE, "22001", "StringDataRightTruncation")

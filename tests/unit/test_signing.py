@@ -7,7 +7,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.signing import Credentials, SignedRequests
+from voting.broadcast.sigv4 import Credentials, SignedRequests
 
 word = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=1, max_size=20)
 # As API Gateway makes them, and anything else: slashes, dots, percent signs, other scripts, control characters.

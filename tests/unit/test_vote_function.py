@@ -11,7 +11,7 @@ from redis import Redis
 from functions.vote import app
 from tests.unit.http_function import Context, HttpFunction, Reply, event
 from voting.observability import logger
-from voting.queue_view import HANDED_BACK, PROGRESS
+from voting.queue.queue_view import HANDED_BACK, PROGRESS
 from voting.settings import Settings
 
 LEGACY_ID = "1f2e3d4c5b6a798"

@@ -1,8 +1,8 @@
 import pytest
 
 from tests.unit.http_function import event
-from voting.request import Request
-from voting.voter import Register
+from voting.web.request import Request
+from voting.web.voter_cookies import Register
 
 KEY = b"the-new-key-of-32-characters-xxx"
 

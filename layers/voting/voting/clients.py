@@ -15,16 +15,16 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from voting.address import ENCODE
 from voting.cluster import RetryOnceMoved, follow
+from voting.database.roles import Role
 from voting.observability import formatter
 from voting.reason import explain
-from voting.roles import Role
 from voting.settings import InvalidSetting, Settings
 
 if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 ms or more
     import psycopg
     from mypy_boto3_lambda import LambdaClient
 
-    from voting.session import Session
+    from voting.database.session import Session
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class Clients:
         """
         import psycopg  # noqa: PLC0415 - vote never needs it, and the results only without a snapshot
 
-        from voting.session import NotAskedAgain  # noqa: PLC0415
+        from voting.database.session import NotAskedAgain  # noqa: PLC0415
 
         if self._postgres is not None and not self._postgres.closed:
             return self._postgres
@@ -220,7 +220,7 @@ class Clients:
     def _open(self) -> "Session":
         import psycopg  # noqa: PLC0415
 
-        from voting.session import Session  # noqa: PLC0415
+        from voting.database.session import Session  # noqa: PLC0415
 
         connection = Session.connect(self._conninfo(), autocommit=True)
         settings: dict[str, int | str] = {
@@ -309,7 +309,7 @@ def fetch_database_user(secret_arn: str) -> dict[str, str]:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    from voting.session import SecretUnreadable  # noqa: PLC0415
+    from voting.database.session import SecretUnreadable  # noqa: PLC0415
 
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
     try:

@@ -14,8 +14,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
+from voting.log_sampling import Sampler
 from voting.reason import explain, is_ours, narrate
-from voting.sampling import Sampler
 from voting.settings import Settings, spellings
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from local.account import Account
-from local.doors import Door, Line, open_doors
-from local.environment import Sandbox
-from local.resources import Function
-from local.service import LambdaService
+from local.awslambda.environment import Sandbox
+from local.awslambda.service import LambdaService
+from local.gateway.listeners import Door, Line, open_doors
+from local.template.account import Account
+from local.template.resources import Function
 
 T = TypeVar("T")
 DEADLINE_S = 20.0

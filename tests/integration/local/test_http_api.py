@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from local.http_api import HttpApi
-from local.quotas import HttpQuotas
-from local.resources import HttpRoute
+from local.gateway.http_api import HttpApi
+from local.gateway.quotas import HttpQuotas
+from local.template.resources import HttpRoute
 from tests.integration.local.front_doors import Loop, Probe, probing, served, wait_for
 
 ROUTES = [

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from local.gateway.http_api import HttpApi
+from local.gateway.http_event import Caller, Response
 from local.hosts import Hosts
-from local.http_api import HttpApi
-from local.http_event import Caller, Response
-from local.resources import HttpRoute
+from local.template.resources import HttpRoute
 from tests.integration.local.front_doors import Loop, served
 
 POST = b"POST /votes HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"

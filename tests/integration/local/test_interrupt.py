@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.state import StateDir
+from local.host.state_dir import StateDir
 from tests.integration.local.project import DEADLINE_S, Project, until
 
 MOMENTS_S = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.95)

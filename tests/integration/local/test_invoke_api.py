@@ -17,11 +17,11 @@ from botocore.credentials import Credentials as BotoCredentials
 from botocore.exceptions import ClientError
 from redis import Redis
 
-from local.account import Account
-from local.environment import Sandbox
-from local.invoke_api import InvokeApi
-from local.resources import Function
-from local.service import LambdaService
+from local.awslambda.environment import Sandbox
+from local.awslambda.invoke_api import InvokeApi
+from local.awslambda.service import LambdaService
+from local.template.account import Account
+from local.template.resources import Function
 
 ACCOUNT = Account()
 FUNCTIONS = ACCOUNT.keyring[0]

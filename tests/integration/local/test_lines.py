@@ -11,15 +11,15 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
-from local import lines
-from local.account import Account
-from local.environment import Sandbox
+from local.awslambda.environment import Sandbox
+from local.awslambda.service import LambdaService
+from local.gateway import plain_posts
+from local.gateway.quotas import WebSocketQuotas
+from local.gateway.websocket_api import WebSocketApi
 from local.hosts import Hosts
-from local.quotas import WebSocketQuotas
-from local.resources import WebSocketStage
-from local.service import LambdaService
 from local.sigv4 import Credentials
-from local.websocket_api import WebSocketApi
+from local.template.account import Account
+from local.template.resources import WebSocketStage
 from tests.integration.local.front_doors import DEADLINE_S, Loop, served
 
 STAGE = WebSocketStage(api_id="LiveApi", stage="live", route_selection="$request.body.action", routes={})
@@ -138,7 +138,7 @@ def test_endless_head_is_refused_by_the_application(client: Client) -> None:
 
 
 def test_many_posts_at_once_make_way_for_what_is_urgent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "SLICE_S", 0.0)
+    monkeypatch.setattr(plain_posts, "SLICE_S", 0.0)
     loop = Loop()
     with gateway(loop) as first:
         clients = [first, *(Client(first.socket.getpeername()[1]) for _ in range(99))]

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.account import Account
-from local.environment import Sandbox
-from local.http_api import HttpApi
-from local.invocation import Answer
-from local.quotas import WebSocketQuotas
-from local.resources import HttpRoute, WebSocketStage
-from local.service import LambdaService
-from local.websocket_api import WebSocketApi
+from local.awslambda.environment import Sandbox
+from local.awslambda.invocation import Answer
+from local.awslambda.service import LambdaService
+from local.gateway.http_api import HttpApi
+from local.gateway.quotas import WebSocketQuotas
+from local.gateway.websocket_api import WebSocketApi
+from local.template.account import Account
+from local.template.resources import HttpRoute, WebSocketStage
 from tests.integration.local.front_doors import DEADLINE_S, Loop, served, wait_for
 
 GET = b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -2,13 +2,13 @@ import asyncio
 import logging
 from pathlib import Path
 
-from local.account import Account
-from local.environment import Sandbox
-from local.reload import Reloader
-from local.resources import Function
-from local.schedule import Scheduler
-from local.service import LambdaService
-from local.template import Template
+from local.awslambda.environment import Sandbox
+from local.awslambda.reload import Reloader
+from local.awslambda.schedule import Scheduler
+from local.awslambda.service import LambdaService
+from local.template.account import Account
+from local.template.reader import Template
+from local.template.resources import Function
 
 DEADLINE_S = 10.0
 

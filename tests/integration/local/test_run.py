@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from redis import ConnectionError, Redis  # noqa: A004 - as redis names it
 
-from local.state import StateDir
+from local.host.state_dir import StateDir
 from tests.integration.local.project import DEADLINE_S, TEMPLATE, TICK, WEB, get, until
 
 KEYS = {"aws_access_key_id", "aws_secret_access_key", "aws_region"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from local.account import Account
-from local.environment import Sandbox
-from local.resources import Function
-from local.service import LambdaService
+from local.awslambda.environment import Sandbox
+from local.awslambda.service import LambdaService
+from local.template.account import Account
+from local.template.resources import Function
 
 DEADLINE_S = 15.0
 NEXT = "2018-06-01/runtime/invocation/next"

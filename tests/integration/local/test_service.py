@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from local import environment, pool
-from local.account import Account
-from local.environment import Sandbox
-from local.invocation import PayloadTooLarge, Throttled, UnknownFunction
-from local.resources import Function
-from local.service import LambdaService
+from local.awslambda import environment, pool
+from local.awslambda.environment import Sandbox
+from local.awslambda.invocation import PayloadTooLarge, Throttled, UnknownFunction
+from local.awslambda.service import LambdaService
+from local.template.account import Account
+from local.template.resources import Function
 
 DEADLINE_S = 15.0
 

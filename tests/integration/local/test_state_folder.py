@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from redis import Redis
 
-from local.state import StateDir, StateError
+from local.host.state_dir import StateDir, StateError
 from tests.integration.local.project import ROOT, Project
 
 NAMES = [

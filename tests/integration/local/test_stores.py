@@ -18,11 +18,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from local import stores
-from local.postgres import Postgres
-from local.state import StateDir
-from local.stores import Server, Store, StoreError
-from local.valkey import Valkey
+from local.host.state_dir import StateDir
+from local.stores import store as embedded
+from local.stores.postgres import Postgres
+from local.stores.store import Server, Store, StoreError
+from local.stores.valkey import Valkey
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 15.0
@@ -135,12 +135,12 @@ def test_postgres_is_utf8_and_asks_for_scram(state):
 
 @both
 def test_a_store_stopped_by_hand_stays_down_until_it_is_started(state, kind, monkeypatch):
-    monkeypatch.setattr(stores, "RESTART_AFTER_S", 0.05)
+    monkeypatch.setattr(embedded, "RESTART_AFTER_S", 0.05)
 
     async def work(store: Store) -> None:
         write(store, "kept")
         await store.hold()
-        assert not await stores.answers(store.port)
+        assert not await embedded.answers(store.port)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(until(lambda: store.pid), 0.3)
         await store.release()
@@ -151,7 +151,7 @@ def test_a_store_stopped_by_hand_stays_down_until_it_is_started(state, kind, mon
 
 @both
 def test_a_store_that_dies_is_said_to_have_died_and_comes_back_on_its_port(state, kind, monkeypatch, caplog):
-    monkeypatch.setattr(stores, "RESTART_AFTER_S", 0.2)
+    monkeypatch.setattr(embedded, "RESTART_AFTER_S", 0.2)
 
     async def work(store: Store) -> None:
         write(store, "kept")
@@ -168,7 +168,7 @@ def test_a_store_that_dies_is_said_to_have_died_and_comes_back_on_its_port(state
 
 
 def test_a_dead_store_is_left_alone_where_something_stands_in_for_it(state, monkeypatch):
-    monkeypatch.setattr(stores, "RESTART_AFTER_S", 0.1)
+    monkeypatch.setattr(embedded, "RESTART_AFTER_S", 0.1)
 
     async def work(store: Store) -> None:
         pid = store.pid
@@ -190,8 +190,8 @@ def test_a_dead_store_is_left_alone_where_something_stands_in_for_it(state, monk
 def test_a_killed_runner_leaves_nothing_that_hinders_the_next_one(state, kind):
     code = f"""
 import asyncio, os, pathlib, signal
-from local.state import StateDir
-from local.stores import Store
+from local.host.state_dir import StateDir
+from local.stores.store import Store
 from local.{kind.__module__.rpartition(".")[2]} import {kind.__name__}
 
 async def main():

@@ -15,11 +15,11 @@ from botocore.config import Config
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from local.account import Account
-from local.quotas import WebSocketQuotas
-from local.resources import WebSocketStage
+from local.gateway.quotas import WebSocketQuotas
+from local.gateway.websocket_api import WebSocketApi
 from local.sigv4 import Credentials
-from local.websocket_api import WebSocketApi
+from local.template.account import Account
+from local.template.resources import WebSocketStage
 from tests.integration.local.front_doors import DEADLINE_S, Loop, Probe, probing, served, wait_for
 
 STAGE = WebSocketStage(

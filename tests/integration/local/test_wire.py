@@ -15,13 +15,13 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
-from local.account import Account
+from local.awslambda.invoke_api import InvokeApi
+from local.gateway.http_api import HttpApi
+from local.gateway.quotas import WebSocketQuotas
+from local.gateway.websocket_api import WebSocketApi
 from local.hosts import Hosts
-from local.http_api import HttpApi
-from local.invoke_api import InvokeApi
-from local.quotas import WebSocketQuotas
-from local.resources import HttpRoute, WebSocketStage
-from local.websocket_api import WebSocketApi
+from local.template.account import Account
+from local.template.resources import HttpRoute, WebSocketStage
 from tests.integration.local.front_doors import Loop, Probe, probing, served, wait_for
 
 AT_ONCE_S = 5.0  # an answer that takes longer came from a timeout of ours

@@ -1,6 +1,6 @@
 import pytest
 
-from local.frames import Binary, Close, FrameError, FrameReader, Ping, Pong, Text, encode, encode_close
+from local.gateway.frames import Binary, Close, FrameError, FrameReader, Ping, Pong, Text, encode, encode_close
 
 MASK = b"\x01\x02\x03\x04"
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from local.logs import Console, ConsoleHandler, render
+from local.host.console import Console, ConsoleHandler, render
 
 
 def rendered(line: bytes | dict, **options) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local.ownership import Foreign, open_own
-from local.state import AlreadyRunning, StateDir, StateError
+from local.host.ownership import Foreign, open_own
+from local.host.state_dir import AlreadyRunning, StateDir, StateError
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,7 +77,7 @@ def test_run_json_is_private_and_gone_at_the_end(state):
 
 
 def test_what_a_killed_run_left_does_not_hold_the_next_one(tmp_path):
-    code = "import sys,os,pathlib; from local.state import StateDir\n"
+    code = "import sys,os,pathlib; from local.host.state_dir import StateDir\n"
     code += "s = StateDir(pathlib.Path(sys.argv[1])); s.open(); s.announce({'http': 'x'}); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "state")], cwd=ROOT, check=False)
     state = StateDir(tmp_path / "state")

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from local.account import Account
-from local.intrinsics import TemplateError
-from local.resources import HttpRoute, Schedule, function_name
-from local.template import Run, load
+from local.template.account import Account
+from local.template.intrinsics import TemplateError
+from local.template.reader import Run, load
+from local.template.resources import HttpRoute, Schedule, function_name
 
 ROOT = Path(__file__).parents[3]
 

@@ -3,10 +3,10 @@ from collections import Counter
 
 import pytest
 
-from votectl.api_audit import Movement, compare, follow
-from votectl.audit import Accounts, Holdings, account
-from votectl.http_connection import NoAnswer
-from votectl.voter import Cast, Voter
+from votectl.loadtest.api_audit import Movement, compare, follow
+from votectl.loadtest.http_connection import NoAnswer
+from votectl.loadtest.store_audit import Accounts, Holdings, account
+from votectl.loadtest.voter import Cast, Voter
 
 
 def voter(casts: str, id_: str = "x") -> Voter:

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from votectl.__main__ import main
+from votectl.ops.report import describe
 from votectl.progress import Progress
-from votectl.report import describe
 from votectl.table import table
 
 

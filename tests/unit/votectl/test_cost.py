@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 from votectl.__main__ import main
-from votectl.cost_estimate import (
+from votectl.cost.estimate import (
     ALARM_METRICS,
     DASHBOARDS,
     KEYS,
@@ -19,7 +19,7 @@ from votectl.cost_estimate import (
     metered,
     standing,
 )
-from votectl.cost_prices import NoPrice, Prices, read_table, regions
+from votectl.cost.prices import NoPrice, Prices, read_table, regions
 
 STACK = Stack("arm64", "cache.t4g.small", 2, "db.t4g.medium", 20, multi_az=True, nat=False)
 US = Prices.of("us-east-1")

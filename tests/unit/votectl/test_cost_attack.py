@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from local.intrinsics import parse
+from local.template.intrinsics import parse
 from tests.conftest import ROOT
-from votectl import cost_attack
 from votectl.__main__ import main
-from votectl.cost_attack import Bill, Flood, floods
-from votectl.cost_estimate import frame_bytes
-from votectl.cost_prices import Prices
-from voting.fanout import Budget
+from votectl.cost import attack
+from votectl.cost.attack import Bill, Flood, floods
+from votectl.cost.estimate import frame_bytes
+from votectl.cost.prices import Prices
+from voting.broadcast.planner import Budget
 
 BUDGET = Budget(4000, 0.05)
 BILL = Bill(Prices.of("us-east-1"), "arm64")
@@ -55,10 +55,10 @@ def test_what_broadcasts_cost_is_bounded_by_their_budget_however_many_watch(subs
 def test_the_bounds_are_those_of_the_template() -> None:
     parameters = parse((ROOT / "template.yaml").read_text())["Parameters"]
     for parameter, bound in {
-        "VotesPerSecond": cost_attack.VOTES_PER_S,
-        "ViewsPerSecond": cost_attack.VIEWS_PER_S,
-        "ConnectionsPerSecond": cost_attack.CONNECTIONS_PER_S,
-        "FramesPerSecond": cost_attack.FRAMES_PER_S,
+        "VotesPerSecond": attack.VOTES_PER_S,
+        "ViewsPerSecond": attack.VIEWS_PER_S,
+        "ConnectionsPerSecond": attack.CONNECTIONS_PER_S,
+        "FramesPerSecond": attack.FRAMES_PER_S,
     }.items():
         assert parameters[parameter]["Default"] == bound
     assert {flood.bound.rpartition("; ")[2] for flood in named().values()} - {"nothing of ours"} <= parameters.keys()

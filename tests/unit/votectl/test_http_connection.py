@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from votectl.http_connection import HttpConnection, NoAnswer, NotSent, Reply
+from votectl.loadtest.http_connection import HttpConnection, NoAnswer, NotSent, Reply
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

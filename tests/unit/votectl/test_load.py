@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from votectl.load import Plan
+from votectl.loadtest.plan import Plan
 
 
 @pytest.mark.parametrize(

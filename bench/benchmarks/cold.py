@@ -1,0 +1,156 @@
+"""Cold starts: each function from the exec of its runtime to its first answer, beside handlers that do little."""
+
+import compileall
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+from redis import Redis
+
+from bench.harness import stores
+from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
+from bench.load.environment_start import Start
+from voting.database.vote_table import VoteTable
+from voting.results.results import Tally
+from voting.results.snapshot import Snapshots
+
+ROOT = Path(__file__).parents[2]
+LAYER = ROOT / "layers" / "voting"
+REPETITIONS = 10
+# Each function, and the event that it gets first.
+FIRST = {
+    "vote": "http-post-json",
+    "result": "http-get-results",
+    "ws_connect": "websocket-disconnect",
+    "ws_broadcast": "broadcast",
+    "ops": "ops-status",
+    "worker": "schedule",
+}
+BARE, REDIS, PUSH = "bare handler", "import redis", "redis and a push"
+HANDLERS = {
+    BARE: "def handler(event, context):\n    return {}\n",
+    REDIS: "import redis\n\ndef handler(event, context):\n    return {}\n",
+    PUSH: """import json
+import os
+
+import redis
+
+client = redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=0.9)
+
+
+def handler(event, context):
+    vote = json.loads(event["body"])["vote"]
+    client.lpush("votes", json.dumps({"vote": vote, "voter_id": "0" * 32}))
+    return {"statusCode": 202, "body": "{}"}
+""",
+}
+
+
+def measure(scale: Scale) -> Report:
+    """Start every contender once per repetition, in turns."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        stores.running() as running,
+    ):
+        packages, note = _packages(Path(folder) / "layer", may_build=not scale.smoke)
+        _prepare(running)
+        starts = dict(_starts(Path(folder), packages, running))
+        if not scale.smoke:
+            for start in starts.values():
+                start.measure()  # reads every file once: the disk is nobody's merit
+        turns = []
+        for turn in in_turns(scale.repetitions(REPETITIONS), *(start.measure for start in starts.values())):
+            turns.append(turn)
+            print(f"round {len(turns)}: {sum(turn) / 1000:.1f} s for {len(starts)} starts", file=sys.stderr)
+    figures = {name: Figure(name, "ms", values) for name, values in zip(starts, zip(*turns, strict=True), strict=True)}
+    others = tuple(figures[name] for name in HANDLERS)
+    comparisons = [Comparison(name, figures[name], others) for name in FIRST]
+    vote = comparisons[0].ratio(PUSH)
+    return Report(
+        comparisons=comparisons,
+        goals=(Goal("vote: at most 1.5 times a handler that only imports redis and pushes", vote, 1.5, "at most"),),
+        notes=(
+            (
+                "From the exec of `python -m awslambdaric` to its answer to the first event, on a Lambda Runtime API "
+                "that this process serves, with the files in the page cache. On AWS the sandbox and the download come "
+                "on top."
+            ),
+            note,
+            (
+                "The worker is told that its time is up, so it only opens and closes what it needs. Its boto3 is "
+                "imported before it takes the fence, on purpose: an older run drains meanwhile. result answers from "
+                "the snapshot."
+            ),
+        ),
+    )
+
+
+def _packages(target: Path, *, may_build: bool) -> tuple[tuple[Path, ...], str]:
+    """Folders with the libraries, and a word on what they are: the layer as it is deployed, else this checkout."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    machine = sysconfig.get_platform().rpartition("-")[2].replace("aarch64", "arm64")
+    if may_build:
+        command = ["make", f"ARTIFACTS_DIR={target}", f"ARCHITECTURE={machine}", f"RUNTIME={version}"]
+        command += [f"PYTHON={sys.executable}", f"COMPILER={sys.executable}", "build-VotingLayer"]
+        print("building the layer", file=sys.stderr)
+        made = subprocess.run(command, cwd=LAYER, capture_output=True, text=True, check=False)
+        if made.returncode == 0:
+            return (target / "python",), (
+                f"The libraries are the layer as its Makefile builds it, for CPython {version} and this machine, with "
+                "bytecode that is not checked against its source."
+            )
+        print(made.stderr, file=sys.stderr)
+    compileall.compile_dir(LAYER / "voting", quiet=1)
+    return (LAYER,), (
+        f"The libraries are those of this checkout and its virtual environment (CPython {version}), with bytecode; the "
+        "deployed layer is slimmer."
+    )
+
+
+def _prepare(running: stores.Stores) -> None:
+    """Give the stores what a system at work has."""
+    with psycopg.connect(running.postgres_url, autocommit=True) as connection:
+        VoteTable(connection).install()
+    with Redis.from_url(running.redis_url) as redis:
+        Snapshots(redis).write(Tally(1, {"a": 1, "b": 2}))
+
+
+def _starts(folder: Path, packages: tuple[Path, ...], running: stores.Stores) -> Iterator[tuple[str, Start]]:
+    variables = _variables(running)
+    for name, source in HANDLERS.items():
+        code = folder / name.replace(" ", "-")
+        code.mkdir()
+        (code / "app.py").write_text(source)
+        yield name, _start(code, packages, variables, FIRST["vote"])
+    for name, event in FIRST.items():
+        code = folder / name
+        shutil.copytree(ROOT / "functions" / name, code, ignore=shutil.ignore_patterns("__pycache__"))
+        yield name, _start(code, packages, variables, event, timeout_s=0 if name == "worker" else 30)
+
+
+def _start(
+    code: Path, packages: tuple[Path, ...], variables: Mapping[str, str], event: str, timeout_s: float = 30
+) -> Start:
+    compileall.compile_dir(code, quiet=1)
+    return Start(code, packages, variables, (ROOT / "events" / f"{event}.json").read_bytes(), timeout_s)
+
+
+def _variables(running: stores.Stores) -> dict[str, str]:
+    return {
+        "POWERTOOLS_SERVICE_NAME": "bench",
+        "POWERTOOLS_METRICS_NAMESPACE": "Voting",
+        "REDIS_URL": running.redis_url,
+        "DATABASE_URL": running.postgres_url,
+        "COOKIE_KEYS": "only-for-the-benchmark-0123456789",
+        "HTTP_URL": "http://127.0.0.1:1",
+        "WEBSOCKET_URL": "ws://127.0.0.1:1/live",
+        "BROADCAST_FUNCTION": "WsBroadcastFunction",
+    }
+
+
+BENCHMARK = Benchmark("cold", "How long does a voter wait for a function that has not run yet?", measure)

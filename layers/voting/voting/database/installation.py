@@ -1,0 +1,130 @@
+"""The tally, its triggers and the fence in the database: whether they are there, and how they come there.
+
+schema.sql beside this file creates them, upgrade.sql moves those of an earlier release.
+"""
+
+from importlib.resources import files
+from typing import LiteralString
+
+import psycopg
+
+from voting.database.location import SAFE_PATH, run
+from voting.database.ownership import see_to_ownership
+from voting.database.verification import recount
+
+# Made by schema.sql, all or nothing: whether the tally follows every write, and whether the newest script made it. An
+# earlier release that is begun again may have put its own triggers in the place of ours.
+INSTALLED = """
+SELECT to_regclass({ours_name} || '.vote_tally') IS NOT NULL
+           AND to_regclass({ours_name} || '.vote_tally_version') IS NOT NULL
+           AND to_regclass({ours_name} || '.vote_worker_fence') IS NOT NULL
+           AND (SELECT count(*) = 5 FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+                WHERE tgrelid = to_regclass({votes_name})::oid AND tgenabled IN ('O', 'A')
+                AND pronamespace = to_regnamespace({ours_name})::oid),
+       EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass({ours_name} || '.vote_worker_fence')::oid
+               AND attname = 'compared_shape')
+"""
+WHOLE = "SELECT EXISTS (SELECT FROM {ours}.vote_tally_version) AND EXISTS (SELECT FROM {ours}.vote_worker_fence)"
+
+# Of an earlier release, in the schema of `votes`: whether there is any, and whether it follows every write.
+EARLIER = """
+SELECT count(*) > 0, count(*) = 3 AND (
+    SELECT count(*) = 5 FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+    WHERE tgrelid = to_regclass({votes_name})::oid AND tgenabled IN ('O', 'A')
+    AND pronamespace = to_regnamespace({there_name})::oid
+)
+FROM pg_class WHERE relnamespace = to_regnamespace({there_name})::oid AND relkind = 'r'
+AND relname IN ('vote_tally', 'vote_tally_version', 'vote_worker_fence')
+"""
+EARLIER_WHOLE = (
+    "SELECT EXISTS (SELECT FROM {there}.vote_tally_version) AND EXISTS (SELECT FROM {there}.vote_worker_fence)"
+)
+
+# Only the login may create anything, whatever role its session has taken. A large table takes longer to count than a
+# statement may otherwise: a run has 120 s, and ends in time. Two first runs at once: the second waits, then finds
+# everything there.
+BEGIN: LiteralString = f"""
+SET LOCAL ROLE NONE;
+SET LOCAL {SAFE_PATH};
+SET LOCAL statement_timeout = '90s';
+SELECT pg_advisory_xact_lock(hashtext('voting schema'));
+"""
+MAY_CREATE = """
+SELECT to_regnamespace({ours_name}) IS NOT NULL
+           OR has_database_privilege(current_user, current_database()::text, 'CREATE'),
+       current_database()::text, current_user::text, {ours_name}::text
+"""
+# Not IF NOT EXISTS, which asks for the right on the database even where an administrator has made the schema.
+CREATE_SCHEMA = """
+DO $$ BEGIN IF to_regnamespace({ours_name}) IS NULL THEN CREATE SCHEMA {ours}; END IF; END $$
+"""
+
+
+class MayNotInstall(psycopg.errors.InsufficientPrivilege):
+    """The login lacks a right for which an administrator has to be asked; nothing was changed."""
+
+
+def install(connection: psycopg.Connection) -> bool:
+    """Create what is missing, disabled or of an older version, and return whether anything was.
+
+    Writers wait while an existing table is counted, which it is where the tally did not follow them until now.
+
+    Raises:
+        NotOurs: what is there under our names is another role's; nothing was changed.
+        psycopg.errors.InsufficientPrivilege: the login may not; nothing was changed.
+    """
+    see_to_ownership(connection, everywhere=False)
+    is_following, is_newest = _installed(connection)
+    if is_following and is_newest:
+        return False
+    try:
+        _create(connection, counted=not is_following)
+    except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+        _create(connection, counted=True)  # the old worker created the table at the same moment: now it is there
+    return True
+
+
+def follows(connection: psycopg.Connection) -> bool:
+    """Whether the tally follows every write, be it installed by this version or an older one with the same schema.
+
+    Raises:
+        NotOurs: what is there under our names is another role's.
+    """
+    see_to_ownership(connection, everywhere=False)
+    return _installed(connection)[0]
+
+
+def _installed(connection: psycopg.Connection) -> tuple[bool, bool]:
+    """Whether the tally follows every write, and whether this version made it."""
+    is_following, is_newest = run(connection, INSTALLED).fetchone() or (False, False)
+    if is_following:  # a TRUNCATE of all tables takes the rows that the version and the fence are kept in
+        is_following = run(connection, WHOLE).fetchone() == (True,)
+    return is_following, is_newest
+
+
+def _create(connection: psycopg.Connection, *, counted: bool) -> None:
+    with connection.transaction():
+        connection.execute(BEGIN)
+        see_to_ownership(connection, everywhere=True)
+        _see_to_schema(connection)
+        is_there, is_following = run(connection, EARLIER).fetchone() or (False, False)
+        if is_there:
+            counted = not (is_following and run(connection, EARLIER_WHOLE).fetchone() == (True,))
+            run(connection, _script("upgrade.sql"))
+        run(connection, _script("schema.sql"))
+        if counted:
+            recount(connection)
+
+
+def _see_to_schema(connection: psycopg.Connection) -> None:
+    may_create, database, login, schema = run(connection, MAY_CREATE).fetchone() or (False, "", "", "")
+    if not may_create:
+        raise MayNotInstall(
+            f"the login {login} may not make the schema {schema}: CREATE SCHEMA {schema} AUTHORIZATION {login}, or "
+            f"GRANT CREATE ON DATABASE {database} to it"
+        )
+    run(connection, CREATE_SCHEMA)
+
+
+def _script(name: str) -> str:
+    return files("voting.database").joinpath(name).read_text()

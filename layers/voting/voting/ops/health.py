@@ -1,0 +1,73 @@
+"""Whether votes are taken and counted, asked of the stores each time and never waited for longer than a few seconds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from redis.exceptions import RedisError, ResponseError
+
+from voting.clients import Clients
+from voting.observability import tell
+from voting.queue.queue_view import Counting, QueueView
+from voting.settings import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the stores answered."""
+
+    redis: Literal["ok", "refused", "unreachable"]  # refused: it answers, and would not take a vote
+    postgres: Literal["ok", "unreachable"]
+    counting: Counting | Literal["unknown"]  # unknown where Redis cannot be asked
+    stalled_s: int = 0  # for how long votes have waited and none was counted, where that is stalled
+
+    @property
+    def is_well(self) -> bool:
+        return self.redis == self.postgres == "ok" and self.counting in {"ok", "handed_back"}
+
+    def document(self) -> dict[str, object]:
+        """The body of `GET /health`: no address, no error text, nothing that a stranger may not know."""
+        document: dict[str, object] = {
+            "status": "ok" if self.is_well else "unavailable",
+            "redis": self.redis,
+            "postgres": self.postgres,
+            "counting": self.counting,
+        }
+        return document | {"stalled_seconds": self.stalled_s} if self.counting == "stalled" else document
+
+
+def check_health(clients: Clients) -> Health:
+    """Try what a vote needs of Redis, look whether votes are counted, and ask Postgres for a sign of life."""
+    redis = _redis(clients)
+    counting, stalled_s = _counting(clients)
+    return Health(redis, "ok" if _postgres_answers(clients) else "unreachable", counting, stalled_s)
+
+
+def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
+    try:
+        return "ok" if QueueView(clients.redis()).takes_votes() else "refused"
+    except ResponseError as error:  # full, read-only, without its replicas, or our user lacks a right
+        tell("redis refuses votes", error=error)
+        return "refused"
+    except (RedisError, InvalidSetting) as error:
+        tell("redis is unreachable", error=error)
+        return "unreachable"
+
+
+def _counting(clients: Clients) -> tuple[Counting | Literal["unknown"], int]:
+    try:
+        backlog = QueueView(clients.redis()).backlog()
+    except (RedisError, InvalidSetting):  # `redis` says so already
+        return "unknown", 0
+    return backlog.counting, round(backlog.behind_s)
+
+
+def _postgres_answers(clients: Clients) -> bool:
+    import psycopg  # noqa: PLC0415 - 150 ms of a cold start that only this route pays
+
+    try:
+        return clients.on_postgres(lambda connection: connection.execute("SELECT 1").fetchone() == (1,))
+    except psycopg.errors.TooManyConnections:
+        return True  # it answers; other environments of ours have the slots
+    except (psycopg.Error, InvalidSetting) as error:
+        tell("postgres is unreachable", error=error)
+        return False

@@ -1,0 +1,74 @@
+"""Before the switch: what in the stores of a running container deployment would go wrong with us."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import psycopg
+from redis.exceptions import RedisError
+
+from voting.clients import Clients
+from voting.database.catalogue import Catalogue, Table
+from voting.database.logins import Logins
+from voting.database.vote_table import VoteTable
+from voting.ops.preflight.finding import Finding, ok, problem
+from voting.ops.preflight.identity import identity_findings
+from voting.ops.preflight.logins import login_findings
+from voting.ops.preflight.ownership import ownership_findings
+from voting.ops.preflight.postgres import server_findings, table_findings
+from voting.ops.preflight.queue import list_findings
+from voting.ops.preflight.redis import redis_findings
+from voting.ops.provisioning import logins_of
+from voting.queue.queue_view import QueueView
+from voting.reason import explain
+from voting.settings import InvalidSetting
+
+LONGEST_WATCH_S = 60.0
+
+
+def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
+    """Look at both stores without changing anything; the list is watched for *watch_s*."""
+    return [
+        *identity_findings(clients.settings),
+        *_unless(RedisError, "Redis", lambda: _redis(clients, watch_s)),
+        *_unless(psycopg.Error, "Postgres", lambda: _postgres(clients)),
+    ]
+
+
+def _redis(clients: Clients, watch_s: float) -> Iterable[Finding]:
+    yield from redis_findings(clients.redis())
+    yield from list_findings(QueueView(clients.redis()), watch_s)
+
+
+def _postgres(clients: Clients) -> Iterable[Finding]:
+    connection = clients.owner().postgres()
+    connection.leave()  # what counts is what the login that installs may do
+    if connection.is_pooled:
+        yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
+    yield from ownership_findings(connection)
+    catalogue = Catalogue(connection)
+    yield from server_findings(catalogue.server())
+    table = catalogue.table()
+    if table is not None and clients.owner() is clients and VoteTable(connection).follows():
+        table = replace(table, may_add_triggers=True)  # what only installing takes
+    yield from login_findings(Logins(connection), [login.name for login in logins_of(clients.settings)])
+    yield from table_findings(table, _choices(clients, table))
+
+
+def _choices(clients: Clients, table: Table | None) -> Sequence[str]:
+    """Those in the rows, if the functions' own login may read them: reading a view runs its code as the reader."""
+    if table is None or not table.may_write or all(column.name != "vote" for column in table.columns):
+        return []
+    connection = clients.postgres()
+    if clients.owner() is clients:
+        connection.leave()
+    catalogue = Catalogue(connection)
+    return catalogue.choices() if catalogue.may_read() else []
+
+
+def _unless(failure: type[Exception], store: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(look())
+    except (failure, InvalidSetting) as error:
+        found.append(problem(f"{store} cannot be inspected: {explain(error)}", "Mend that, and run it again."))
+    return found

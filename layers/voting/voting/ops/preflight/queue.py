@@ -1,0 +1,88 @@
+"""What a preflight finds about the list of votes: who pushes where, who takes, and what the messages are like."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from voting.ops.list_watch import Traffic, watch
+from voting.ops.preflight.finding import Finding, ok, problem, warning
+from voting.queue.queue_view import QueueView
+from voting.vote import InvalidVote, Vote, parse
+
+SAMPLE = 500  # messages of each end
+PARKED = {
+    "id_too_long": "ids of more than 255 characters, on which the old worker dies",
+    "unknown_choice": "choices other than a and b",
+}
+
+
+def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
+    """The key, the traffic at its ends, a sample of its messages."""
+    backlog = queue.backlog()
+    if backlog.kind not in {"list", "none"}:
+        yield problem(f"the key `votes` is a {backlog.kind}", "Find out what uses it: we would drain nothing.")
+        return
+    yield ok(f"the list `votes` holds {backlog.waiting} messages")
+    if backlog.handed_back_s is None:
+        yield ok("the draining is ours")
+    else:
+        yield ok(f"the draining was handed back to another worker {backlog.handed_back_s:,.0f} s ago")
+    if backlog.in_process:
+        todo = "Votes of ours lie beside the list: run `handback` to return them, or let our worker drain them."
+        yield warning(f"{backlog.in_process} votes are in process", todo)
+    traffic = watch(queue, watch_s)
+    yield _producers(traffic)
+    yield _consumers(traffic, ours=backlog.handed_back_s is None)
+    head, tail = queue.ends(SAMPLE)
+    yield from message_findings(head if len(head) < SAMPLE else [*head, *tail])  # a short list is all in both
+
+
+def _producers(traffic: Traffic) -> Finding:
+    if traffic.tail_pushes > traffic.head_pushes:
+        return problem(
+            f"producers push to the tail (RPUSH): seen {traffic.tail_pushes} times, LPUSH {traffic.head_pushes} times",
+            "Make them LPUSH first: we take from the tail, so a voter's older choice would win over the newer one.",
+        )
+    if traffic.tail_pushes:
+        return problem(
+            f"most producers push to the head, but {traffic.tail_pushes} messages came to the tail",
+            "Find the producer that uses RPUSH: its votes overtake the others.",
+        )
+    if traffic.head_pushes:
+        return ok(f"producers push to the head (LPUSH): seen {traffic.head_pushes} times")
+    why = "nobody pushed" if traffic.filled else "the list was empty whenever it was looked at"
+    todo = "Watch for longer (--watch) while votes come in, or stop the old worker for as long: votes wait in the list."
+    return warning(f"which end producers push to was not seen: {why}", todo)
+
+
+def _consumers(traffic: Traffic, *, ours: bool) -> Finding:
+    if not traffic.is_drained:
+        return ok("nobody took messages while we looked")
+    ends = {"head": traffic.head_pops, "tail": traffic.tail_pops}
+    where = " and ".join(f"the {end} ({count} times)" for end, count in ends.items() if count) or "one of its ends"
+    todo = "Stop the old worker before the takeover: the draining is handed over, never shared."
+    return warning(f"somebody takes messages from {where}{', which may be our own worker' if ours else ''}", todo)
+
+
+def message_findings(messages: Iterable[bytes]) -> Iterator[Finding]:
+    """Whether the messages are votes, and what would become of those that are none."""
+    reasons: Counter[str] = Counter()
+    shapes: Counter[str] = Counter()
+    for message in messages:
+        try:
+            vote = parse(message)
+        except InvalidVote as error:
+            reasons[error.reason] += 1
+        else:
+            shapes["as our own" if message == Vote(vote.choice, vote.voter_id).encode() else "otherwise"] += 1
+    total = reasons.total() + shapes.total()
+    if not total:
+        yield warning("there is no message to look at", "Run it again while votes wait.")
+        return
+    if shapes:
+        spelled = ", ".join(f"{count} spelled {how}" for how, count in shapes.items())
+        yield ok(f"{shapes.total()} of {total} messages are votes ({spelled}; both are understood)")
+    for reason, count in reasons.most_common():
+        yield warning(
+            f"{count} of {total} messages are no votes: {PARKED.get(reason, reason)}",
+            f"They will be parked as {reason} and count for nobody: see `dead list`.",
+        )

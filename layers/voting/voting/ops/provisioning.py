@@ -1,0 +1,51 @@
+"""What the functions find in the database when they first connect: tables, roles, and a login for each job."""
+
+from collections.abc import Mapping
+
+from voting.clients import Clients, fetch_database_user
+from voting.database.logins import Login, Logins
+from voting.database.roles import Role, grant
+from voting.database.vote_table import VoteTable
+from voting.queue.vote_queue import VoteQueue
+from voting.settings import Settings
+
+
+def install(clients: Clients, *, unless_handed_back: bool = False) -> Mapping[str, object]:
+    """Install what is missing, and make the logins right; return what was done. It may be repeated at any time.
+
+    *unless_handed_back* leaves the tables alone while another worker drains: what its operator removed is not made
+    again.
+
+    Raises:
+        LoginTooPowerful: a login of ours has more rights than its job needs.
+        psycopg.errors.InsufficientPrivilege: the login may not install, or not create roles.
+    """
+    connection = clients.owner().postgres()
+    connection.leave()
+    logins = logins_of(clients.settings)
+    is_ours = not unless_handed_back or VoteQueue(clients.redis()).backlog().handed_back_s is None
+    installed = is_ours and VoteTable(connection).install()
+    granted = is_ours and grant(connection)
+    created = Logins(connection).ensure(logins) if logins else []
+    return {"installed": installed, "granted": granted, "created": created, "logins": [login.name for login in logins]}
+
+
+def logins_of(settings: Settings) -> list[Login]:
+    """The logins of all functions; none where they share the one of DATABASE_URL.
+
+    Raises:
+        SecretUnreadable: one of their secrets cannot be read.
+    """
+    if settings.database_owner_secret_arn is None or settings.database_secret_arn is None:
+        return []
+    return [
+        # A run that finds the tally wrong repairs it, which takes an operator's rights on the tally.
+        _login(settings.database_worker_secret_arn, Role.WORKER, Role.OPERATOR),
+        _login(settings.database_reader_secret_arn, Role.READER),
+        _login(settings.database_secret_arn, Role.OPERATOR),
+    ]
+
+
+def _login(secret_arn: str, *roles: Role) -> Login:
+    user = fetch_database_user(secret_arn)
+    return Login(user["user"], user["password"], roles)

@@ -1,0 +1,122 @@
+"""How many dead letters there may be: room is made for new ones where junk is the oldest, page by page.
+
+A vote that the database refused is a vote: somebody was told that it is recorded, and it can be queued again. So it is
+neither shortened nor dropped, however many there are; then the list is over its limit, and that is said.
+"""
+
+import hashlib
+from logging import ERROR
+
+from redis import Redis
+
+from voting.database.fault import REFUSED
+from voting.observability import tell
+from voting.queue.dead_letter import shorten
+from voting.queue.dead_letter_scripts import EVICT, NOTE_LIMITS, SHORTEN
+from voting.queue.dead_letters import COUNTED_AT_ONCE, FIRST_PAGE, PAGE_BYTES, DeadLetters, fitting
+from voting.queue.queue_view import DEAD, DEAD_ACCOUNT
+
+SHARE = 0.9  # of a limit, to which the list is brought back: or each letter more would have all of them looked at
+
+
+class DeadLetterRoom:
+    """The limits of the list. Only claims add to it, so what was counted before is known."""
+
+    def __init__(self, redis: Redis, most: int, most_bytes: int) -> None:
+        """Allow *most* letters and *most_bytes* in all."""
+        self._redis = redis
+        self._letters = DeadLetters(redis)
+        self._most = most
+        self._most_bytes = most_bytes
+        self._evict = redis.register_script(EVICT)
+        self._shorten = redis.register_script(SHORTEN)
+        self._note_limits = redis.register_script(NOTE_LIMITS)
+        self._count = self._bytes = 0  # as far as the list was looked at
+        self._due = most, most_bytes  # beyond these, room is made
+        self._was_full = False
+
+    def keep(self) -> None:
+        """Bring the list back within its limits: payloads of the oldest junk go first, then the oldest junk.
+
+        Call it when letters were parked. It takes many calls to Redis, none longer than some milliseconds.
+
+        Raises:
+            redis.RedisError: Redis did not answer or refused; what was done until then is done.
+        """
+        self._look()
+        if not self._is_due():
+            return
+        self._count = self._bytes = 0  # others may have removed letters: count all again
+        self._look()
+        if not self._is_due():
+            return
+        self._was_full = True
+        shortened, dropped = self._shorten_oldest(), self._drop_oldest()
+        if shortened or dropped:
+            tell("made room for dead letters", level=ERROR, shortened_bytes=shortened, dropped=dropped)
+        self._due = self._most, self._most_bytes
+        if self._is_over():
+            # To look at all of them for each vote more would take seconds: a tenth later, junk among them is dropped.
+            self._due = (
+                round(self._count + self._most * (1 - SHARE)),
+                round(self._bytes + self._most_bytes * (1 - SHARE)),
+            )
+            self._note_limits(keys=[DEAD_ACCOUNT], args=[self._most, self._most_bytes])
+            tell("no room for dead letters: they are votes that the database refused", level=ERROR, letters=self._count)
+
+    def was_full(self) -> bool:
+        """Whether something was dropped or shortened since this was last asked, or there is no room."""
+        was_full, self._was_full = self._was_full, False
+        return was_full or self._is_over()
+
+    def _look(self) -> None:
+        """Count what is new."""
+        if self._redis.llen(DEAD) < self._count:
+            self._count = self._bytes = 0
+        new = self._letters.measure(self._count)
+        self._count += new.letters
+        self._bytes += new.bytes
+
+    def _is_due(self) -> bool:
+        return self._count > self._due[0] or self._bytes > self._due[1]
+
+    def _is_over(self) -> bool:
+        return self._count > self._most or self._bytes > self._most_bytes
+
+    def _shorten_oldest(self) -> int:
+        """Cut payloads of junk, the oldest first, until there is room; return how many bytes that was."""
+        place, most, freed = 0, FIRST_PAGE, 0
+        while self._bytes > SHARE * self._most_bytes:
+            page = self._letters.page(place, most)
+            if not page:
+                break
+            cuts: list[int | str | bytes] = []
+            for at, parked in enumerate(page):
+                short = None if parked.letter.reason == REFUSED else shorten(parked.raw)
+                if short is not None:
+                    cuts += [at, hashlib.sha1(parked.raw, usedforsecurity=False).hexdigest(), short]
+            if cuts:
+                gone = int(self._shorten(keys=[DEAD, DEAD_ACCOUNT], args=[place, place + len(page) - 1, *cuts]))
+                self._bytes -= gone
+                freed += gone
+            place += len(page)
+            most = fitting(page)
+        return freed
+
+    def _drop_oldest(self) -> int:
+        """Drop junk, the oldest first, until there is room; return how many letters that was."""
+        place, dropped = 0, 0
+        while place < self._count:
+            letters = max(0, self._count - int(SHARE * self._most))
+            size = max(0, self._bytes - int(SHARE * self._most_bytes))
+            if not letters and not size:
+                break
+            limits: list[int | str] = [place, COUNTED_AT_ONCE, PAGE_BYTES, REFUSED, letters, size]
+            behind, gone, freed = self._evict(keys=[DEAD, DEAD_ACCOUNT], args=limits)
+            if behind == place and not gone:
+                break
+            place = behind
+            self._count -= gone
+            self._bytes -= freed
+            dropped += gone
+        return dropped

@@ -1,0 +1,156 @@
+"""Who votes: an id that the browser keeps, the signature that proves we issued it, and what was chosen last.
+
+Over HTTPS the cookie `__Host-voter_sig` holds both, and decides alone: no other host of the domain can set it.
+`voter_id` repeats the id for the container app. Over plain HTTP, where browsers refuse that name, `voter_sig` holds the
+signature of the id in `voter_id`. docs/decisions/0023-host-cookies.md says why.
+"""
+
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from voting.web.cookie_keys import FOR_CHOICE, FOR_FORM, FOR_ID, FOR_OLD_APPS_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
+from voting.web.errors import Refusal
+from voting.web.request import Request
+
+ID, SIGNATURE, CHOICE = "voter_id", "voter_sig", "vote_choice"
+
+ISSUED_DIGITS = 32
+ISSUED = re.compile(rf"[0-9a-f]{{{ISSUED_DIGITS}}}")
+OLD_APPS = re.compile(r"[0-9a-fA-F]{12,16}")  # as the container voting app made them
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """One browser."""
+
+    id: str
+    proof: str  # the value of the signature's cookie, by the key that signs now
+    is_settled: bool  # whether the browser has all cookies as they should be
+
+
+class Register:
+    """Issues voters' ids and recognizes them again."""
+
+    def __init__(
+        self, keys: tuple[bytes, ...], choices: Collection[str], *, accept_legacy: bool, accept_old_cookies: bool
+    ) -> None:
+        """*accept_legacy* lets unsigned ids of the container app count, and signed ones for as long.
+
+        *accept_old_cookies* recognizes over HTTPS, too, a voter whose cookies an earlier version set.
+        """
+        self._keys = Keys(keys)
+        self._choices = choices
+        self._accept_legacy = accept_legacy
+        self._accept_old_cookies = accept_old_cookies
+
+    def recognize(self, request: Request) -> Voter:
+        """The voter whose cookies the request carries, or a new one where none of them can be believed.
+
+        No number of other cookies hides those of a voter: what a request can carry bounds the work.
+        """
+        known = self._by_own_cookie(request) if request.is_https else self._by_pair(request)
+        if known is None and request.is_https and self._accept_old_cookies:
+            known = self._by_pair(request)
+        return known or self._by_old_apps_id(request) or self._voter(request, secrets.token_hex(ISSUED_DIGITS // 2))
+
+    def admit(self, request: Request, token: str | None) -> Voter:
+        """The voter of a POST, who may be new: a program need not fetch the page first.
+
+        Raises:
+            Refusal: 400 cookies_blocked, where our page made the form (its *token* says so) and set a cookie, and
+                none came back.
+        """
+        if token is not None and not _keeps_cookies(request) and self._made_here(token):
+            raise Refusal(
+                400,
+                "cookies_blocked",
+                "Your vote was not recorded: your browser does not keep this site's cookies, and without them it could "
+                "vote any number of times. Allow cookies for this site, load the voting page again and vote.",
+            )
+        return self.recognize(request)
+
+    def choice(self, request: Request, voter: Voter) -> str | None:
+        """What *voter* was last told that we received: for display only, never for counting."""
+        values = request.cookie_values(request.own_cookie(CHOICE))
+        if not values and self._accept_old_cookies and not voter.is_settled:
+            values = request.cookie_values(CHOICE)
+        for value in values:
+            choice, _, signature = value.partition(".")
+            if choice in self._choices and self._keys.verify(FOR_CHOICE, f"{voter.id} {choice}", signature):
+                return choice
+        return None
+
+    def cookies(self, request: Request, voter: Voter, choice: str | None) -> dict[str, str]:
+        """The cookies that let *voter* be recognized again, with *choice* where there is one."""
+        cookies = {ID: voter.id, request.own_cookie(SIGNATURE): voter.proof}
+        if choice is not None:
+            signature = self._keys.sign(FOR_CHOICE, f"{voter.id} {choice}")
+            cookies[request.own_cookie(CHOICE)] = f"{choice}.{signature}"
+        return cookies
+
+    def token(self) -> str:
+        """What the page's form carries, so that a POST of the form can be told from a program's."""
+        nonce = secrets.token_urlsafe(9)
+        return f"{nonce}.{self._keys.sign(FOR_FORM, nonce)}"
+
+    def _made_here(self, token: str) -> bool:
+        nonce, _, signature = token.partition(".")
+        return self._keys.verify(FOR_FORM, nonce, signature)
+
+    def _by_own_cookie(self, request: Request) -> Voter | None:
+        """The voter whose id and signature are in the cookie that only we can set. A browser sends one of it."""
+        for value in request.cookie_values(request.own_cookie(SIGNATURE)):
+            voter_id, _, signature = value.partition(".")
+            if not self._counts(voter_id):
+                continue
+            newest = self._keys.renew(_purpose(voter_id, is_own=True), voter_id, signature)
+            if newest is not None:
+                is_settled = newest == signature and (ID, voter_id) in request.cookies
+                return Voter(voter_id, f"{voter_id}.{newest}", is_settled)
+        return None
+
+    def _by_pair(self, request: Request) -> Voter | None:
+        """The voter whose id is in one cookie and its signature in another."""
+        # A set, so that many ids and many signatures cost no more than their sum. Its look-ups compare hashes that
+        # differ with every process, so their time tells nothing about a signature.
+        signatures = set(request.cookie_values(SIGNATURE))
+        if not signatures:
+            return None
+        for voter_id in filter(self._counts, dict.fromkeys(request.cookie_values(ID))):
+            if not signatures.isdisjoint(self._keys.signatures(_purpose(voter_id, is_own=False), voter_id)):
+                voter = self._voter(request, voter_id)
+                return replace(voter, is_settled=voter.proof in signatures)  # never over HTTPS: a proof is no signature
+        return None
+
+    def _by_old_apps_id(self, request: Request) -> Voter | None:
+        """The voter whose id the container app made and did not sign."""
+        if not self._accept_legacy:
+            return None
+        voter_id = next(filter(OLD_APPS.fullmatch, request.cookie_values(ID)), None)
+        return None if voter_id is None else self._voter(request, voter_id)
+
+    def _voter(self, request: Request, voter_id: str) -> Voter:
+        """The voter *voter_id*, whose browser is still to be given the cookies."""
+        signature = self._keys.sign(_purpose(voter_id, is_own=request.is_https), voter_id)
+        return Voter(voter_id, f"{voter_id}.{signature}" if request.is_https else signature, is_settled=False)
+
+    def _counts(self, voter_id: str) -> bool:
+        """Whether *voter_id* counts where it is signed.
+
+        Ids of the container app can be predicted, so one may have been signed for the wrong browser: even signed they
+        count only while the deployment accepts them.
+        """
+        return bool(ISSUED.fullmatch(voter_id) or (self._accept_legacy and OLD_APPS.fullmatch(voter_id)))
+
+
+def _purpose(voter_id: str, *, is_own: bool) -> str:
+    """What an id is signed for; *is_own* where the cookie is one that only this host can set."""
+    if len(voter_id) == ISSUED_DIGITS:
+        return FOR_VOTER if is_own else FOR_ID
+    return FOR_OLD_APPS_VOTER if is_own else FOR_OLD_APPS_ID
+
+
+def _keeps_cookies(request: Request) -> bool:
+    return bool(request.cookie_values(ID) or request.cookie_values(request.own_cookie(SIGNATURE)))

@@ -1,0 +1,63 @@
+"""How a run of the worker begins: the tally is there and right, the session has no more rights than it needs."""
+
+from collections.abc import Callable
+from logging import INFO
+
+import psycopg
+
+from voting.clients import Clients
+from voting.database.comparison import compare
+from voting.database.roles import grant
+from voting.database.session import NotInstalled
+from voting.database.vote_table import VoteTable
+from voting.observability import logger, tell
+from voting.ops.handover import fence_off
+from voting.queue.vote_queue import VoteQueue
+from voting.reason import is_ours
+
+INSTALL = "run `votectl ops install`"
+
+
+def begin(clients: Clients, queue: VoteQueue, changed: Callable[[], None]) -> int:
+    """Take the fence, having seen to it that there is one, and that the tally is right; return the run's token.
+
+    Calls *changed* where the figures may be other ones now.
+    """
+    # Handed back, the database is another worker's: what its operator removed is not made again.
+    if queue.backlog().handed_back_s is not None:
+        return fence_off(clients, queue)
+    table = VoteTable(clients.postgres())
+    if _install(table, changed):
+        table = _limited(table, clients)
+        if compare(clients.postgres()):
+            changed()
+    token = table.take_fence(queue.greatest_token())
+    tell("began a run", level=INFO, token=token)
+    return token
+
+
+def _install(table: VoteTable, changed: Callable[[], None]) -> bool:
+    """Install the tally; return whether this version's is there, in place of an older one's that may stay."""
+    try:
+        if table.install():
+            logger.info("installed the tally")
+            changed()
+    except psycopg.errors.InsufficientPrivilege as error:
+        if not table.follows():
+            known = str(error) if is_ours(error) else "not all is installed that we need, and our login may not"
+            raise NotInstalled(f"{known}: {INSTALL}") from error
+        tell(f"the tally stays as an older version made it: {INSTALL}", error=error)
+        return False
+    return True
+
+
+def _limited(table: VoteTable, clients: Clients) -> VoteTable:
+    """*table*, or one whose session has no more rights than a run needs: on the first run there is no role yet."""
+    try:
+        if not grant(clients.postgres()):
+            return table
+    except psycopg.errors.InsufficientPrivilege as error:
+        tell("the sessions keep all rights of the login", error=error)
+        return table
+    clients.forget_postgres()
+    return VoteTable(clients.postgres())

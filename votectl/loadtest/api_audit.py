@@ -1,0 +1,87 @@
+"""The proof of a load test as far as the API shows it: how the totals moved."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from votectl.loadtest.http_connection import HttpConnection, NoAnswer, NotSent
+from votectl.loadtest.store_audit import possible_choices
+from votectl.loadtest.voter import Voter
+
+LOOK_EVERY_S = 0.5
+TIMEOUT_S = 35.0
+
+
+class NoResults(Exception):
+    """The API shows no results, or old ones only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """By how much one choice's total may have grown, and by how much it did."""
+
+    choice: str
+    least: int
+    most: int
+    grew: int
+
+    @property
+    def is_right(self) -> bool:
+        return self.least <= self.grew <= self.most
+
+
+async def read_totals(url: str) -> Counter[str]:
+    """The votes by choice.
+
+    Raises:
+        NoResults, http_connection.NotSent, http_connection.NoAnswer
+    """
+    connection = HttpConnection(url, TIMEOUT_S)
+    try:
+        reply = await connection.request("GET", "/api/results", {"Accept": "application/json"})
+    finally:
+        connection.close()
+    if reply.status != 200:
+        raise NoResults(f"/api/results answered {reply.status}")
+    results = json.loads(reply.body)
+    if "stale_seconds" in results:
+        raise NoResults(f"the results are {results['stale_seconds']} s old")
+    return Counter({option["id"]: option["votes"] for option in results["options"]})
+
+
+async def follow(url: str, before: Counter[str], voters: list[Voter], within_s: float) -> list[Movement]:
+    """Read the totals until they have moved as the voters' last choices say, or until *within_s* is over.
+
+    Raises:
+        NoResults, http_connection.NotSent, http_connection.NoAnswer: they could not be read at the end of that time.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            movements = compare(before, await read_totals(url), voters)
+        except (NoResults, NotSent, NoAnswer):
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if all(movement.is_right for movement in movements) or time.monotonic() > deadline:
+                return movements
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def compare(before: Counter[str], after: Counter[str], voters: list[Voter]) -> list[Movement]:
+    """The movement of every choice that was there before."""
+    least: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    for voter in voters:
+        for cast in itertools.takewhile(lambda cast: cast.outcome != "accepted", voter.casts):
+            most[cast.choice] += cast.outcome == "maybe"  # sent without an id, so each may have made a voter of its own
+        if voter.id is None:
+            continue
+        choices = possible_choices(voter)
+        for choice in choices:
+            most[choice] += 1
+            least[choice] += len(choices) == 1
+    return [Movement(choice, least[choice], most[choice], after[choice] - before[choice]) for choice in sorted(before)]
