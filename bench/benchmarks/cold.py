@@ -16,8 +16,8 @@ from bench.harness import stores
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 from bench.load.environment_start import Start
 from voting.database.vote_table import VoteTable
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
+from voting.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "voting"

@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from bench.load.management_stub import Letter, Management
 from voting.broadcast.poster import ANSWER_WITHIN_S
 from voting.broadcast.sigv4 import Credentials, SignedRequests
-from voting.results.results import Results, Tally
+from voting.results.results import Results
+from voting.tally import Tally
 
 REGION = "eu-central-1"
 CREDENTIALS = Credentials("ASIAEXAMPLE", "s" * 40, "t" * 900)  # a role's session token is about that long

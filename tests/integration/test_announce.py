@@ -18,9 +18,9 @@ from voting.clients import Clients
 from voting.database.vote_table import VoteTable
 from voting.queue.queue_view import PROGRESS, VOTES
 from voting.queue.trouble import read_trouble
-from voting.results.results import Tally
 from voting.results.snapshot import SNAPSHOT, TROUBLE, Snapshots
 from voting.settings import InvalidSetting, Settings
+from voting.tally import Tally
 from voting.vote import Vote
 from voting.worker.publisher import Announcer
 

@@ -17,9 +17,9 @@ from voting.database.vote_table import VoteTable
 from voting.ops.health import Health, check_health
 from voting.reason import explain
 from voting.results.current import read_results
-from voting.results.results import Tally
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 
 LABELS = {"a": "Cats", "b": "Dogs"}
 

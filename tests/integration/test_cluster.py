@@ -21,9 +21,9 @@ from voting.ops.preflight.redis import redis_findings
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import DEAD, PROCESSING, VOTES
 from voting.queue.vote_queue import QueueUnavailable, VoteQueue
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 from voting.vote import Vote
 from voting.worker.drain import Drain
 

@@ -14,11 +14,10 @@ from tests.integration.test_dead_letters import calls, junk, park, parked, refus
 from tests.property.conftest import Worker
 from votectl.ops.report import describe
 from voting.clients import Clients
-from voting.database.fault import REFUSED
 from voting.database.roles import grant
 from voting.database.vote_table import VoteTable
 from voting.ops.status import read_status
-from voting.queue.dead_letter import SHORT_PAYLOAD, DeadLetter
+from voting.queue.dead_letter import REFUSED, SHORT_PAYLOAD, DeadLetter
 from voting.queue.dead_letter_room import SHARE, DeadLetterRoom
 from voting.queue.dead_letters import COUNTED_AT_ONCE, DeadLetters
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT, VOTES

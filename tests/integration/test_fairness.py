@@ -18,8 +18,9 @@ from voting.broadcast.planner import GRACE_S, HEAD_START_S, LONGEST_PATIENCE_S, 
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.broadcast.websocket_api import answer
 from voting.clients import Clients
-from voting.results.results import Results, Tally
+from voting.results.results import Results
 from voting.results.snapshot import Snapshots
+from voting.tally import Tally
 
 SUBSCRIBERS = 640
 BUDGET = Budget(40, 0.05)  # messages a second: a round takes 16 s

@@ -16,9 +16,9 @@ from voting.broadcast.frame_counts import FRAMES, WINDOW_S, FrameCounts
 from voting.broadcast.planner import Budget, ping_s
 from voting.broadcast.subscribers import BUCKETS, Subscribers
 from voting.clients import Clients
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 
 PATIENT = 1_000  # seconds for which honest clients are watched
 

@@ -10,9 +10,10 @@ from voting.database.roles import Role, grant
 from voting.database.vote_table import VoteTable
 from voting.queue.queue_view import HANDED_BACK, PROGRESS, VOTES
 from voting.results.current import ResultsUnavailable, read_results
-from voting.results.results import PING_S, Results, Tally
+from voting.results.results import PING_S, Results
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 from voting.vote import Vote
 
 LABELS = {"a": "Cats", "b": "Dogs"}

@@ -14,13 +14,12 @@ from tests.conftest import event
 from voting.clients import Clients
 from voting.database.roles import grant
 from voting.database.vote_table import VoteTable
-from voting.fence import HandedBack
 from voting.observability import metrics
 from voting.ops.list_watch import Traffic, watch
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, PROGRESS, TROUBLE, VOTES
 from voting.queue.trouble import Trouble
-from voting.queue.vote_queue import VoteQueue
+from voting.queue.vote_queue import HandedBack, VoteQueue
 from voting.results.snapshot import TROUBLE as RESULTS_TROUBLE
 from voting.settings import Settings
 from voting.vote import Vote

@@ -10,9 +10,18 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from voting.clients import Clients
-from voting.fence import HandedBack, HandedOutAnew, Superseded
+from voting.fence import Superseded
 from voting.queue.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, PROGRESS, VOTES
-from voting.queue.vote_queue import PUSH, PUSH_KEYS, DeadLetter, NotAList, QueueUnavailable, VoteQueue
+from voting.queue.vote_queue import (
+    PUSH,
+    PUSH_KEYS,
+    DeadLetter,
+    HandedBack,
+    HandedOutAnew,
+    NotAList,
+    QueueUnavailable,
+    VoteQueue,
+)
 from voting.vote import Vote
 
 ALL = {"most": 20_000, "most_bytes": 8_000_000}

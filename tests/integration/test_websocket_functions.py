@@ -10,9 +10,9 @@ from voting.broadcast.delivery import MEASURED_FROM
 from voting.broadcast.planner import Audience, Budget, Fanout
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.broadcast.websocket_api import may_connect
-from voting.results.results import Tally
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]
 

@@ -18,9 +18,9 @@ from tests.property.messages import JUNK, spelled, votes
 from tests.property.sequential import Sequential, assert_kept, judge
 from voting.clients import Clients
 from voting.database.vote_table import VoteTable
-from voting.fence import HandedBack, Superseded
+from voting.fence import Superseded
 from voting.queue.queue_view import DEAD, PROCESSING, VOTES
-from voting.queue.vote_queue import VoteQueue
+from voting.queue.vote_queue import HandedBack, VoteQueue
 from voting.settings import Settings
 from voting.worker.batch import sort_out
 from voting.worker.drain import STOP_BEFORE_END_S, Drain

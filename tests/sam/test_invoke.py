@@ -15,8 +15,8 @@ from tests.sam.worker_run import drained
 from voting.broadcast.subscribers import Subscribers
 from voting.database.vote_table import VoteTable
 from voting.queue.queue_view import VOTES
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
+from voting.tally import Tally
 from voting.vote import Vote
 
 

@@ -24,8 +24,8 @@ from votectl.cost import estimate
 from voting.broadcast.subscribers import Subscribers
 from voting.queue.queue_view import PROGRESS
 from voting.queue.vote_queue import VOTES
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
+from voting.tally import Tally
 from voting.vote import Vote
 
 NAMESPACE = "Voting/a-stack"

@@ -15,8 +15,8 @@ from voting.broadcast.subscribers import BUCKETS, Subscribers
 from voting.database.vote_table import VoteTable
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import DEAD, HANDED_BACK, PROCESSING, VOTES
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
+from voting.tally import Tally
 from voting.vote import Vote, parse
 
 CONNECTION = event("websocket-subscribe")["requestContext"]["connectionId"]

@@ -12,20 +12,18 @@ from tests.sam.expansion import NEW_STORES, TEMPLATE, expansion
 from voting.broadcast.frame_counts import FrameCounts
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.clients import Clients
-from voting.database.fault import REFUSED
-from voting.fence import HandedBack
 from voting.ops.health import check_health
 from voting.ops.list_watch import watch
 from voting.ops.preflight.redis import redis_findings
-from voting.queue.dead_letter import DeadLetter
+from voting.queue.dead_letter import REFUSED, DeadLetter
 from voting.queue.dead_letter_room import DeadLetterRoom
 from voting.queue.dead_letters import DeadLetters
 from voting.queue.queue_view import TROUBLE
 from voting.queue.trouble import Trouble, read_trouble
-from voting.queue.vote_queue import VoteQueue
-from voting.results.results import Tally
+from voting.queue.vote_queue import HandedBack, VoteQueue
 from voting.results.snapshot import Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 from voting.vote import Vote
 
 PASSWORD = "only-for-this-test"

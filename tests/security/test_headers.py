@@ -9,8 +9,8 @@ import pytest
 from redis import Redis
 
 from tests.security.conftest import Function, Reply
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
+from voting.tally import Tally
 
 NOWHERE = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://127.0.0.1:1/postgres"}
 ALWAYS = {

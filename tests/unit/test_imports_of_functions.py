@@ -13,9 +13,9 @@ from redis import Redis
 
 from voting.broadcast.subscribers import Subscribers
 from voting.database.vote_table import VoteTable
-from voting.results.results import Tally
 from voting.results.snapshot import Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 # Modules of the standard library that take 5 ms and more, and that nobody needs without knowing it.

@@ -11,9 +11,9 @@ from redis import Redis
 
 from functions.result import app
 from tests.unit.http_function import HttpFunction, Reply
-from voting.results.results import Tally
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
+from voting.tally import Tally
 
 NOWHERE = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://127.0.0.1:1/postgres"}
 

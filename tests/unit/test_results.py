@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.results.results import PING_S, Results, Tally, percentages
+from voting.results.results import PING_S, Results, percentages
+from voting.tally import Tally
 
 LABELS = {"a": "Cats", "b": "Dogs"}
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from votectl.cost.prices import Price, Prices
 from voting.broadcast.planner import HEAD_START_S, Budget, Plan, plan, round_s
 from voting.broadcast.subscribers import BUCKETS
-from voting.results.results import Results, Tally
+from voting.results.results import Results
+from voting.tally import Tally
 
 HOURS_A_MONTH = 730
 KB = 1024

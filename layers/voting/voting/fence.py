@@ -3,11 +3,3 @@
 
 class Superseded(Exception):
     """A newer run holds a greater token. This one must stop and change nothing more."""
-
-
-class HandedOutAnew(Exception):
-    """What was to be acknowledged has been handed out again since. It is to be claimed anew; nothing was changed."""
-
-
-class HandedBack(Exception):
-    """An operator gave the draining to another worker. Nothing is handed out until it is taken over again."""

@@ -12,8 +12,6 @@ from redis.exceptions import RedisError
 
 from voting import reason
 
-REFUSED = "refused_by_database"  # the reason of the dead letters; their SQLSTATE is in a field of its own
-
 
 class Kind(Enum):
     """What the worker does about it first."""

@@ -12,7 +12,7 @@ from voting.database.rows import Rows
 from voting.database.trial import Trial
 from voting.database.verification import Verification
 from voting.fence import Superseded
-from voting.results.results import Tally
+from voting.tally import Tally
 from voting.vote import Vote
 
 # At least as great as what Redis has seen, should this database come from an older backup.

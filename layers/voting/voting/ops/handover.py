@@ -4,12 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psycopg
-
 from voting.clients import Clients
-from voting.database.vote_table import VoteTable
 from voting.ops.list_watch import watch
 from voting.queue.vote_queue import NotAList, VoteQueue
+from voting.worker.fencing import fence_off
 
 # Longer than a run that claimed nothing may still be waiting for a vote, which it then moves: 0.2 s, and up to 0.9 s
 # for the answers before and after.
@@ -65,11 +63,3 @@ def take_over(clients: Clients, *, force: bool = False, prepare: Callable[[], No
     prepare()
     changed = queue.allow_claims()
     return HandOver(changed, 0, queue.backlog().waiting)
-
-
-def fence_off(clients: Clients, queue: VoteQueue) -> int:
-    """Take the fence, without which no run commits: when this returns, no run before it can commit any more."""
-    try:
-        return VoteTable(clients.postgres()).take_fence(queue.greatest_token())
-    except (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound):  # never installed, removed, or emptied by hand
-        return queue.greatest_token()

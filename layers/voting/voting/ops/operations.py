@@ -14,7 +14,6 @@ import psycopg
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
-from voting.database.fault import REFUSED
 from voting.database.indexes import Indexes
 from voting.database.logins import LoginTooPowerful
 from voting.database.vote_table import VoteTable
@@ -25,7 +24,7 @@ from voting.ops.preflight.inspect import LONGEST_WATCH_S, inspect
 from voting.ops.provisioning import install
 from voting.ops.requeue import Requeueing
 from voting.ops.status import read_status
-from voting.queue.dead_letter import UNREADABLE
+from voting.queue.dead_letter import REFUSED, UNREADABLE
 from voting.queue.dead_letters import DeadLetters, Parked, Place, TooManyQueued
 from voting.queue.vote_queue import NotAList
 from voting.reason import explain

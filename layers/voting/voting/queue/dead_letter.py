@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+REFUSED = "refused_by_database"  # the reason of the dead letters; their SQLSTATE is in a field of its own
+
 LONGEST_DEAD_PAYLOAD = 64 * 1024
 SHORT_PAYLOAD = 200  # bytes that stay of a payload where the list is full
 CAUSE = ("sqlstate", "error")

@@ -9,9 +9,8 @@ from logging import ERROR
 
 from redis import Redis
 
-from voting.database.fault import REFUSED
 from voting.observability import tell
-from voting.queue.dead_letter import shorten
+from voting.queue.dead_letter import REFUSED, shorten
 from voting.queue.dead_letter_scripts import EVICT, NOTE_LIMITS, SHORTEN
 from voting.queue.dead_letters import COUNTED_AT_ONCE, FIRST_PAGE, PAGE_BYTES, DeadLetters, fitting
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT

@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
-from voting.fence import HandedBack, HandedOutAnew, Superseded
+from voting.fence import Superseded
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.full_memory import TOUCH_LIST
 from voting.queue.queue_view import HANDED_BACK, KEYS, PROCESSING, PROGRESS, VOTES, QueueView
@@ -165,6 +165,14 @@ local now = redis.call('TIME')
 return redis.call('SET', KEYS[6], now[1] * 1000 + math.floor(now[2] / 1000), 'NX') and 1 or 0
 """
 )
+
+
+class HandedOutAnew(Exception):
+    """The batch was handed out again since, so it was not acknowledged and nothing changed. Claim it again."""
+
+
+class HandedBack(Exception):
+    """An operator gave the draining to another worker. Nothing is handed out until it is taken over again."""
 
 
 class QueueUnavailable(Exception):

@@ -7,8 +7,9 @@ from redis.exceptions import RedisError
 from voting.clients import Clients
 from voting.observability import tell
 from voting.queue.queue_view import QueueView
-from voting.results.results import PING_S, Results, Tally
+from voting.results.results import PING_S, Results
 from voting.results.snapshot import FRESH_S, Snapshots
+from voting.tally import Tally
 
 
 class ResultsUnavailable(Exception):

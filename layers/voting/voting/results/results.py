@@ -4,15 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from voting.tally import Tally
+
 PING_S = 20  # where nobody has counted the subscribers
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """The counts of one version of the table, as the database keeps them, unknown choices included."""
-
-    version: int
-    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

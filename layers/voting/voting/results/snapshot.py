@@ -8,7 +8,8 @@ from redis import Redis
 
 from voting.queue.full_memory import TOUCH_HASH
 from voting.queue.queue_view import BEHIND, HANDED_BACK, PROCESSING, PROGRESS, VOTES
-from voting.results.results import PING_S, Results, Tally
+from voting.results.results import PING_S, Results
+from voting.tally import Tally
 
 SNAPSHOT = "{votes}:snapshot"
 TROUBLE = "{votes}:trouble:results"  # what has kept a run from writing it or from setting off broadcasts

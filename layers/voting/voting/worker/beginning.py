@@ -11,9 +11,9 @@ from voting.database.roles import grant
 from voting.database.session import NotInstalled
 from voting.database.vote_table import VoteTable
 from voting.observability import logger, tell
-from voting.ops.handover import fence_off
 from voting.queue.vote_queue import VoteQueue
 from voting.reason import is_ours
+from voting.worker.fencing import fence_off
 
 INSTALL = "run `votectl ops install`"
 

@@ -12,13 +12,13 @@ from voting.clients import Clients
 from voting.database.fault import Fault, Kind, explain
 from voting.database.trial import TakenNow
 from voting.database.vote_table import VoteTable
-from voting.fence import HandedBack, HandedOutAnew, Superseded
+from voting.fence import Superseded
 from voting.observability import logger, publish, tell
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.dead_letter_room import DeadLetterRoom
 from voting.queue.queue_view import TROUBLE
 from voting.queue.trouble import Trouble
-from voting.queue.vote_queue import NotAList, VoteQueue
+from voting.queue.vote_queue import HandedBack, HandedOutAnew, NotAList, VoteQueue
 from voting.vote import Vote
 from voting.worker.batch import Batch, Counted, Sorted
 from voting.worker.beginning import begin

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from voting.database.fault import REFUSED, Fault
+from voting.database.fault import Fault
 from voting.observability import MetricUnit, metrics, publish, tell
-from voting.queue.dead_letter import DeadLetter
+from voting.queue.dead_letter import REFUSED, DeadLetter
 from voting.queue.dead_letter_room import DeadLetterRoom
 from voting.queue.queue_view import QueueView
 from voting.worker.batch import Counted

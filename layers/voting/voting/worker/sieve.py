@@ -6,9 +6,9 @@ docs/decisions/0020-refused-votes.md says why it is done so.
 import time
 from collections.abc import Callable, Sequence
 
-from voting.database.fault import REFUSED, Fault, Kind
+from voting.database.fault import Fault, Kind
 from voting.database.trial import TakenNow
-from voting.queue.dead_letter import DeadLetter
+from voting.queue.dead_letter import REFUSED, DeadLetter
 from voting.vote import Vote
 
 SUSPICIOUS = 3  # voters in a row whose message was refused alone: it may be the table

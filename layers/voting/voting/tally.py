@@ -1,0 +1,12 @@
+"""How many rows of the table hold which choice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counts of one version of the table, as the database keeps them, unknown choices included."""
+
+    version: int
+    counts: Mapping[str, int]
