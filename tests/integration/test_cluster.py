@@ -11,8 +11,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.conftest import event
-from tests.integration.test_announce import Lambda, announcing, lambda_  # noqa: F401 - a fixture
-from tests.integration.test_drain import ends_when
+from tests.integration.worker.test_drain import ends_when
+from tests.integration.worker.test_publisher import Lambda, announcing, lambda_  # noqa: F401 - a fixture
 from tests.management_api import ManagementApi
 from tests.redis_server import serving
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of

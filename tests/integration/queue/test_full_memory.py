@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from tests.conftest import event
-from tests.integration.test_announce import Lambda, announcing, invoke_api, lambda_  # noqa: F401 - fixtures
+from tests.integration.worker.test_publisher import Lambda, announcing, invoke_api, lambda_  # noqa: F401 - fixtures
 from tests.redis_server import serving
 from tests.stack import wait_for
 from voting.broadcast.frame_counts import FrameCounts

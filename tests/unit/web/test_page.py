@@ -7,7 +7,7 @@ import pytest
 
 from voting.web.page import Page, error_page, type_size
 
-FUNCTIONS = Path(__file__).parents[2] / "functions"
+FUNCTIONS = Path(__file__).parents[3] / "functions"
 
 
 @pytest.mark.parametrize(("folder", "name"), [("vote", "vote"), ("result", "results")])

@@ -5,7 +5,7 @@ import yaml
 
 from voting.web.routes import ROUTES
 
-TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+TEMPLATE = Path(__file__).parents[3] / "template.yaml"
 
 
 class Loader(yaml.SafeLoader):

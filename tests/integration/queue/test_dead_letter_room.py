@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.integration.test_dead_letters import calls, junk, park, parked, refused
+from tests.integration.queue.test_dead_letters import calls, junk, park, parked, refused
 from tests.property.conftest import Worker
 from votectl.ops.report import describe
 from voting.clients import Clients

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.integration.test_drain import WAIT_S, empty, ends_when, rows
+from tests.integration.worker.test_drain import WAIT_S, empty, ends_when, rows
 from voting.clients import Clients
 from voting.database.rows import WORTH_COPYING
 from voting.database.vote_table import VoteTable
