@@ -50,11 +50,13 @@ FROM found WHERE oddity IS NOT NULL OR owner NOT IN (SELECT oid FROM trusted)
 ORDER BY what
 """.replace("TRUSTED", TRUSTED)
 
-OWNER: LiteralString = """
-WITH trusted AS (TRUSTED)
+# The tables of an earlier release, in the schema of `votes`: only their owner moves them.
+EARLIER_OWNER = """
 SELECT pg_get_userbyid(relowner)::text FROM pg_class
-WHERE oid = to_regclass({votes_name})::oid AND relowner NOT IN (SELECT oid FROM trusted)
-""".replace("TRUSTED", TRUSTED)
+WHERE relnamespace = to_regnamespace({there_name})::oid AND relkind = 'r' AND NOT pg_has_role(relowner, 'USAGE')
+  AND relname = ANY (ARRAY['vote_tally', 'vote_tally_version', 'vote_worker_fence']::name[])
+ORDER BY 1 LIMIT 1
+"""
 # In PostgreSQL 15 and later, the owner of `public` is a role that stands for the owner of the database.
 CREATORS: LiteralString = """
 WITH trusted AS (TRUSTED)
@@ -115,9 +117,9 @@ def closed_path(connection: psycopg.Connection) -> str:
     return path_of(name for (name,) in run(connection, CLOSED, list(locate(connection).path)).fetchall())
 
 
-def foreign_owner(connection: psycopg.Connection) -> str | None:
-    """The owner of `votes`, where it is a role that could not become our login anyway."""
-    row = run(connection, OWNER).fetchone()
+def earlier_owner(connection: psycopg.Connection) -> str | None:
+    """Whose the tables of an earlier release are, where there are any and our role may not move them."""
+    row = run(connection, EARLIER_OWNER).fetchone()
     return None if row is None else str(row[0])
 
 

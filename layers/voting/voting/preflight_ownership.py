@@ -6,12 +6,12 @@ import psycopg
 
 from voting.finding import Finding, ok, problem
 from voting.location import locate
-from voting.ownership import foreign_objects, foreign_owner, other_creators
+from voting.ownership import earlier_owner, foreign_objects, other_creators
 
 
 def ownership_findings(connection: psycopg.Connection) -> Iterator[Finding]:
-    """Objects under our names, the owner of `votes`, and who may create in its schema."""
-    found = [*_objects(connection), *_creators(connection)]
+    """Objects under our names, whose the tables of an earlier release are, and who may create in the schema."""
+    found = [*_objects(connection), *_earlier(connection), *_creators(connection)]
     yield from found or [ok("no other role may become our login by what it makes in the database")]
 
 
@@ -21,13 +21,10 @@ def _objects(connection: psycopg.Connection) -> Iterator[Finding]:
         yield problem(clause, todo)
 
 
-def _owner(connection: psycopg.Connection) -> Iterator[Finding]:
-    if owner := foreign_owner(connection):
-        todo = (
-            "ALTER TABLE votes OWNER TO our login, or log in as roles without other rights. Triggers, checks, indexes "
-            "and policies on it run in our sessions with all that the login may do; the tally's functions run none."
-        )
-        yield problem(f"the table `votes` belongs to {owner}", todo)
+def _earlier(connection: psycopg.Connection) -> Iterator[Finding]:
+    if owner := earlier_owner(connection):
+        todo = f"Run `install` with the login {owner}, once: it moves them. Until then nothing is counted."
+        yield problem(f"tables of an earlier release belong to {owner}", todo)
 
 
 def _creators(connection: psycopg.Connection) -> Iterator[Finding]:
