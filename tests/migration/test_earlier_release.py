@@ -2,17 +2,22 @@
 
 import threading
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from redis import Redis
 
 from tests.migration.earlier_release import EarlierRelease
 from tests.stack import wait_for
 from voting.clients import Clients
 from voting.database.comparison import compare
-from voting.database.roles import Role, grant
+from voting.database.installation import MayNotInstall
+from voting.database.roles import Role, create, grant
 from voting.database.vote_table import VoteTable
 from voting.fence import Superseded
+from voting.ops.preflight.inspect import inspect
+from voting.settings import Settings
 from voting.vote import Vote
 
 ANOTHER_TABLE = """
@@ -184,3 +189,43 @@ def test_whoever_might_read_the_tables_still_may(
             assert VoteTable(reader).tally().counts == {"a": 1}
     finally:
         database.execute("DROP OWNED BY chart; DROP ROLE chart")
+
+
+def test_a_login_that_may_not_move_the_tables_is_told_who_may(
+    earlier: EarlierRelease, settings: Settings, redis: Redis, database, database_url: str
+) -> None:
+    """A schema made for it would not help, and be in the way of the login that may."""
+    earlier.install()
+    earlier.record({"x": "a"}, earlier.take_fence())
+    grant_as_before(database)
+    database.execute(
+        "CREATE ROLE voting_app LOGIN PASSWORD 'app' IN ROLE voting_worker, voting_reader, voting_operator"
+    )
+    url = urlsplit(database_url)
+    address = url._replace(netloc=f"voting_app:app@{url.hostname}:{url.port}").geturl()
+    app = Clients(Settings({**settings.env, "DATABASE_URL": address}), redis_retries=0, role=Role.WORKER)
+    try:
+        with pytest.raises(MayNotInstall, match="belong to postgres") as refused:
+            VoteTable(app.postgres()).install()
+        assert "CREATE SCHEMA" not in str(refused.value)
+        problems = {one.what: one.todo for one in inspect(app, watch_s=0.1) if one.level == "problem"}
+        assert list(problems) == ["tables of an earlier release belong to postgres"]
+        VoteTable(database).install()  # as it says
+        grant(database)
+        app.forget_postgres()
+        table = VoteTable(app.postgres())
+        assert table.record([Vote("b", "y")], table.take_fence()) == 1
+        assert_right(table, earlier)
+        assert not [one for one in inspect(app, watch_s=0.1) if one.level == "problem"]
+    finally:
+        app.close()
+        database.execute("DROP OWNED BY voting_app; DROP ROLE voting_app")
+
+
+def grant_as_before(database: psycopg.Connection) -> None:
+    """What the earlier release granted to the roles; these may be there."""
+    create(database)
+    database.execute("GRANT USAGE ON SCHEMA public TO voting_reader, voting_worker, voting_operator")
+    database.execute("GRANT SELECT, INSERT, UPDATE ON votes TO voting_worker; GRANT SELECT ON votes TO voting_operator")
+    for table in OURS:
+        database.execute(f"GRANT SELECT, UPDATE ON {table} TO voting_worker, voting_operator")

@@ -367,6 +367,14 @@ def test_preflight_finds_a_login_that_is_not_there(deployment: Deployment, opene
     assert ("problem", f"there is no login {LOGINS['reader']} yet") in found(opened("operator"))
 
 
+def test_preflight_looks_at_the_table_before_there_are_logins(deployment: Deployment, opened, redis: Redis) -> None:
+    """It must not say that a password is wrong either: nobody has that login yet."""
+    deployment.superuser.execute(TABLE)
+    told = [one.what for one in inspect(opened("operator"), watch_s=0.1)]
+    assert "the column id is unique" in told
+    assert not [what for what in told if "cannot be inspected" in what]
+
+
 def test_a_login_made_by_hand_as_the_guide_says_serves_all_functions(
     deployment: Deployment, settings: Settings, redis: Redis
 ) -> None:

@@ -1,5 +1,6 @@
 """What a preflight says of stores in all kinds of states; each is made for real."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -270,6 +271,25 @@ def test_what_it_grants_is_enough_to_install_and_count(stranger: Clients, databa
     table.install()
     assert table.record([Vote("a", "x")], table.take_fence()) == 1
     assert table.tally().counts == {"a": 1}
+
+
+@pytest.mark.parametrize("schema", ["public", "app", 'An "odd" one'])
+def test_the_statement_that_it_gives_makes_the_schema(stranger: Clients, database, schema: str) -> None:
+    there = '"' + schema.replace('"', '""') + '"'
+    database.execute(f"CREATE SCHEMA IF NOT EXISTS {there}; SET search_path = {there}")
+    database.execute(f"GRANT USAGE ON SCHEMA {there} TO stranger; ALTER ROLE stranger SET search_path = {there}")
+    database.execute(f"{OLD_TABLE}; GRANT SELECT, INSERT, UPDATE, TRIGGER ON votes TO stranger")
+    try:
+        (found,) = [one for one in inspect(stranger, watch_s=0.1) if one.level == "problem"]
+        (statement,) = re.findall("CREATE SCHEMA .* AUTHORIZATION .*[^.]", found.todo)
+        database.execute(statement)
+        stranger.forget_postgres()
+        assert problems(inspect(stranger, watch_s=0.1)) == []
+        assert VoteTable(stranger.postgres()).install() is True
+    finally:
+        database.execute("DROP OWNED BY stranger CASCADE")
+        if schema != "public":
+            database.execute(f"DROP SCHEMA {there} CASCADE")
 
 
 @pytest.mark.parametrize(

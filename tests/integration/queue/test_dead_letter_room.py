@@ -84,8 +84,10 @@ def test_payloads_of_the_oldest_go_before_any_letter_goes(room, redis) -> None:
         assert len(read.message) <= SHORT_PAYLOAD
     account = DeadLetters(redis).account()
     assert (account.shortened, account.dropped) == (len(short), None)
-    assert kept.was_full()
-    assert not kept.was_full()
+    assert kept.is_full()
+    assert room(NO_LIMIT, NO_LIMIT).is_full()  # the next run says so, too, until an operator has dropped letters
+    redis.delete(DEAD_ACCOUNT)  # as `dead drop` does
+    assert not kept.is_full()
 
 
 def refused_as_it_was(letters: list[bytes]) -> bytes:
@@ -122,8 +124,11 @@ def test_refused_votes_for_which_there_is_no_room_stay_and_that_is_said(room, re
     full.keep()
     del votes[300]
     assert parked(redis) == votes
-    assert full.was_full()
-    assert full.was_full()  # as long as it is so
+    redis.hdel(DEAD_ACCOUNT, "since")  # of the junk, which has made way
+    assert full.is_full()
+    assert room(100, 10_000).is_full()  # the next run says so, too, as long as it is so
+    assert room(NO_LIMIT, 10_000).is_full()
+    assert not room(NO_LIMIT, NO_LIMIT).is_full()  # the limits have been raised
     assert "no room" in caplog.text
     assert any("no room" in problem and "100 and 10000 bytes" in problem for problem in problems(clients))
     redis.config_resetstat()
@@ -142,6 +147,7 @@ def test_dropping_letters_ends_the_complaint(room, redis, clients, handler, cont
     assert handler("ops")({"operation": "dead drop", "reason": "not_json"}, context)["dropped"] == 18
     assert problems(clients) == []
     assert not redis.exists(DEAD_ACCOUNT)
+    assert not room(20, NO_LIMIT).is_full()
 
 
 def test_a_hundred_thousand_letters_make_room_in_steps_of_a_page(room, redis) -> None:

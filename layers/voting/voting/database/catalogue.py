@@ -15,7 +15,7 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
        current_setting('default_transaction_read_only') = 'on' AS is_read_only,
        current_setting('max_connections')::int AS most_sessions,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS sessions,
-       current_user AS role,
+       quote_ident(current_user) AS role, quote_ident((parse_ident({ours_name}))[1]) AS our_schema,
        coalesce(has_schema_privilege(to_regnamespace({there_name})::oid, 'CREATE'), false) AS may_create,
        to_regnamespace({ours_name}) IS NOT NULL
            OR has_database_privilege(current_database(), 'CREATE') AS may_make_schema,
@@ -136,7 +136,8 @@ class Server:
     is_read_only: bool
     most_sessions: int
     sessions: int
-    role: str
+    role: str  # as a statement takes it
+    our_schema: str  # as a statement takes it
     may_create: bool  # in the schema where a new table would go
     may_make_schema: bool  # our own, unless it is there
     may_limit: bool  # its sessions to the roles of voting.roles, which it makes or which are there

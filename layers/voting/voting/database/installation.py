@@ -9,7 +9,7 @@ from typing import LiteralString
 import psycopg
 
 from voting.database.location import SAFE_PATH, run
-from voting.database.ownership import see_to_ownership
+from voting.database.ownership import earlier_owner, see_to_ownership
 from voting.database.verification import recount
 
 # Made by schema.sql, all or nothing: whether the tally follows every write, and whether the newest script made it. An
@@ -52,7 +52,7 @@ SELECT pg_advisory_xact_lock(hashtext('voting schema'));
 MAY_CREATE = """
 SELECT to_regnamespace({ours_name}) IS NOT NULL
            OR has_database_privilege(current_user, current_database()::text, 'CREATE'),
-       current_database()::text, current_user::text, {ours_name}::text
+       quote_ident(current_database()), quote_ident(current_user), quote_ident((parse_ident({ours_name}))[1])
 """
 # Not IF NOT EXISTS, which asks for the right on the database even where an administrator has made the schema.
 CREATE_SCHEMA = """
@@ -106,6 +106,8 @@ def _create(connection: psycopg.Connection, *, counted: bool) -> None:
     with connection.transaction():
         connection.execute(BEGIN)
         see_to_ownership(connection, everywhere=True)
+        if owner := earlier_owner(connection):
+            raise MayNotInstall(f"tables of an earlier release belong to {owner}, and only that login may move them")
         _see_to_schema(connection)
         is_there, is_following = run(connection, EARLIER).fetchone() or (False, False)
         if is_there:

@@ -50,6 +50,13 @@ FROM found WHERE oddity IS NOT NULL OR owner NOT IN (SELECT oid FROM trusted)
 ORDER BY what
 """.replace("TRUSTED", TRUSTED)
 
+# The tables of an earlier release, in the schema of `votes`: only their owner moves them.
+EARLIER_OWNER = """
+SELECT pg_get_userbyid(relowner)::text FROM pg_class
+WHERE relnamespace = to_regnamespace({there_name})::oid AND relkind = 'r' AND NOT pg_has_role(relowner, 'USAGE')
+  AND relname = ANY (ARRAY['vote_tally', 'vote_tally_version', 'vote_worker_fence']::name[])
+ORDER BY 1 LIMIT 1
+"""
 # In PostgreSQL 15 and later, the owner of `public` is a role that stands for the owner of the database.
 CREATORS: LiteralString = """
 WITH trusted AS (TRUSTED)
@@ -108,6 +115,12 @@ def closed_path(connection: psycopg.Connection) -> str:
     The triggers of others on `votes` may need it: they run in our sessions, and need not name schemas.
     """
     return path_of(name for (name,) in run(connection, CLOSED, list(locate(connection).path)).fetchall())
+
+
+def earlier_owner(connection: psycopg.Connection) -> str | None:
+    """Whose the tables of an earlier release are, where there are any and our role may not move them."""
+    row = run(connection, EARLIER_OWNER).fetchone()
+    return None if row is None else str(row[0])
 
 
 def other_creators(connection: psycopg.Connection) -> list[str]:

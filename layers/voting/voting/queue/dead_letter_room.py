@@ -32,7 +32,6 @@ class DeadLetterRoom:
         self._note_limits = redis.register_script(NOTE_LIMITS)
         self._count = self._bytes = 0  # as far as the list was looked at
         self._due = most, most_bytes  # beyond these, room is made
-        self._was_full = False
 
     def keep(self) -> None:
         """Bring the list back within its limits: payloads of the oldest junk go first, then the oldest junk.
@@ -49,7 +48,6 @@ class DeadLetterRoom:
         self._look()
         if not self._is_due():
             return
-        self._was_full = True
         shortened, dropped = self._shorten_oldest(), self._drop_oldest()
         if shortened or dropped:
             tell("made room for dead letters", level=ERROR, shortened_bytes=shortened, dropped=dropped)
@@ -63,10 +61,18 @@ class DeadLetterRoom:
             self._note_limits(keys=[DEAD_ACCOUNT], args=[self._most, self._most_bytes])
             tell("no room for dead letters: they are votes that the database refused", level=ERROR, letters=self._count)
 
-    def was_full(self) -> bool:
-        """Whether something was dropped or shortened since this was last asked, or there is no room."""
-        was_full, self._was_full = self._was_full, False
-        return was_full or self._is_over()
+    def is_full(self) -> bool:
+        """Whether letters were dropped or shortened, until an operator drops some; or whether there is no room.
+
+        As the account in Redis has it: a run that ends, and the next one, which parks nothing, must not hide it.
+
+        Raises:
+            redis.RedisError: Redis did not answer or refused.
+        """
+        account = self._letters.account()
+        if account.most is not None:  # there was no room: is there any by now?
+            self._look()
+        return account.since_ms is not None or self._is_over()
 
     def _look(self) -> None:
         """Count what is new."""

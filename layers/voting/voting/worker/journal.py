@@ -49,5 +49,5 @@ class Journal:
             metrics.add_metric("QueueLength", MetricUnit.Count, backlog.length)
             metrics.add_metric("NotCountedFor", MetricUnit.Seconds, backlog.behind_s)
             metrics.add_metric("DeadLetters", MetricUnit.Count, backlog.dead)
-            metrics.add_metric("DeadLettersFull", MetricUnit.Count, int(self._room.was_full()))
+            metrics.add_metric("DeadLettersFull", MetricUnit.Count, int(self._room.is_full()))
             publish()

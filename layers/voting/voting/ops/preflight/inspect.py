@@ -9,12 +9,13 @@ from redis.exceptions import RedisError
 from voting.clients import Clients
 from voting.database.catalogue import Catalogue, Table
 from voting.database.logins import Logins
+from voting.database.ownership import earlier_owner
 from voting.database.vote_table import VoteTable
 from voting.ops.preflight.finding import Finding, ok, problem
 from voting.ops.preflight.identity import identity_findings
 from voting.ops.preflight.logins import login_findings
 from voting.ops.preflight.ownership import ownership_findings
-from voting.ops.preflight.postgres import server_findings, table_findings
+from voting.ops.preflight.postgres import choice_findings, server_findings, table_findings
 from voting.ops.preflight.queue import list_findings
 from voting.ops.preflight.redis import redis_findings
 from voting.ops.provisioning import logins_of
@@ -46,12 +47,18 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
         yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
     yield from ownership_findings(connection)
     catalogue = Catalogue(connection)
-    yield from server_findings(catalogue.server())
-    table = catalogue.table()
-    if table is not None and clients.owner() is clients and VoteTable(connection).follows():
+    server, table = catalogue.server(), catalogue.table()
+    installs_elsewhere = earlier_owner(connection) is not None  # which has been said
+    if installs_elsewhere:
+        server = replace(server, may_make_schema=True)
+    yield from server_findings(server)
+    if table is not None and (installs_elsewhere or (clients.owner() is clients and VoteTable(connection).follows())):
         table = replace(table, may_add_triggers=True)  # what only installing takes
-    yield from login_findings(Logins(connection), [login.name for login in logins_of(clients.settings)])
-    yield from table_findings(table, _choices(clients, table))
+    logins, names = Logins(connection), [login.name for login in logins_of(clients.settings)]
+    yield from login_findings(logins, names)
+    yield from table_findings(table)
+    if logins.powers(names).keys() >= set(names):  # they are there
+        yield from choice_findings(_choices(clients, table))
 
 
 def _choices(clients: Clients, table: Table | None) -> Sequence[str]:

@@ -1,17 +1,17 @@
-"""What a preflight finds about other roles of the database: what they have made under our names, and may make."""
+"""What a preflight finds about other roles of the database: what they own, and what they may make."""
 
 from collections.abc import Iterator
 
 import psycopg
 
 from voting.database.location import locate
-from voting.database.ownership import foreign_objects, other_creators
+from voting.database.ownership import earlier_owner, foreign_objects, other_creators
 from voting.ops.preflight.finding import Finding, ok, problem
 
 
 def ownership_findings(connection: psycopg.Connection) -> Iterator[Finding]:
-    """Objects under our names, and who may create in the schema of `votes`."""
-    found = [*_objects(connection), *_creators(connection)]
+    """Objects under our names, whose the tables of an earlier release are, and who may create in the schema."""
+    found = [*_objects(connection), *_earlier(connection), *_creators(connection)]
     yield from found or [ok("no other role may become our login by what it makes in the database")]
 
 
@@ -19,6 +19,12 @@ def _objects(connection: psycopg.Connection) -> Iterator[Finding]:
     for clause in foreign_objects(connection, everywhere=True):
         todo = "Look who made it, then DROP it: until then the worker installs nothing, and an earlier release uses it."
         yield problem(clause, todo)
+
+
+def _earlier(connection: psycopg.Connection) -> Iterator[Finding]:
+    if owner := earlier_owner(connection):
+        todo = f"Run `install` with the login {owner}, once: it moves them. Until then nothing is counted."
+        yield problem(f"tables of an earlier release belong to {owner}", todo)
 
 
 def _creators(connection: psycopg.Connection) -> Iterator[Finding]:

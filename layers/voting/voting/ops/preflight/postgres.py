@@ -31,7 +31,7 @@ def server_findings(server: Server) -> Iterator[Finding]:
     if not server.has_table and not server.may_create:
         yield problem(f"the role {server.role} may not create tables", "GRANT CREATE ON SCHEMA to it.")
     if not server.may_make_schema:
-        todo = f"GRANT CREATE ON DATABASE to it, or CREATE SCHEMA voting AUTHORIZATION {server.role}."
+        todo = f"GRANT CREATE ON DATABASE to it, or CREATE SCHEMA {server.our_schema} AUTHORIZATION {server.role}."
         yield problem(f"the role {server.role} may not make a schema for the tally", todo)
     if not server.may_limit:
         todo = f"It works; to limit them, CREATE ROLE {', '.join(Role)} and GRANT these to it."
@@ -47,7 +47,7 @@ def _encoding(name: str) -> Finding:
     return warning(what, f"Ids with characters that {name} lacks are parked (22P05); ours are hexadecimal, and stored.")
 
 
-def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Finding]:
+def table_findings(table: Table | None) -> Iterator[Finding]:
     """The table: its columns, constraints, indexes, size, and our rights on it."""
     if table is None:
         yield ok("there is no table `votes` yet: the worker makes it")
@@ -63,6 +63,10 @@ def table_findings(table: Table | None, choices: Sequence[str]) -> Iterator[Find
     yield from _surprises(table)
     yield from _past_triggers(table)
     yield from _identity(table)
+
+
+def choice_findings(choices: Sequence[str]) -> Iterator[Finding]:
+    """What the rows hold."""
     if unknown := [choice for choice in choices if choice not in CHOICES]:
         todo = "They stay in the table and are left out of every figure."
         yield warning(f"rows hold choices other than a and b: {', '.join(map(repr, unknown))}", todo)
