@@ -33,7 +33,9 @@ check: $(VENV)/.dev ## Lint, types, template; edits nothing
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/sam validate --lint
-	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_repository.py
 
 sam-invoke: $(VENV)/.dev ## Run FUNCTION=VoteFunction on EVENT=http-post-json in a container, on the stores of a running `make up`
 	@$(if $(and $(FUNCTION),$(EVENT)),,echo "make sam-invoke FUNCTION=VoteFunction EVENT=http-post-json (a name in events/, or a file)" >&2; exit 2)
