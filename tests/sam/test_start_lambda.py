@@ -110,12 +110,15 @@ def test_connections_come_and_go(send, redis: Redis, name: str) -> None:
     assert (Subscribers(redis).of(range(BUCKETS)) == []) is (name == "websocket-disconnect")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("websocket-subscribe", "results"), ("websocket-ping", "pong")])
-def test_frames_are_answered(send, redis: Redis, management_api: ManagementApi, name: str, kind: str) -> None:
+# The connection is not registered: a ping registers it, and brings it the results too.
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("websocket-subscribe", ["results"]), ("websocket-ping", ["pong", "results"])]
+)
+def test_frames_are_answered(send, redis: Redis, management_api: ManagementApi, name: str, kinds: list[str]) -> None:
     management_api.frames.clear()
     Snapshots(redis).write(Tally(5, {"a": 3}))
     assert send(name) == {"statusCode": 200}
-    assert [json.loads(frame)["type"] for frame in management_api.frames[CONNECTION]] == [kind]
+    assert [json.loads(frame)["type"] for frame in management_api.frames[CONNECTION]] == kinds
     assert Subscribers(redis).of(range(BUCKETS)) == [CONNECTION]
 
 
@@ -168,6 +171,12 @@ def test_the_draining_is_handed_back_and_taken_over(send, redis: Redis, table: V
     assert (redis.lrange(VOTES, 0, -1), redis.exists(HANDED_BACK)) == ([b"claimed"], 1)
     assert send("ops-takeover")["changed"] is True
     assert redis.exists(HANDED_BACK) == 0
+
+
+def test_what_the_database_lacks_is_installed(send, redis: Redis, database: psycopg.Connection) -> None:
+    answer = send("ops-install")
+    assert (answer["ok"], answer["installed"]) == (True, True)
+    assert VoteTable(database).follows()
 
 
 def test_the_contracts_indexes_are_built(send, redis: Redis, table: VoteTable, database: psycopg.Connection) -> None:
