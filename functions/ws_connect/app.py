@@ -8,11 +8,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from voting.broadcast.flood import Meter, Verdict, end
 from voting.broadcast.poster import Poster
 from voting.broadcast.sigv4 import Credentials
-from voting.broadcast.websocket_api import answer, forget, may_connect, own_origin
+from voting.broadcast.websocket_api import answer, forget
 from voting.clients import Clients
 from voting.database.roles import Role
 from voting.observability import reported, tell
 from voting.settings import Settings
+from voting.web.csrf import may_connect, own_origin
+from voting.web.request import headers_of
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
@@ -46,7 +48,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
 def connect(event: dict[str, Any]) -> dict[str, int]:
     """Refuse pages of other origins; nothing is registered before it subscribes."""
     settings = environment()[0].settings
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    headers = headers_of(event)
     origin = headers.get("origin")
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
     if may_connect(origin, settings.http_url, settings.allowed_origins, own):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable
-from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
@@ -11,9 +10,6 @@ from voting.clients import Clients
 from voting.observability import tell
 from voting.results.current import ResultsUnavailable, read_results
 from voting.results.snapshot import Snapshots
-from voting.web.request import normal_origin
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class Refused(Exception):
@@ -22,45 +18,6 @@ class Refused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-def may_connect(origin: str | None, http_url: str, allowed_origins: frozenset[str], api_origin: str = "") -> bool:
-    """Whether a page of *origin* may subscribe; a program may, with no Origin or with that of the WebSocket API itself.
-
-    Some libraries send the address that they connect to (*api_origin*). No page has that origin: API Gateway serves
-    none there, and answers under its own names only.
-    """
-    if origin is None:
-        return True
-    theirs = normal_origin(origin)
-    if theirs in map(normal_origin, {*allowed_origins, http_url}) or _same_loopback(theirs, http_url):
-        return True
-    return bool(api_origin) and theirs == normal_origin(api_origin)
-
-
-def own_origin(domain_name: str, protocol: str) -> str:
-    """The origin of the API that a client reached under *domain_name* by *protocol* (X-Forwarded-Proto); "" for none.
-
-    Over plain HTTP, which only a local run speaks, the name is whatever the client sends, so only loopback names count:
-    a foreign page can have its own name pointed at this machine once it has loaded (DNS rebinding).
-    """
-    host = domain_name.lower()
-    is_local = host.rpartition(":")[0] in LOOPBACK or host in LOOPBACK
-    if not host or (protocol != "https" and not (protocol == "http" and is_local)):
-        return ""
-    return f"{protocol}://{host}"
-
-
-def _same_loopback(origin: str, http_url: str) -> bool:
-    """A page that a developer opened as localhost where the server says 127.0.0.1 is the same page."""
-    ours = urlsplit(http_url)
-    try:
-        theirs = urlsplit(origin)
-    except ValueError:  # half a bracket, or characters that turn into others: no browser sends such an origin
-        return False
-    same_port = ours.netloc.rpartition(":")[2] == theirs.netloc.rpartition(":")[2]
-    hosts = {ours.netloc.rpartition(":")[0], theirs.netloc.rpartition(":")[0]}
-    return hosts <= LOOPBACK and same_port and ours.scheme == theirs.scheme
 
 
 def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool = False) -> list[bytes]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-DEFAULT_PORTS = {"http": "80", "https": "443"}
+from voting.address import normal_origin
+
 HOST_PREFIX = "__Host-"
 
 
@@ -32,14 +33,14 @@ class Request:
     def of(cls, event: Mapping[str, Any]) -> "Request":
         """Read an event of payload format 2.0, as HTTP API and `sam local` send it."""
         http = event["requestContext"]["http"]
-        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        headers = headers_of(event)
         raw_path = event.get("rawPath") or "/"
         return cls(
             method=http["method"].upper(),
             path=canonical(raw_path),
             raw_path=raw_path,
             headers=headers,
-            is_https=_is_https(headers.get("x-forwarded-proto", "")),
+            is_https=protocol_of(headers.get("x-forwarded-proto", "")) == "https",
             # AWS moves the cookies out of the headers; what imitates it may leave them there.
             cookies=_cookies("; ".join(event.get("cookies") or ()) or headers.get("cookie", "")),
             raw_body=event.get("body") or "",
@@ -93,16 +94,17 @@ def canonical(path: str) -> str:
     return "/" + "/".join(part for part in path.split("/") if part)
 
 
-def normal_origin(origin: str) -> str:
-    """Lower case, without the scheme's own port: two spellings of one origin become equal."""
-    origin = origin.strip().lower()
-    scheme = origin.partition("://")[0]
-    return origin.removesuffix(f":{DEFAULT_PORTS[scheme]}") if scheme in DEFAULT_PORTS else origin
+def headers_of(event: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of an *event* of API Gateway, by their names in lower case."""
+    return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
 
 
-def _is_https(protocols: str) -> bool:
-    # Of several the last counts: the gateway wrote it, and those before it may be the client's own.
-    return protocols == "https" or protocols.rpartition(",")[2].strip().lower() == "https"
+def protocol_of(forwarded: str) -> str:
+    """The protocol that the client spoke, from X-Forwarded-Proto, in lower case.
+
+    The last of several values counts: the gateway wrote it. Those before it may come from the client.
+    """
+    return "https" if forwarded == "https" else forwarded.rpartition(",")[2].strip().lower()
 
 
 def _cookies(header: str) -> tuple[tuple[str, str], ...]:
