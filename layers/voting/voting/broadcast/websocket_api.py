@@ -8,24 +8,21 @@ from redis.exceptions import RedisError
 from voting.broadcast.subscribers import Subscribers
 from voting.clients import Clients
 from voting.observability import tell
+from voting.public_error import PublicError
 from voting.results.current import ResultsUnavailable, read_results
 from voting.results.snapshot import Snapshots
 
 
-class Refused(Exception):
-    """The frame asks for nothing that we do. `code` is stable, the message says what to send."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+class FrameError(PublicError):
+    """The frame is not a valid request. `message` says what to send."""
 
 
 def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool = False) -> list[bytes]:
     """Do what the frame *body* asks for, and return the frames to answer with, in order."""
     try:
         return ACTIONS[_action(body, is_binary=is_binary)](connection_id, clients)
-    except Refused as error:
-        return [_error(error.code, str(error))]
+    except FrameError as error:
+        return [_error(error.code, error.message)]
     except RedisError as error:
         tell("the registry is away", error=error)
         return [_error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")]
@@ -41,16 +38,18 @@ def forget(connection_ids: Iterable[str], clients: Clients) -> None:
 
 def _action(body: str, *, is_binary: bool) -> str:
     if is_binary:
-        raise Refused("binary_frame", "Send text frames: this API takes JSON.")
+        raise FrameError("binary_frame", "Send text frames: this API takes JSON.")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused("invalid_json", 'Send a JSON object such as {"action": "subscribe"}.') from error
+        raise FrameError("invalid_json", 'Send a JSON object such as {"action": "subscribe"}.') from error
     if not isinstance(message, dict) or not isinstance(message.get("action"), str):
-        raise Refused("missing_action", 'Send a JSON object with a string "action", such as {"action": "subscribe"}.')
+        raise FrameError(
+            "missing_action", 'Send a JSON object with a string "action", such as {"action": "subscribe"}.'
+        )
     action: str = message["action"]
     if action not in ACTIONS:
-        raise Refused("unknown_action", f"The actions are {' and '.join(ACTIONS)}.")
+        raise FrameError("unknown_action", f"The actions are {' and '.join(ACTIONS)}.")
     return action
 
 

@@ -6,7 +6,7 @@ Origins that come from the settings are spelled as `normal_origin` spells them.
 import re
 
 from voting.address import normal_origin
-from voting.web.errors import Refusal
+from voting.web.errors import HttpError
 from voting.web.request import Request, protocol_of
 
 LOCAL_ORIGIN = re.compile(r"(https?)://(?:127\.0\.0\.1|localhost|\[::1\])((?::\d+)?)")
@@ -19,7 +19,7 @@ def require_own_site(request: Request, allowed: frozenset[str]) -> None:
     the client is not a browser, and sends no cookies but its own. See the Fetch Metadata specification, section 2.4.
 
     Raises:
-        Refusal: 403 cross_site.
+        HttpError: 403 cross_site.
     """
     origin = request.headers.get("origin")
     if origin is not None and normal_origin(origin) in allowed:
@@ -30,7 +30,7 @@ def require_own_site(request: Request, allowed: frozenset[str]) -> None:
     else:
         permitted = origin is None or normal_origin(origin) == request.origin
     if not permitted:
-        raise Refusal(403, "cross_site", "This vote was sent from another site. Vote on the voting page itself.")
+        raise HttpError(403, "cross_site", "This vote was sent from another site. Vote on the voting page itself.")
 
 
 def may_connect(origin: str | None, own_pages: str, allowed: frozenset[str], api: str = "") -> bool:
