@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from voting.ops.list_watch import Traffic, watch
+from voting.ops.list_watch import ListActivity, watch
 from voting.ops.preflight.finding import Finding, ok, problem, warning
 from voting.queue.queue_view import QueueView
 from voting.vote import InvalidVote, Vote, parse
@@ -16,7 +16,7 @@ PARKED = {
 
 
 def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
-    """The key, the traffic at its ends, a sample of its messages."""
+    """The key, the activity at its ends, a sample of its messages."""
     backlog = queue.backlog()
     if backlog.kind not in {"list", "none"}:
         yield problem(f"the key `votes` is a {backlog.kind}", "Find out what uses it: we would drain nothing.")
@@ -29,35 +29,35 @@ def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
     if backlog.in_process:
         todo = "Votes of ours lie beside the list: run `handback` to return them, or let our worker drain them."
         yield warning(f"{backlog.in_process} votes are in process", todo)
-    traffic = watch(queue, watch_s)
-    yield _producers(traffic)
-    yield _consumers(traffic, ours=backlog.handed_back_s is None)
+    activity = watch(queue, watch_s)
+    yield _producers(activity)
+    yield _consumers(activity, ours=backlog.handed_back_s is None)
     head, tail = queue.ends(SAMPLE)
     yield from message_findings(head if len(head) < SAMPLE else [*head, *tail])  # a short list is all in both
 
 
-def _producers(traffic: Traffic) -> Finding:
-    if traffic.tail_pushes > traffic.head_pushes:
+def _producers(activity: ListActivity) -> Finding:
+    if activity.tail_pushes > activity.head_pushes:
         return problem(
-            f"producers push to the tail (RPUSH): seen {traffic.tail_pushes} times, LPUSH {traffic.head_pushes} times",
+            f"producers push to the tail (RPUSH): seen {activity.tail_pushes} times, LPUSH {activity.head_pushes} times",
             "Make them LPUSH first: we take from the tail, so a voter's older choice would win over the newer one.",
         )
-    if traffic.tail_pushes:
+    if activity.tail_pushes:
         return problem(
-            f"most producers push to the head, but {traffic.tail_pushes} messages came to the tail",
+            f"most producers push to the head, but {activity.tail_pushes} messages came to the tail",
             "Find the producer that uses RPUSH: its votes overtake the others.",
         )
-    if traffic.head_pushes:
-        return ok(f"producers push to the head (LPUSH): seen {traffic.head_pushes} times")
-    why = "nobody pushed" if traffic.filled else "the list was empty whenever it was looked at"
+    if activity.head_pushes:
+        return ok(f"producers push to the head (LPUSH): seen {activity.head_pushes} times")
+    why = "nobody pushed" if activity.filled else "the list was empty whenever it was looked at"
     todo = "Watch for longer (--watch) while votes come in, or stop the old worker for as long: votes wait in the list."
     return warning(f"which end producers push to was not seen: {why}", todo)
 
 
-def _consumers(traffic: Traffic, *, ours: bool) -> Finding:
-    if not traffic.is_drained:
+def _consumers(activity: ListActivity, *, ours: bool) -> Finding:
+    if not activity.is_drained:
         return ok("nobody took messages while we looked")
-    ends = {"head": traffic.head_pops, "tail": traffic.tail_pops}
+    ends = {"head": activity.head_pops, "tail": activity.tail_pops}
     where = " and ".join(f"the {end} ({count} times)" for end, count in ends.items() if count) or "one of its ends"
     todo = "Stop the old worker before the takeover: the draining is handed over, never shared."
     return warning(f"somebody takes messages from {where}{', which may be our own worker' if ours else ''}", todo)
