@@ -1,4 +1,4 @@
-"""The function result: serves the live results page, the results, and the health of the stores."""
+"""The function result: serves the live results page, the results as JSON, and the health check."""
 
 from functools import cache
 from pathlib import Path
