@@ -1,6 +1,6 @@
-"""Invoked by CloudFormation with each deployment, before the functions change: has ops prepare the database.
+"""The function install, invoked by CloudFormation before each deployment: it lets ops prepare the database.
 
-It is outside of the VPC, so that its answer always finds the way to CloudFormation.
+It runs outside of the VPC, so that its response always reaches CloudFormation.
 """
 
 from typing import Any
@@ -15,5 +15,5 @@ from voting.settings import Settings
 
 @reported
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
-    """Install, and tell CloudFormation."""
+    """Install, and report to CloudFormation."""
     return {"status": fulfil(event, lambda: install_through(Settings.from_env().ops_function))}

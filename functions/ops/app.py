@@ -1,4 +1,4 @@
-"""Invoked directly by an operator, who cannot reach the stores from outside: looks after them, and hands them over."""
+"""The function ops, invoked by operators: it maintains the stores, which they cannot reach from outside."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from voting.observability import reported
 from voting.ops.operations import operate
 from voting.settings import Settings
 
-PATIENCE_MS = 600_000  # counting the rows of a large table takes longer than any batch
+PATIENCE_MS = 600_000  # counting a large table takes longer than any batch
 LOCK_PATIENCE_MS = 30_000  # longer than the longest batch
 
 
 @reported
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
-    """Perform the event's operation; answer with what it found or did."""
+    """Perform the operation of *event*; return what it found or did."""
     clients = Clients(
         Settings.from_env(),
         redis_retries=0,

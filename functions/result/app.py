@@ -1,4 +1,4 @@
-"""The function result: serves the live results page, the results, and the health of the stores."""
+"""The function result: serves the live results page, the results as JSON, and the health check."""
 
 from functools import cache
 from pathlib import Path
@@ -9,21 +9,20 @@ from voting.database.roles import Role
 from voting.ops.health import check_health
 from voting.results.current import ResultsUnavailable, read_results
 from voting.settings import Settings
-from voting.web import answer
-from voting.web.errors import Refusal
+from voting.web.errors import HttpError
 from voting.web.page import Page
 from voting.web.request import Request
-from voting.web.response import Response
+from voting.web.response import RETRY_SOON, Response
 from voting.web.results_page import render_results
-from voting.web.router import Web
+from voting.web.router import Router
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-web = Web()
-web.explain(
+router = Router()
+router.on_error(
     ResultsUnavailable,
-    Refusal(503, "results_unavailable", "The results cannot be read now. Try again soon.", answer.SOON),
+    HttpError(503, "results_unavailable", "The results cannot be read now. Try again soon.", RETRY_SOON),
 )
 
 
@@ -42,24 +41,24 @@ def results_page() -> Page:
     return Page(Path(__file__).parent, "results")
 
 
-@web.get("/results")
+@router.get("/results")
 def show(request: Request) -> Response:
     websocket_url = settings().websocket_url
     html = render_results(results_page(), read_results(clients(), settings().labels), websocket_url)
-    return answer.cacheable(answer.html(results_page(), html, websocket_url), request)
+    return Response.html(results_page(), html, websocket_url).cacheable(request)
 
 
-@web.get("/api/results")
+@router.get("/api/results")
 def figures(request: Request) -> Response:
     results = read_results(clients(), settings().labels)
-    return answer.cacheable(answer.document(200, results.document()), request)
+    return Response.json(200, results.document()).cacheable(request)
 
 
-@web.get("/health")
+@router.get("/health")
 def health(_request: Request) -> Response:
     state = check_health(clients())
-    return answer.document(200 if state.is_well else 503, state.document(), None if state.is_well else answer.SOON)
+    return Response.json(200, state.document()) if state.is_well else Response.json(503, state.document(), RETRY_SOON)
 
 
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    return web.answer(event, context)
+    return router.handle(event, context)

@@ -1,4 +1,4 @@
-"""Invoked by the schedule: drains the list of votes into the table until the next run takes over."""
+"""The function worker, invoked by the schedule: moves votes from the list into the table until the next run starts."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ from voting.worker.publisher import Announcer
 
 @reported
 def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Run until superseded, or until the time is nearly up; answer with what was counted."""
+    """Run until superseded or nearly out of time; return what was counted."""
     settings = Settings.from_env()
-    # A claim whose answer was lost must not be sent again as it was.
+    # redis-py must not repeat a claim whose response was lost.
     clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
     try:
         with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
@@ -29,6 +29,6 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             counted = drain.run()
     finally:
         clients.close()
-    fields = counted.as_fields()
-    logger.info("ended a run", extra=fields)
+    fields: dict[str, Any] = counted.as_fields()
+    logger.info("ended a run", **fields)
     return fields

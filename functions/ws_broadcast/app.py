@@ -1,4 +1,4 @@
-"""Invoked by the worker, asynchronously: posts the newest results to a part of the subscribers."""
+"""The function ws_broadcast, invoked asynchronously by the worker: posts the newest results to some subscribers."""
 
 from functools import cache
 from typing import Any
@@ -19,14 +19,14 @@ from voting.settings import Settings
 
 @cache
 def environment() -> tuple[Clients, Poster]:
-    """Build once per execution environment what its invocations share."""
+    """The clients that all invocations of an execution environment share."""
     settings = Settings.from_env()
     return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 
 @reported
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Post the newest snapshot, which may be newer than the one that set this off, to the event's buckets."""
+    """Post the newest snapshot to the buckets of *event*; it may be newer than the one that caused this invocation."""
     clients, poster = environment()
     snapshots = Snapshots(clients.redis())
 

@@ -1,4 +1,4 @@
-"""Invoked by the WebSocket API: $connect, $disconnect, and every frame ($default)."""
+"""The function ws_connect: answers $connect, $disconnect and all frames ($default) of the WebSocket API."""
 
 from functools import cache
 from typing import Any
@@ -8,24 +8,26 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from voting.broadcast.flood import Meter, Verdict, end
 from voting.broadcast.poster import Poster
 from voting.broadcast.sigv4 import Credentials
-from voting.broadcast.websocket_api import answer, forget, may_connect, own_origin
+from voting.broadcast.websocket_api import answer, forget
 from voting.clients import Clients
 from voting.database.roles import Role
 from voting.observability import reported, tell
 from voting.settings import Settings
+from voting.web.csrf import may_connect, own_origin
+from voting.web.request import headers_of
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
-LONGEST_ORIGIN = 100  # in the logs: it is a stranger's text
+LONGEST_ORIGIN = 100  # characters in the logs: the client chooses the text
 
-ANSWER_WITHIN_S = 5.0  # one that does not read its answers must not hold this environment until its time is up
+ANSWER_WITHIN_S = 5.0  # a client that does not read must not block this environment until the timeout
 
 meter = Meter()
 
 
 @cache
 def environment() -> tuple[Clients, Poster]:
-    """Build once per execution environment what its invocations share."""
+    """The clients that all invocations of an execution environment share."""
     settings = Settings.from_env()
     clients = Clients(settings, name="voting-ws_connect", role=Role.READER)
     return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
@@ -33,7 +35,7 @@ def environment() -> tuple[Clients, Poster]:
 
 @reported
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
-    """Admit, forget, or answer the connection of *event*."""
+    """Accept, forget or answer the connection of *event*."""
     match event["requestContext"]["eventType"]:
         case "CONNECT":
             return connect(event)
@@ -44,9 +46,9 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
 
 
 def connect(event: dict[str, Any]) -> dict[str, int]:
-    """Refuse pages of other origins; nothing is registered before it subscribes."""
+    """Refuse pages of other origins. A connection is registered when it subscribes, not here."""
     settings = environment()[0].settings
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    headers = headers_of(event)
     origin = headers.get("origin")
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
     if may_connect(origin, settings.http_url, settings.allowed_origins, own):
@@ -56,14 +58,14 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
 
 
 def disconnect(event: dict[str, Any]) -> dict[str, int]:
-    """Forget the connection; where this never comes, its registration expires."""
+    """Forget the connection. If this event never comes, the registration expires."""
     clients, _ = environment()
     forget([event["requestContext"]["connectionId"]], clients)
     return DONE
 
 
 def message(event: dict[str, Any]) -> dict[str, int]:
-    """Answer one frame, over the management API; close the connection where they are too many."""
+    """Answer one frame through the management API; close the connection if it sends too many."""
     clients, poster = environment()
     connection_id = event["requestContext"]["connectionId"]
     verdict = meter.judge(connection_id, clients)
@@ -75,7 +77,8 @@ def message(event: dict[str, Any]) -> dict[str, int]:
         outcome = poster.post([connection_id], frame, within_s=ANSWER_WITHIN_S)
         if outcome.sent:
             continue
-        # It left while we were answering; or it was registered by a ping and lacks the results: the next brings them.
+        # The client has gone. Or a ping registered it and it lacks the results: forget it, so that its next ping brings
+        # them.
         if outcome.gone or len(frames) > 1:
             forget([connection_id], clients)
         break

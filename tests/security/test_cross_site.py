@@ -58,3 +58,21 @@ def test_a_foreign_page_cannot_subscribe(ws_connect: Handler, context, origin: s
     assert redis.keys("{votes}:subscribers:*") == []
     connect["headers"] = {"ORIGIN": OWN}
     assert ws_connect(connect, context) == {"statusCode": 200}
+
+
+@pytest.mark.parametrize("listed", [f"{ALLOWED}:443", f"{ALLOWED}:", ALLOWED.upper(), f" {ALLOWED}/"])
+@pytest.mark.parametrize("sent", [ALLOWED, f"{ALLOWED}:443", ALLOWED.upper()])
+def test_an_allowed_origin_may_vote_and_subscribe_in_any_spelling(
+    function: Callable[[str], Function],
+    ws_connect: Handler,
+    context,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: str,
+    sent: str,
+) -> None:
+    monkeypatch.setenv("ALLOWED_ORIGINS", listed)
+    vote = function("vote")
+    assert vote("post-json", headers={"sec-fetch-site": "cross-site", "origin": sent}).status == 202
+    connect = event("websocket-connect")
+    connect["headers"] = {"Origin": sent}
+    assert ws_connect(connect, context) == {"statusCode": 200}

@@ -29,6 +29,8 @@ def test_defaults_need_no_environment() -> None:
         ("ACCEPT_LEGACY_IDS", "maybe", "accept_legacy_ids"),
         ("ACCEPT_OLD_COOKIES", "maybe", "accept_old_cookies"),
         ("ALLOWED_ORIGINS", "vote.example.org", "allowed_origins"),
+        ("ALLOWED_ORIGINS", "https://vote.example.org/secret", "allowed_origins"),
+        ("HTTP_URL", "https://vote.example.org/secret", "http_url"),
         ("MAX_BODY_BYTES", "many", "max_body_bytes"),
         ("BATCH_VOTES", "0", "batch_votes"),
         ("BROADCAST_MESSAGES_PER_S", "-1", "broadcast_messages_per_s"),
@@ -46,9 +48,17 @@ def test_a_host_makes_a_database_url_without_credentials() -> None:
     assert settings.database_url == "postgresql://db.example.org:6432/my%20db"
 
 
-def test_origins_are_compared_in_lower_case_without_a_trailing_slash() -> None:
-    settings = Settings.from_env({"ALLOWED_ORIGINS": "https://Vote.example.org/, http://localhost:8080"})
+def test_a_blank_label_is_no_label() -> None:
+    assert Settings.from_env({"OPTION_A": " ", "OPTION_B": " Tea "}).labels == {"a": "Cats", "b": "Tea"}
+
+
+@pytest.mark.parametrize(
+    "text", ["https://Vote.example.org/", "HTTPS://vote.example.org:443", "https://vote.example.org:"]
+)
+def test_origins_have_one_spelling(text: str) -> None:
+    settings = Settings.from_env({"ALLOWED_ORIGINS": f"{text}, http://localhost:8080", "HTTP_URL": text})
     assert settings.allowed_origins == {"https://vote.example.org", "http://localhost:8080"}
+    assert settings.http_url == "https://vote.example.org"
 
 
 def test_the_interval_is_never_below_50_ms() -> None:

@@ -15,6 +15,7 @@ LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25\w+)?\]|[\w.~%-]*)(:(?P<port>\d{1,5})?)?")
 DATABASE_NUMBER = re.compile(r"(/\d*)?")
 HIGHEST_PORT = 65535
+DEFAULT_PORTS = {"http": "80", "https": "443"}
 REDIS_OPTION = re.compile(r"db|ssl_\w+")  # others would change what the client returns, or how long it waits
 
 
@@ -67,6 +68,21 @@ def web_fault(url: str, schemes: Sequence[str]) -> str | None:
     if not authority or _host_fault(authority):
         return "names no host, or a port that is none"
     return None
+
+
+def origin_fault(url: str) -> str | None:
+    """Why *url* is not the origin of a web page; None if it is one."""
+    if fault := web_fault(url, ("http", "https")):
+        return fault
+    parts = urlsplit(url)
+    return "is not an origin such as https://vote.example.org" if parts.path.strip("/") or parts.query else None
+
+
+def normal_origin(origin: str) -> str:
+    """*origin* in lower case, without a trailing slash or a default port: equal origins become equal strings."""
+    origin = origin.strip().rstrip("/:").lower()
+    scheme = origin.partition("://")[0]
+    return origin.removesuffix(f":{DEFAULT_PORTS[scheme]}") if scheme in DEFAULT_PORTS else origin
 
 
 def is_host(text: str) -> bool:

@@ -161,7 +161,7 @@ def tell(
     if number:
         if error is not None:
             fields |= {"error": type(error).__name__, "detail": explain(error)}
-        LEVELS[level](message, extra={**fields, "count": number}, stacklevel=3)  # the place of whoever calls this
+        LEVELS[level](message, stacklevel=3, count=number, **fields)  # the location of our caller
     return number
 
 

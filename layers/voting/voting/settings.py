@@ -3,9 +3,17 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus
 
-from voting.address import database_fault, is_host, passwords, redis_fault, web_fault
+from voting.address import (
+    database_fault,
+    is_host,
+    normal_origin,
+    origin_fault,
+    passwords,
+    redis_fault,
+    web_fault,
+)
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -36,24 +44,24 @@ class Settings:
     @property
     def database_url(self) -> str:
         """DATABASE_URL; without one, the URL of DATABASE_HOST, _PORT and _NAME, with no user or password in it."""
-        if self.env.get("DATABASE_URL"):
+        if self._optional("DATABASE_URL"):
             return self._url("DATABASE_URL", database_fault, "postgresql", "postgres")
         host = self._required("DATABASE_HOST", "a host name, or DATABASE_URL in its place")
         if not is_host(host):  # it may be a URL with a password
             raise InvalidSetting("DATABASE_HOST is not the name of a host; a URL belongs into DATABASE_URL")
         host = f"[{host.strip('[]')}]" if ":" in host else host
         port = self._integer("DATABASE_PORT", 5432, least=1)
-        return f"postgresql://{host}:{port}/{quote(self.env.get('DATABASE_NAME') or 'postgres', safe='')}"
+        return f"postgresql://{host}:{port}/{quote(self._optional('DATABASE_NAME') or 'postgres', safe='')}"
 
     @property
     def database_secret_arn(self) -> str | None:
         """The Secrets Manager secret with the keys `username` and `password`; None where the URL carries them."""
-        return self.env.get("DATABASE_SECRET_ARN") or None
+        return self._optional("DATABASE_SECRET_ARN") or None
 
     @property
     def database_owner_secret_arn(self) -> str | None:
         """The secret of the login that installs and makes the others; None where all functions have one login."""
-        return self.env.get("DATABASE_OWNER_SECRET_ARN") or None
+        return self._optional("DATABASE_OWNER_SECRET_ARN") or None
 
     @property
     def database_worker_secret_arn(self) -> str:
@@ -65,12 +73,12 @@ class Settings:
 
     @property
     def database_sslrootcert(self) -> str | None:
-        return self.env.get("DATABASE_SSLROOTCERT") or None
+        return self._optional("DATABASE_SSLROOTCERT") or None
 
     @property
     def labels(self) -> dict[str, str]:
         """Choice id to label, in the order of display."""
-        return {"a": self.env.get("OPTION_A") or "Cats", "b": self.env.get("OPTION_B") or "Dogs"}
+        return {"a": self._optional("OPTION_A") or "Cats", "b": self._optional("OPTION_B") or "Dogs"}
 
     @property
     def cookie_keys(self) -> tuple[bytes, ...]:
@@ -92,19 +100,22 @@ class Settings:
 
     @property
     def allowed_origins(self) -> frozenset[str]:
-        """Further origins, lower case, such as `https://vote.example.org`."""
-        origins = [origin.strip().rstrip("/").lower() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]
-        for number, origin in enumerate(origins, 1):
-            if origin and (web_fault(origin, ("http", "https")) or urlsplit(origin).path or urlsplit(origin).query):
+        """Further origins whose pages may vote and subscribe, in the spelling of `normal_origin`."""
+        listed = [origin.strip() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]
+        for number, origin in enumerate(listed, 1):
+            if origin and origin_fault(origin.lower()):
                 raise InvalidSetting(
                     f"ALLOWED_ORIGINS: number {number} is not an origin such as https://vote.example.org"
                 )
-        return frozenset(filter(None, origins))
+        return frozenset(normal_origin(origin) for origin in listed if origin)
 
     @property
     def http_url(self) -> str:
-        """Where the pages are served: the origin that may subscribe without being listed."""
-        return self._url("HTTP_URL", web_fault, "http", "https").rstrip("/")
+        """The origin of our own pages, which may subscribe without being listed, in the spelling of `normal_origin`."""
+        url = self._required("HTTP_URL", "a URL (http://, https://)")
+        if found := origin_fault(url):
+            raise InvalidSetting(f"HTTP_URL {found}")
+        return normal_origin(url)
 
     @property
     def websocket_url(self) -> str:
@@ -163,8 +174,12 @@ class Settings:
             found |= passwords(self.env.get(name, ""))
         return spellings(found)
 
+    def _optional(self, name: str) -> str:
+        """The value of *name*; "" if it is missing or blank."""
+        return self.env.get(name, "").strip()
+
     def _required(self, name: str, what: str) -> str:
-        value = self.env.get(name, "").strip()
+        value = self._optional(name)
         if not value:
             raise InvalidSetting(f"{name} is not set: it takes {what}")
         return value
@@ -176,7 +191,7 @@ class Settings:
         return value
 
     def _integer(self, name: str, default: int, *, least: int) -> int:
-        text = self.env.get(name, "").strip()
+        text = self._optional(name)
         if not text:
             return default
         try:
@@ -188,7 +203,7 @@ class Settings:
         return value
 
     def _boolean(self, name: str, default: str = "false") -> bool:
-        text = (self.env.get(name, "").strip() or default).lower()
+        text = (self._optional(name) or default).lower()
         if text not in TRUE | FALSE:
             raise InvalidSetting(f"{name} is {text!r}: it takes true or false")
         return text in TRUE

@@ -9,7 +9,6 @@ from tests.management_api import ManagementApi
 from voting.broadcast.delivery import MEASURED_FROM
 from voting.broadcast.planner import Audience, Budget, Fanout
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
-from voting.broadcast.websocket_api import may_connect
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
 from voting.tally import Tally
@@ -82,13 +81,6 @@ def test_pages_of_other_origins_are_refused_at_the_handshake(ws_connect, context
     if origin is not None:
         connect["headers"]["Origin"] = origin
     assert ws_connect(connect, context)["statusCode"] == status
-
-
-@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000"])
-def test_a_loopback_page_is_the_same_by_any_of_its_names(origin: str) -> None:
-    assert may_connect(origin, "http://127.0.0.1:3000", frozenset())
-    assert not may_connect(origin, "http://127.0.0.1:4000", frozenset())
-    assert not may_connect(origin, "https://vote.example.org", frozenset())
 
 
 @pytest.mark.parametrize(

@@ -393,7 +393,7 @@ def test_a_login_made_by_hand_as_the_guide_says_serves_all_functions(
     assert drain(worker) == 1
     levels = {one.what: one.level for one in inspect(operator, watch_s=0.1)}
     assert [what for what, level in levels.items() if level == "problem" and "our " in what] == []
-    assert levels[f"code of {OWNER} runs with each vote, as a login of ours that may do nothing else"] == "ok"
+    assert levels[f"code of {OWNER} runs with each vote, as a login of ours that has no other rights"] == "ok"
     for made in (worker, operator, owner):
         made.close()
     drop_role(deployment.superuser, login)

@@ -159,12 +159,12 @@ def test_an_ops_function_that_breaks_off_is_told_by_the_kind_of_its_error_only(d
     lambda_.breaks = "Sandbox.Timedout"
     answer = deploy("Create")
     assert answer["Status"] == "FAILED"
-    assert answer["Reason"] == "The function ops broke off (Sandbox.Timedout): see its log."
+    assert answer["Reason"] == "The function ops failed (Sandbox.Timedout): see its log."
 
 
 def test_an_ops_function_out_of_reach_is_told(deploy, monkeypatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:1")
-    assert deploy("Create")["Reason"] == "The function ops could not be asked (EndpointConnectionError)."
+    assert deploy("Create")["Reason"] == "The function ops could not be invoked (EndpointConnectionError)."
 
 
 def test_a_fault_of_ours_is_answered_too(deploy, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from voting.clients import Clients
 from voting.database.roles import grant
 from voting.database.vote_table import VoteTable
 from voting.observability import metrics
-from voting.ops.list_watch import Traffic, watch
+from voting.ops.list_watch import ListActivity, watch
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import CLAIMED, DEAD, HANDED_BACK, PROCESSING, PROGRESS, TROUBLE, VOTES
 from voting.queue.trouble import Trouble
@@ -540,7 +540,7 @@ def test_double_ids_are_told(ops, redis, database) -> None:
 # ---------------------------------------------------------------- What others do with the list
 
 
-def watched(queue: VoteQueue, *steps: Callable[[], object]) -> Traffic:
+def watched(queue: VoteQueue, *steps: Callable[[], object]) -> ListActivity:
     """Watch the list while the steps are taken, over and over, at a pace that the watch can follow."""
     stop = threading.Event()
 
@@ -552,10 +552,10 @@ def watched(queue: VoteQueue, *steps: Callable[[], object]) -> Traffic:
 
     actor = threading.Thread(target=act)
     actor.start()
-    traffic = watch(queue, 1.0)
+    activity = watch(queue, 1.0)
     stop.set()
     actor.join()
-    return traffic
+    return activity
 
 
 @pytest.fixture
@@ -566,31 +566,31 @@ def number() -> Iterator[Callable[[], bytes]]:
 
 def test_pushes_to_the_head_are_seen(redis, queue, number) -> None:
     redis.lpush(VOTES, number())
-    traffic = watched(queue, lambda: redis.lpush(VOTES, number()))
-    assert traffic.head_pushes > 10
-    assert (traffic.tail_pushes, traffic.is_drained) == (0, False)
+    activity = watched(queue, lambda: redis.lpush(VOTES, number()))
+    assert activity.head_pushes > 10
+    assert (activity.tail_pushes, activity.is_drained) == (0, False)
 
 
 def test_pushes_to_the_tail_are_seen(redis, queue, number) -> None:
     redis.lpush(VOTES, number())
-    traffic = watched(queue, lambda: redis.rpush(VOTES, number()))
-    assert traffic.tail_pushes > 10
-    assert (traffic.head_pushes, traffic.is_drained) == (0, False)
+    activity = watched(queue, lambda: redis.rpush(VOTES, number()))
+    assert activity.tail_pushes > 10
+    assert (activity.head_pushes, activity.is_drained) == (0, False)
 
 
 def test_a_drainer_is_seen(redis, queue, number) -> None:
     redis.lpush(VOTES, *(number() for _ in range(10_000)))
-    traffic = watched(queue, lambda: redis.lpush(VOTES, number()), lambda: redis.rpop(VOTES))
-    assert traffic.head_pushes > 10
-    assert traffic.tail_pops > 10
-    assert (traffic.tail_pushes, traffic.head_pops) == (0, 0)
+    activity = watched(queue, lambda: redis.lpush(VOTES, number()), lambda: redis.rpop(VOTES))
+    assert activity.head_pushes > 10
+    assert activity.tail_pops > 10
+    assert (activity.tail_pushes, activity.head_pops) == (0, 0)
 
 
 def test_a_quiet_list_tells_nothing(redis, queue) -> None:
     redis.lpush(VOTES, b"1")
-    traffic = watch(queue, 0.1)
-    assert (traffic.head_pushes, traffic.tail_pushes, traffic.is_drained) == (0, 0, False)
-    assert traffic.filled == traffic.looks > 0
+    activity = watch(queue, 0.1)
+    assert (activity.head_pushes, activity.tail_pushes, activity.is_drained) == (0, 0, False)
+    assert activity.filled > 0
 
 
 # ---------------------------------------------------------------- What the worker tells of a stuck batch

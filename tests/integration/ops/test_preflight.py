@@ -50,7 +50,7 @@ def test_the_stores_of_the_old_app_have_no_problem(look: Look, redis, database) 
     findings = look()
     assert problems(findings) == []
     assert worst(findings, "indexes are missing", "idx_votes_id, idx_votes_vote") == "warning"
-    assert worst(findings, "2 of 2 messages are votes", "1 spelled otherwise") == "ok"
+    assert worst(findings, "2 of 2 messages are votes", "1 spelled differently") == "ok"
     assert worst(findings, "the column id is unique") == "ok"
     assert worst(findings, "noeviction") == "ok"
     assert worst(findings, "UTF8") == "ok"
@@ -257,7 +257,7 @@ def test_rights_that_are_lacking_are_told(stranger: Clients, database) -> None:
     database.execute(f"{OLD_TABLE}; GRANT SELECT, INSERT, UPDATE ON votes TO stranger")
     found = inspect(stranger, watch_s=0.1)
     assert problems(found) == [
-        "the role stranger may not make a schema for the tally",
+        "the role stranger may not create a schema for the tally",
         "our role lacks TRIGGER on votes",
     ]
     assert worst(found, "does not own the table") == "warning"

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.unit.http_function import event
-from voting.web.request import BadBase64, Request, canonical, normal_origin
+from voting.web.request import BadBase64, Request, canonical
 
 
 def test_cookies_are_read_from_where_the_sender_put_them() -> None:
@@ -33,21 +33,6 @@ def test_body_is_the_bytes_that_were_sent() -> None:
 )
 def test_paths_have_one_spelling(path: str, expected: str) -> None:
     assert canonical(path) == expected
-
-
-@pytest.mark.parametrize(
-    ("origin", "expected"),
-    [
-        ("https://A.example:443", "https://a.example"),
-        ("http://a.example:80", "http://a.example"),
-        ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
-        ("https://a.example:80", "https://a.example:80"),
-        ("null", "null"),
-        ("", ""),
-    ],
-)
-def test_origins_have_one_spelling(origin: str, expected: str) -> None:
-    assert normal_origin(origin) == expected
 
 
 @pytest.mark.parametrize(

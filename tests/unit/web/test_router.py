@@ -3,7 +3,7 @@ from typing import Any
 
 import yaml
 
-from voting.web.routes import ROUTES
+from voting.web.router import ROUTES
 
 TEMPLATE = Path(__file__).parents[3] / "template.yaml"
 

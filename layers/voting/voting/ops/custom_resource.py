@@ -1,4 +1,4 @@
-"""A custom resource of CloudFormation: a request comes as an event, and the answer goes to the address in it.
+"""A custom resource of CloudFormation: the request is an event, and the response goes to the URL in it.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
 """
@@ -14,21 +14,21 @@ from voting.reason import explain
 
 PUT_TIMEOUT_S = 10.0
 PUT_ATTEMPTS = 3
-LONGEST_REASON = 600  # characters: an answer holds 4096 bytes
+LONGEST_REASON = 600  # characters; a response is limited to 4096 bytes
 
 
 class NotDone(Exception):
-    """What the resource stands for could not be done; the message is a sentence for whoever deploys."""
+    """The work of the resource could not be done; the message is a sentence for the person who deploys."""
 
 
 def fulfil(event: Mapping[str, Any], perform: Callable[[], object]) -> str:
-    """Do what *event* asks for, tell CloudFormation, and return the status. Nothing is deleted.
+    """Perform the request *event*, report to CloudFormation, and return the status. A Delete changes nothing.
 
-    An answer is given whatever happens: without one CloudFormation waits until its timeout. The attributes of the
-    resource are those that its property `Attributes` names.
+    A response is sent in every case: without one CloudFormation waits for its timeout. The attributes of the resource
+    are those in its property `Attributes`.
 
     Raises:
-        OSError: the answer could not be delivered.
+        OSError: the response could not be delivered.
     """
     outcome: dict[str, object] = {"Status": "SUCCESS"}
     if event["RequestType"] != "Delete":
@@ -50,14 +50,14 @@ def _failed(reason: str) -> dict[str, object]:
 
 
 def _identity(event: Mapping[str, Any]) -> dict[str, object]:
-    """By which CloudFormation knows the answer. Another physical id would make it delete the resource of before."""
+    """The ids that CloudFormation expects. It would delete the old resource if the physical id changed."""
     known = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
     return known | {"PhysicalResourceId": event.get("PhysicalResourceId") or event["LogicalResourceId"]}
 
 
 def _put(url: str, answer: Mapping[str, object]) -> None:
-    # The address is signed for an empty content type.
-    request = urllib.request.Request(  # noqa: S310 - CloudFormation's own
+    # The signature of the URL covers an empty content type.
+    request = urllib.request.Request(  # noqa: S310 - the URL comes from CloudFormation
         url, data=json.dumps(answer, ensure_ascii=False).encode(), method="PUT", headers={"Content-Type": ""}
     )
     for attempt in range(1, PUT_ATTEMPTS + 1):

@@ -1,10 +1,10 @@
-"""Dead letters are deleted, page by page."""
+"""Deleting dead letters, page by page."""
 
 from voting.queue.dead_letters import DeadLetters, Place
 
 
 class Dropping:
-    """A walk over the letters of one reason, or over all that were there when it began, the newest first."""
+    """A walk over the letters of one reason, or over all that existed when it began, newest first."""
 
     def __init__(self, letters: DeadLetters, reason: str | None, place: Place) -> None:
         self._letters = letters
@@ -13,7 +13,7 @@ class Dropping:
         self.dropped = 0
 
     def step(self) -> None:
-        """Drop those of the next page: one call to Redis, of a few milliseconds."""
+        """Drop the letters of the next page, in one call to Redis that takes a few milliseconds."""
         self.place, dropped = self._letters.drop(self.place, self._reason)
         self.dropped += dropped
 

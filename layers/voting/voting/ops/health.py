@@ -1,4 +1,4 @@
-"""Whether votes are taken and counted, asked of the stores each time and never waited for longer than a few seconds."""
+"""Whether votes are accepted and counted. Each check asks the stores, and takes a few seconds at most."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,19 +13,19 @@ from voting.settings import InvalidSetting
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the stores answered."""
+    """What the stores reported."""
 
-    redis: Literal["ok", "refused", "unreachable"]  # refused: it answers, and would not take a vote
+    redis: Literal["ok", "refused", "unreachable"]  # refused: it responds, but would not accept a vote
     postgres: Literal["ok", "unreachable"]
-    counting: Counting | Literal["unknown"]  # unknown where Redis cannot be asked
-    stalled_s: int = 0  # for how long votes have waited and none was counted, where that is stalled
+    counting: Counting | Literal["unknown"]  # unknown: Redis is unreachable
+    stalled_s: int = 0  # if stalled: how long votes have waited while none was counted
 
     @property
     def is_well(self) -> bool:
         return self.redis == self.postgres == "ok" and self.counting in {"ok", "handed_back"}
 
     def document(self) -> dict[str, object]:
-        """The body of `GET /health`: no address, no error text, nothing that a stranger may not know."""
+        """The body of `GET /health`, which is public: no addresses and no error texts."""
         document: dict[str, object] = {
             "status": "ok" if self.is_well else "unavailable",
             "redis": self.redis,
@@ -36,7 +36,7 @@ class Health:
 
 
 def check_health(clients: Clients) -> Health:
-    """Try what a vote needs of Redis, look whether votes are counted, and ask Postgres for a sign of life."""
+    """Try what a vote needs from Redis, see whether votes are counted, and run a query in Postgres."""
     redis = _redis(clients)
     counting, stalled_s = _counting(clients)
     return Health(redis, "ok" if _postgres_answers(clients) else "unreachable", counting, stalled_s)
@@ -45,7 +45,7 @@ def check_health(clients: Clients) -> Health:
 def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
     try:
         return "ok" if QueueView(clients.redis()).takes_votes() else "refused"
-    except ResponseError as error:  # full, read-only, without its replicas, or our user lacks a right
+    except ResponseError as error:  # it is full, read-only or without replicas, or our user lacks a right
         tell("redis refuses votes", error=error)
         return "refused"
     except (RedisError, InvalidSetting) as error:
@@ -56,18 +56,18 @@ def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
 def _counting(clients: Clients) -> tuple[Counting | Literal["unknown"], int]:
     try:
         backlog = QueueView(clients.redis()).backlog()
-    except (RedisError, InvalidSetting):  # `redis` says so already
+    except (RedisError, InvalidSetting):  # reported in `redis`
         return "unknown", 0
     return backlog.counting, round(backlog.behind_s)
 
 
 def _postgres_answers(clients: Clients) -> bool:
-    import psycopg  # noqa: PLC0415 - 150 ms of a cold start that only this route pays
+    import psycopg  # noqa: PLC0415 - it adds 150 ms to a cold start; only this route pays
 
     try:
         return clients.on_postgres(lambda connection: connection.execute("SELECT 1").fetchone() == (1,))
     except psycopg.errors.TooManyConnections:
-        return True  # it answers; other environments of ours have the slots
+        return True  # it responds; our other execution environments hold all sessions
     except (psycopg.Error, InvalidSetting) as error:
         tell("postgres is unreachable", error=error)
         return False

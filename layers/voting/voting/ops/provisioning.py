@@ -1,4 +1,4 @@
-"""What the functions find in the database when they first connect: tables, roles, and a login for each job."""
+"""Installs what the functions need in the database: tables, roles, and a login for each job."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from voting.settings import Settings
 
 
 def install(clients: Clients, *, unless_handed_back: bool = False) -> Mapping[str, object]:
-    """Install what is missing, and make the logins right; return what was done. It may be repeated at any time.
+    """Install what is missing, and create or repair the logins; return what was done. It can be repeated at any time.
 
-    *unless_handed_back* leaves the tables alone while another worker drains: what its operator removed is not made
-    again.
+    *unless_handed_back* skips the tables while another worker drains, since its operator may have removed them on
+    purpose.
 
     Raises:
-        LoginTooPowerful: a login of ours has more rights than its job needs.
-        psycopg.errors.InsufficientPrivilege: the login may not install, or not create roles.
+        LoginTooPowerful: one of our logins has more rights than its job needs.
+        psycopg.errors.InsufficientPrivilege: the login may not install, or may not create roles.
     """
     connection = clients.owner().postgres()
     connection.leave()
@@ -31,7 +31,7 @@ def install(clients: Clients, *, unless_handed_back: bool = False) -> Mapping[st
 
 
 def logins_of(settings: Settings) -> list[Login]:
-    """The logins of all functions; none where they share the one of DATABASE_URL.
+    """The logins of all functions; empty if they share the login of DATABASE_URL.
 
     Raises:
         SecretUnreadable: one of their secrets cannot be read.
@@ -39,7 +39,7 @@ def logins_of(settings: Settings) -> list[Login]:
     if settings.database_owner_secret_arn is None or settings.database_secret_arn is None:
         return []
     return [
-        # A run that finds the tally wrong repairs it, which takes an operator's rights on the tally.
+        # A run that finds the tally wrong repairs it, which takes the rights of an operator.
         _login(settings.database_worker_secret_arn, Role.WORKER, Role.OPERATOR),
         _login(settings.database_reader_secret_arn, Role.READER),
         _login(settings.database_secret_arn, Role.OPERATOR),

@@ -1,4 +1,4 @@
-"""Dead letters become votes again, where that harms no voter's newer choice."""
+"""Requeueing dead letters, without overwriting newer choices of their voters."""
 
 from collections import Counter
 
@@ -9,11 +9,11 @@ from voting.vote import InvalidVote, parse
 
 
 class Requeueing:
-    """A walk over the letters of one reason, or all: each page is queued as the oldest of what waits.
+    """A walk over the letters of one reason, or all. Each page goes to the tail of the list, as its oldest messages.
 
-    Their voters may have voted since. So only those letters move that are votes now and whose voter has neither a row
-    nor another vote in the list. *force* moves all but the cut ones: an older choice may then win over a newer one,
-    and what is still no vote comes back as a dead letter.
+    The voters may have voted since. So a letter moves only if it is a valid vote now and its voter has neither a row
+    nor another vote in the list. *force* moves all letters except those that were cut: an older choice may then win
+    over a newer one, and a message that is still invalid becomes a dead letter again.
     """
 
     def __init__(self, clients: Clients, reason: str | None, place: Place, *, force: bool) -> None:
@@ -24,13 +24,13 @@ class Requeueing:
         self._most = FIRST_PAGE
         self.place = place
         self.moved = 0
-        self.left: Counter[str] = Counter()  # why the others did not move
+        self.left: Counter[str] = Counter()  # by reason, how many did not move
 
     def step(self) -> None:
-        """Queue those of the next page. Each page goes behind (is older than) the one before it.
+        """Requeue the letters of the next page. They become older than those of the page before.
 
         Raises:
-            dead_letters.TooManyQueued, vote_queue.NotAList: nothing of this page was moved.
+            dead_letters.TooManyQueued, vote_queue.NotAList: no letter of this page was moved.
         """
         first, page = self._letters.read_back(self.place, self._most)
         found = [parked for parked in page if self._reason in {None, parked.letter.reason}]
@@ -66,8 +66,8 @@ class Requeueing:
         if self._force:
             return self._letters.requeue(first, page, votes, unless_queued=False)
         table = VoteTable(self._clients.postgres())
-        # A vote is in the list, in process or in the table: with the table standing still, it cannot pass from one to
-        # the other unseen.
+        # A vote is in the list, in process or in the table. With the table locked, it cannot move from one to the other
+        # between the two checks.
         with table.standing_still():
             voted = table.choices({voter_id for _, voter_id in votes})
             free = [(parked, voter_id) for parked, voter_id in votes if voter_id not in voted]

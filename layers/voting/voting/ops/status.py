@@ -1,4 +1,4 @@
-"""How the vote stands behind the scenes: the queue, the batch in process, dead letters, tally, subscribers."""
+"""The status of the system: the queue, the batch in process, dead letters, tally, subscribers."""
 
 import math
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ from voting.results.snapshot import TROUBLE as TROUBLE_OF_RESULTS
 from voting.results.snapshot import Snapshots
 from voting.settings import InvalidSetting
 
-OLD_BATCH_S = 60.0  # a batch takes seconds; older means that no run gets it through
+OLD_BATCH_S = 60.0  # a batch takes seconds; an older one fails in every run
 WATCH_S = 0.5
 OLD_SNAPSHOT_S = 30.0  # the worker confirms it every second
 
 
 def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
-    """Everything that can be read, and under `problems` what is wrong. *counted* adds a count of the rows.
+    """All that can be read, and what is wrong under `problems`. *counted* adds a count of the rows.
 
-    A store that does not answer is a problem, not an exception: the other one still has something to say.
+    A store that does not respond is a problem, not an exception, so that the other store is still reported.
     """
     problems: list[str] = []
     status: dict[str, object] = {}
@@ -41,8 +41,8 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
         status |= _postgres(clients, problems, counted=counted)
     except psycopg.errors.UndefinedTable:
         if _is_handed_back(status):
-            return {**status, "problems": problems}  # then the database is another worker's, who needs no tally
-        problems.append("Postgres has no tally: the worker makes it on its next run, once the draining is ours")
+            return {**status, "problems": problems}  # then another worker uses the database, and needs no tally
+        problems.append("Postgres has no tally: the worker creates it on its next run, once the draining is ours")
     except (psycopg.Error, InvalidSetting) as error:
         problems.append(f"Postgres does not answer as it should: {explain(error)}")
     return {**status, "problems": problems}
@@ -89,14 +89,14 @@ def _dead(letters: DeadLetters, problems: list[str]) -> dict[str, object]:
     if account.since_ms is not None:
         since = f"{datetime.fromtimestamp(account.since_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
         problems.append(
-            f"the list of dead letters is full: of the oldest {account.dropped or 0} were dropped and "
-            f"{account.shortened or 0} shortened since {since}; `dead drop` makes room, and ends this"
+            f"the list of dead letters is full: the oldest {account.dropped or 0} were dropped and "
+            f"{account.shortened or 0} shortened since {since}; `dead drop` makes room and clears this"
         )
     most, most_bytes = account.most or math.inf, account.most_bytes or math.inf
     if size.letters > most or size.bytes > most_bytes:
         problems.append(
-            f"there is no room for more dead letters ({most} and {most_bytes} bytes): they are votes that the database "
-            "refused, of which none is dropped; see to the cause, and requeue them"
+            f"there is no room for more dead letters ({most} and {most_bytes} bytes): votes that the database "
+            "refused are never dropped; repair the cause, then requeue them"
         )
     return {
         "total": size.letters,
@@ -108,7 +108,7 @@ def _dead(letters: DeadLetters, problems: list[str]) -> dict[str, object]:
 
 
 def _stall(backlog: Backlog, trouble: Record | None) -> list[str]:
-    """What keeps votes from being counted, and since when."""
+    """Why votes are not counted, and since when."""
     if backlog.counting == "stalled":
         why = f"since {trouble.since}: {trouble.error}" if trouble else "no run has met an error: does the worker run?"
         return [f"votes wait, and none has been counted for {backlog.behind_s:.0f} s; {why}"]
@@ -116,20 +116,18 @@ def _stall(backlog: Backlog, trouble: Record | None) -> list[str]:
 
 
 def _forgotten(queue: QueueView, backlog: Backlog) -> list[str]:
-    """Whether the list was handed back, and the other worker does not drain it."""
+    """The problem that the list was handed back and the other worker does not drain it."""
     if backlog.handed_back_s is None or not backlog.waiting or watch(queue, WATCH_S).is_drained:
         return []
     return [
-        f"{backlog.waiting} messages wait, and no worker takes any: the list is handed back, does the other one run?"
+        f"{backlog.waiting} messages wait, and no worker takes any: the list is handed back; does the other worker run?"
     ]
 
 
 def _complaints(backlog: Backlog) -> list[str]:
     found = []
     if backlog.kind not in {"list", "none"}:
-        found.append(
-            f"the key `votes` is a {backlog.kind}, no list: nothing is drained until somebody has looked at it"
-        )
+        found.append(f"the key `votes` is a {backlog.kind}, not a list: nothing is drained until this is repaired")
     if backlog.batch_age_s is not None and backlog.batch_age_s > OLD_BATCH_S:
         found.append(f"a batch is in process for {backlog.batch_age_s:.0f} s: see the worker's log")
     if backlog.handed_back_s is not None and backlog.in_process:

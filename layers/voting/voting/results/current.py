@@ -1,4 +1,4 @@
-"""The results to show now: the snapshot, the table behind it where that is old, and what is left when both fail."""
+"""The results to show now: from the snapshot, or from the table if the snapshot is old."""
 
 from collections.abc import Mapping
 
@@ -13,14 +13,14 @@ from voting.tally import Tally
 
 
 class ResultsUnavailable(Exception):
-    """Neither Redis nor Postgres has figures to show."""
+    """Neither Redis nor Postgres has results to show."""
 
 
 def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
-    """The newest results that can be had, with `stale_seconds` where nobody confirms them or votes wait uncounted.
+    """The newest results available, with `stale_seconds` if they are unconfirmed or votes wait uncounted.
 
     Raises:
-        ResultsUnavailable: Redis holds no snapshot, and Postgres is away or holds votes without a tally of them.
+        ResultsUnavailable: Redis has no snapshot, and Postgres is away or has votes but no tally.
     """
     try:
         snapshot = Snapshots(clients.redis()).read()
@@ -40,7 +40,7 @@ def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
 
 
 def _table(clients: Clients) -> Tally | None:
-    # Only here, since Postgres' driver doubles a cold start that a fresh snapshot spares.
+    # Imported here, since the driver doubles the cold start, and a fresh snapshot does without it.
     import psycopg  # noqa: PLC0415
 
     from voting.database.vote_table import VoteTable  # noqa: PLC0415
@@ -55,7 +55,7 @@ def _table(clients: Clients) -> Tally | None:
 
 
 def _has_no_votes(clients: Clients) -> bool:
-    """Whether there is no tally because there is nothing to count yet. Rows that are not counted are not zero votes."""
+    """Whether there is no tally because there are no votes yet. With rows but no tally, the result is not zero."""
     import psycopg  # noqa: PLC0415
 
     from voting.database.vote_table import VoteTable  # noqa: PLC0415
@@ -64,10 +64,10 @@ def _has_no_votes(clients: Clients) -> bool:
         try:
             return clients.on_postgres(lambda connection: VoteTable(connection).is_empty())
         except psycopg.errors.InsufficientPrivilege:
-            clients.forget_postgres()  # it took the reader's role while there was a tally; a new session takes none
+            clients.forget_postgres()  # the session took the reader role while there was a tally; a new one will not
             return clients.on_postgres(lambda connection: VoteTable(connection).is_empty())
     except psycopg.errors.UndefinedTable:
         return True
     except psycopg.Error as error:
-        tell("there is no tally, and the votes cannot be looked at", error=error)
+        tell("there is no tally, and the votes cannot be read", error=error)
         return False

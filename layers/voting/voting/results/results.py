@@ -1,4 +1,4 @@
-"""The results as every client sees them: counts by option, percentages, version."""
+"""The results as clients see them: version, and votes and percentages by option."""
 
 import json
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from voting.tally import Tally
 
-PING_S = 20  # where nobody has counted the subscribers
+PING_S = 20  # default, until the subscribers have been counted
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One line of the results; `percent` has one decimal and the lines sum to 100.0, or to 0.0 without votes."""
+    """One option. `percent` has one decimal; all options sum to 100.0, or to 0.0 without votes."""
 
     id: str
     label: str
@@ -21,11 +21,11 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What is shown: choices that are no option (any more) are left out of every figure."""
+    """What clients see. Votes for choices that are not options are not counted."""
 
     version: int
     options: tuple[Option, ...]
-    stale_seconds: int | None = None  # age of the figures where the database is away, or votes wait uncounted
+    stale_seconds: int | None = None  # age, if the database is away or votes wait uncounted
     ping_s: int = PING_S  # how often a subscriber should ping
 
     @classmethod
@@ -65,7 +65,7 @@ class Results:
 
 
 def percentages(counts: list[int]) -> list[float]:
-    """Percent with one decimal that sum to exactly 100.0, by the largest remainder (Hamilton's method).
+    """Percentages with one decimal that sum to exactly 100.0, by the largest remainder (Hamilton's method).
 
     Equal remainders go to the larger count, then to the earlier option. All zeros give zeros.
     """

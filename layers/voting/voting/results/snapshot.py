@@ -1,4 +1,4 @@
-"""The newest tally, kept in Redis for whoever shows it."""
+"""The newest tally, kept in Redis for all readers."""
 
 import json
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from voting.results.results import PING_S, Results
 from voting.tally import Tally
 
 SNAPSHOT = "{votes}:snapshot"
-TROUBLE = "{votes}:trouble:results"  # what has kept a run from writing it or from setting off broadcasts
-FRESH_S = 5.0  # the worker confirms the snapshot every second; older means that no worker can
+TROUBLE = "{votes}:trouble:results"  # errors that keep a run from writing the snapshot or starting broadcasts
+FRESH_S = 5.0  # the worker confirms the snapshot every second; an older one means that no worker can
 
 # KEYS[1] snapshot   KEYS[2] votes   KEYS[3] processing   KEYS[4] progress   KEYS[5] handed back
 # ARGV[1] version   ARGV[2] counts, as JSON   ARGV[3] seconds between two pings of a subscriber
-# Returns the version that is now there (a greater one than ours stays), and for how many ms nothing has been counted.
+# Returns the version in the snapshot now (a greater version stays), and for how many ms nothing has been counted.
 WRITE = (
     TOUCH_HASH
     + BEHIND
@@ -37,37 +37,37 @@ return {tonumber(ARGV[1]), behind}
 
 
 # KEYS[1] snapshot
-# ARGV[1] what subscribers were told: stale or fresh
+# ARGV[1] the state that was last broadcast: stale or fresh
 TOLD = TOUCH_HASH + "redis.call('HSET', KEYS[1], 'told', ARGV[1])"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A tally, and how long ago the database confirmed it (by Redis' clock)."""
+    """A tally, and how long ago the database confirmed it (by the clock of Redis)."""
 
     tally: Tally
     age_s: float
-    behind_s: float = 0.0  # for how long messages had waited then, and none been counted
+    behind_s: float = 0.0  # at that time: how long messages had waited while none was counted
     ping_s: int = PING_S
 
     @property
     def stale_s(self) -> float | None:
-        """How old the figures are: since when nobody has confirmed them, or votes wait that are not in them.
+        """The age of the tally: since when it is unconfirmed, or votes wait that it does not include.
 
-        None where that is not worth a word.
+        None if it is fresh.
         """
         if self.age_s <= FRESH_S and self.behind_s <= FRESH_S:
             return None
         return self.age_s + self.behind_s
 
     def results(self, labels: Mapping[str, str]) -> Results:
-        """The figures with their age, where they are stale."""
+        """The results, with their age if they are stale."""
         stale_s = self.stale_s
         return Results.of(self.tally, labels, None if stale_s is None else round(stale_s), self.ping_s)
 
 
 class Snapshots:
-    """One hash in Redis: what the database last said, and when. Its version never goes back."""
+    """One hash in Redis: the last tally of the database, and its time. Its version never decreases."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -75,9 +75,9 @@ class Snapshots:
         self._told = redis.register_script(TOLD)
 
     def write(self, tally: Tally, ping_s: int = PING_S) -> tuple[int, float]:
-        """Keep *tally* unless a newer one is there; return the version that is there now.
+        """Write *tally* unless Redis has a newer one.
 
-        Returns with it the seconds for which messages have waited and none was counted.
+        Returns the version that Redis has now, and for how many seconds messages have waited while none was counted.
         """
         counts = json.dumps(dict(tally.counts), separators=(",", ":"))
         keys = [SNAPSHOT, VOTES, PROCESSING, PROGRESS, HANDED_BACK]
@@ -85,15 +85,15 @@ class Snapshots:
         return int(version), behind_ms / 1000
 
     def note_told(self, *, is_stale: bool) -> None:
-        """Keep what subscribers were told last, for the next run of the worker: that the figures are stale, or not."""
+        """Record for the next run of the worker whether the last broadcast marked the results as stale."""
         self._told(keys=[SNAPSHOT], args=["stale" if is_stale else "fresh"])
 
     def was_told_stale(self) -> bool:
-        """Whether subscribers were told last that the figures are stale."""
+        """Whether the last broadcast marked the results as stale."""
         return self._redis.hget(SNAPSHOT, "told") == b"stale"
 
     def read(self) -> Snapshot | None:
-        """The newest tally, or None where the worker has never written one."""
+        """The newest tally; None if the worker has never written one."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.hmget(SNAPSHOT, "version", "counts", "at", "behind", "ping_s")
@@ -103,10 +103,7 @@ class Snapshots:
         try:
             age_s = seconds + microseconds / 1e6 - int(at) / 1000
             tally = Tally(int(version), json.loads(counts))
-            # A time in the future (Redis' clock was set back) says nothing: a worker that lives writes another at once.
+            # A time in the future means that the clock of Redis was set back. A running worker corrects it at once.
             return Snapshot(tally, abs(age_s), int(behind or 0) / 1000, int(ping_s or PING_S))
-        except (
-            ValueError,
-            TypeError,
-        ):  # as good as none: the worker writes another
+        except (ValueError, TypeError):  # malformed: the worker will write another
             return None

@@ -1,32 +1,32 @@
-"""A ballot: the choice that a request's body holds, as a form or as JSON."""
+"""The ballot in a request's body: a form or a JSON object."""
 
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from voting.web.errors import Refusal
+from voting.web.errors import HttpError
 from voting.web.media_type import MediaType
 from voting.web.request import BadBase64, Request
+from voting.web.response import JSON
 
 FORM = "application/x-www-form-urlencoded"
-JSON = "application/json"
 MOST_FIELDS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """A valid choice, and the token of our page where the ballot was made there."""
+    """A valid choice, and the token of the form if our page sent the ballot."""
 
     choice: str
     token: str | None
 
 
 def read_ballot(request: Request, choices: Collection[str], most_bytes: int) -> Ballot:
-    """Read the ballot of a POST. Fields beside `vote` and `token` are ignored.
+    """Read the ballot of a POST. Fields other than `vote` and `token` are ignored.
 
     Raises:
-        Refusal: 413 too_large, 415 unsupported_media_type, or 400 with one of the codes bad_base64, empty_body,
+        HttpError: 413 too_large, 415 unsupported_media_type, or 400 with one of the codes bad_base64, empty_body,
             invalid_text, invalid_json, not_an_object, invalid_form, duplicate_key, missing_vote, wrong_type,
             unknown_choice.
     """
@@ -37,7 +37,7 @@ def read_ballot(request: Request, choices: Collection[str], most_bytes: int) -> 
     if not isinstance(choice, str) or not isinstance(token, str | None):
         raise _bad("wrong_type", "The fields `vote` and `token` must be strings.")
     if choice not in choices:
-        raise _bad("unknown_choice", f"That is no choice here. Choose one of: {', '.join(choices)}.")
+        raise _bad("unknown_choice", f"That is not a choice here. Choose one of: {', '.join(choices)}.")
     return Ballot(choice, token)
 
 
@@ -47,7 +47,7 @@ def _body(request: Request, most_bytes: int) -> bytes:
     except BadBase64 as error:
         raise _bad("bad_base64", "The body is not valid base64.") from error
     if len(body) > most_bytes:
-        raise Refusal(413, "too_large", f"The body is over the limit of {most_bytes} bytes.")
+        raise HttpError(413, "too_large", f"The body is over the limit of {most_bytes} bytes.")
     if not body:
         raise _bad("empty_body", "The body is empty.")
     return body
@@ -65,13 +65,13 @@ def _text(body: bytes, codec: str) -> str:
     try:
         return body.decode(codec)
     except UnicodeError as error:
-        raise _bad("invalid_text", f"The body is not {codec}.") from error
+        raise _bad("invalid_text", f"The body is not valid {codec}.") from error
 
 
 def _json_fields(text: str) -> dict[str, object]:
     try:
         document = _decode(text)
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and endless nesting
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
         raise _bad("invalid_json", "The body is not valid JSON.") from error
     if not isinstance(document, dict):
         raise _bad("not_an_object", 'The body must be a JSON object such as {"vote": "a"}.')
@@ -83,12 +83,12 @@ def _form_fields(text: str, codec: str) -> dict[str, object]:
         return _unique(
             parse_qsl(text, keep_blank_values=True, encoding=codec, errors="strict", max_num_fields=MOST_FIELDS)
         )
-    except ValueError as error:  # bytes that are not of the charset, or too many fields
+    except ValueError as error:  # bytes outside of the charset, or too many fields
         raise _bad("invalid_form", "The body is not a valid form.") from error
 
 
 def _unique(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
-    """A dict of *pairs*; which of two values was meant is nothing to guess."""
+    """A dict of *pairs*. A name that occurs twice is refused: we cannot know which value was meant."""
     fields: dict[str, object] = {}
     for name, value in pairs:
         if name in fields:
@@ -100,14 +100,14 @@ def _unique(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
 _decode = json.JSONDecoder(object_pairs_hook=_unique).decode
 
 
-def _bad(code: str, message: str) -> Refusal:
-    return Refusal(400, code, message)
+def _bad(code: str, message: str) -> HttpError:
+    return HttpError(400, code, message)
 
 
-def _unsupported() -> Refusal:
-    return Refusal(
+def _unsupported() -> HttpError:
+    return HttpError(
         415,
         "unsupported_media_type",
-        f"Send the vote as {JSON} or {FORM}, in a charset that is known here such as UTF-8.",
+        f"Send the vote as {JSON} or {FORM}, in a known charset such as UTF-8.",
         {"Accept-Post": f"{JSON}, {FORM}"},
     )

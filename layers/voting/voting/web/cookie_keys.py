@@ -1,11 +1,11 @@
-"""The operator's signing keys, and what a signature may be made for."""
+"""The operator's signing keys, and the purposes of signatures."""
 
 import base64
 import hashlib
 import hmac
 from collections.abc import Iterator
 
-# Labels inside the signed message: a signature made for one purpose is worth nothing for another.
+# Part of the signed message, so a signature made for one purpose is not valid for another.
 FOR_VOTER, FOR_OLD_APPS_VOTER = "voter", "old-apps-voter"  # ids, in a cookie that no other host can set
 FOR_ID, FOR_OLD_APPS_ID = "voter-id", "old-apps-voter-id"  # ids, in a cookie that any host of the domain can set
 FOR_CHOICE, FOR_FORM = "vote-choice", "form-token"
@@ -28,12 +28,12 @@ class Keys:
         return (_signature(key, purpose, value) for key in self._keys)
 
     def verify(self, purpose: str, value: str, signature: str) -> bool:
-        """Whether any of the keys made *signature*; never raises, whatever the client sent."""
+        """Whether any of the keys made *signature*. It never raises, whatever the client sent."""
         return self.renew(purpose, value, signature) is not None
 
     def renew(self, purpose: str, value: str, signature: str) -> str | None:
-        """The signature by the key that signs now, where any of the keys made *signature*; else None."""
-        if len(signature) != LENGTH:  # without a HMAC: many short cookies fit into one request
+        """The signature by the current key if any of the keys made *signature*; else None."""
+        if len(signature) != LENGTH:  # before any HMAC, since many short cookies fit into one request
             return None
         newest = self.sign(purpose, value)
         if _equal(newest, signature) or any(
@@ -44,11 +44,11 @@ class Keys:
 
 
 def _signature(key: bytes, purpose: str, value: str) -> str:
-    # Purposes hold no NUL, so no two pairs of purpose and value make one message.
+    # Purposes contain no NUL, so each pair of purpose and value makes a message of its own.
     digest = hmac.digest(key, f"{purpose}\0{value}".encode("utf-8", "surrogatepass"), hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _equal(ours: str, theirs: str) -> bool:
-    # compare_digest takes text of ASCII only.
+    # compare_digest accepts only ASCII text.
     return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))

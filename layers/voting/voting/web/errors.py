@@ -1,14 +1,14 @@
-"""The one way to say no to an HTTP request."""
+"""The error that an HTTP request is answered with."""
 
 from collections.abc import Mapping
 
+from voting.public_error import PublicError
 
-class Refusal(Exception):
-    """A request that is answered with an error. `code` is stable for programs, `message` is a sentence for people."""
+
+class HttpError(PublicError):
+    """Any code may raise it while a request is answered. `headers` are added to those of the response."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(code)
+        super().__init__(code, message)
         self.status = status
-        self.code = code
-        self.message = message
         self.headers = headers or {}

@@ -1,13 +1,13 @@
-"""What a Content-Type says: the type, and the charset of the text (RFC 9110, section 8.3)."""
+"""Content-Type: the media type, and the charset of the text (RFC 9110, section 8.3)."""
 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-LONGEST = 200  # characters; a type with a charset has fifty. Nothing of a longer one is looked at or kept
+LONGEST = 200  # characters; a type with a charset has about 50. Longer values are not parsed or cached
 
-# What a name of the Encoding Standard or of Python means here. A name that is not among them is looked up nowhere: the
-# interpreter would keep each that it ever failed to find, and has codecs of its own that take quadratic time.
+# Python's codecs, and the names of the Encoding Standard and of Python that select them. Other names are refused
+# without a lookup: the interpreter caches each name that it fails to find, and some codecs take quadratic time.
 CHARSETS = {
     "utf-8": ("utf-8", "utf8", "unicode-1-1-utf-8", "x-unicode20utf8"),
     "utf-8-sig": ("utf-8-sig",),
@@ -36,25 +36,25 @@ CHARSETS = {
 CODECS = {name: codec for codec, names in CHARSETS.items() for name in names}
 
 TYPE = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*")
-# A parameter: its name, and a token or a quoted text. No two parts of it can match the same text: matching takes one
-# pass. Names with * are of RFC 2231, whose pieces in any order no client sends here.
+# A parameter: its name, and a token or a quoted string. No two parts of it can match the same text, so matching takes
+# one pass. Names with * (RFC 2231) are not supported, since no client sends them here.
 PARAMETER = re.compile(r""";[ \t]*(?:([!#$%&'+.^_`|~0-9A-Za-z-]+)=(?:([^\s";,]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?""")
 
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """`kind` in lower case, such as `application/json`, and the name of Python's codec for its text."""
+    """`kind` in lower case, such as `application/json`, and the name of Python's codec for the text."""
 
     kind: str
     codec: str
 
     @classmethod
     def of(cls, header: str | None) -> "MediaType | None":
-        """Read a Content-Type; None for one that is missing, not well-formed, or of a charset that is not taken."""
+        """Parse a Content-Type; None if it is missing or malformed, or its charset is not in CHARSETS."""
         return None if header is None or len(header) > LONGEST else _read(header)
 
 
-@lru_cache(maxsize=64)  # nearly all clients send one of a few
+@lru_cache(maxsize=64)  # nearly all clients send one of a few values
 def _read(header: str) -> MediaType | None:
     start = TYPE.match(header)
     if start is None:
@@ -66,7 +66,7 @@ def _read(header: str) -> MediaType | None:
             return None
         at = part.end()
         if (part[1] or "").lower() == "charset":
-            if charset is not None:  # which of two was meant is nothing to guess
+            if charset is not None:  # two charsets: we cannot know which one was meant
                 return None
             charset = part[2] or part[3] or ""
     codec = CODECS.get("utf-8" if charset is None else charset.lower())

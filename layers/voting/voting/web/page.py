@@ -1,4 +1,4 @@
-"""HTML pages that arrive in one request: their style and script are inlined, and nothing else may run in them."""
+"""HTML pages that load in one request: style and script are inline, and the policy allows no others."""
 
 import base64
 import hashlib
@@ -9,11 +9,11 @@ from pathlib import Path
 from string import Template
 
 LONGEST_LARGE_LABEL = 16
-SHARED = Path(__file__).parent / "pages"  # the look that all pages have in common
+SHARED = Path(__file__).parent / "pages"  # the style of all pages
 
 
 class Page:
-    """A page made of the files *name*.html, .css and .js of one folder, read once.
+    """A page made of the files *name*.html, .css and .js in one folder, which are read once.
 
     Style and script are optional; the shared style comes before the page's own.
     """
@@ -24,12 +24,12 @@ class Page:
         self._script = _text(folder / f"{name}.js")
 
     def render(self, **values: object) -> str:
-        """Fill in *values*, every one escaped: they are text and attribute values, never markup."""
+        """Fill in *values*. All of them are escaped: they are text and attribute values, never markup."""
         escaped = {name: escape(str(value), quote=True) for name, value in values.items()}
         return self._template.substitute(escaped, style=self._style, script=self._script)
 
     def policy(self, *connect: str) -> str:
-        """The Content-Security-Policy: this style, this script, requests to ourselves and to *connect*.
+        """The Content-Security-Policy: it allows this style, this script, and requests to our own origin and *connect*.
 
         A hash allows the exact text of one element. See CSP Level 3, section 8.4.
         """
@@ -48,13 +48,13 @@ class Page:
 
 
 def type_size(labels: Iterable[str]) -> str:
-    """The type that these labels need: a sentence must not fill a phone."""
+    """The type size for *labels*, as a class of the style: a long label must not fill the screen of a phone."""
     return "long" if max(map(len, labels)) > LONGEST_LARGE_LABEL else "short"
 
 
 @cache
 def error_page() -> Page:
-    """What a person sees in place of the page that was asked for."""
+    """The page that reports an error to a person."""
     return Page(SHARED, "error")
 
 

@@ -1,11 +1,11 @@
-"""The figures of the live results page, as its template wants them: right before any script has run."""
+"""The values in the template of the live results page. They are correct without JavaScript."""
 
 from voting.results.results import Option, Results
 from voting.web.page import Page, type_size
 
 
 def render_results(page: Page, results: Results, websocket_url: str) -> str:
-    """The page with *results* in it, told to follow them at *websocket_url*."""
+    """The page with *results*; its script subscribes to later ones at *websocket_url*."""
     best = max(option.votes for option in results.options)
     leaders = [option.id for option in results.options if option.votes == best]
     values: dict[str, object] = {
@@ -25,14 +25,14 @@ def render_results(page: Page, results: Results, websocket_url: str) -> str:
 
 
 def standing(results: Results) -> str:
-    """One word on who is ahead; results.js says the same."""
+    """The standing: empty, tie or ahead. results.js computes the same."""
     if not results.total:
         return "empty"
     return "tie" if len({option.votes for option in results.options}) == 1 else "ahead"
 
 
 def age(seconds: int) -> str:
-    """How old the figures are, in the unit that a person would choose; results.js says the same."""
+    """The age of the results in a readable unit. results.js computes the same."""
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

@@ -1,8 +1,8 @@
-"""Who votes: an id that the browser keeps, the signature that proves we issued it, and what was chosen last.
+"""The cookies of a voter: an id, the signature that proves that we issued it, and the last choice.
 
-Over HTTPS the cookie `__Host-voter_sig` holds both, and decides alone: no other host of the domain can set it.
-`voter_id` repeats the id for the container app. Over plain HTTP, where browsers refuse that name, `voter_sig` holds the
-signature of the id in `voter_id`. docs/decisions/0023-host-cookies.md says why.
+Over HTTPS the cookie `__Host-voter_sig` contains both the id and the signature, and no other cookie counts: only this
+host can set it. `voter_id` repeats the id for the container app. Over plain HTTP, where browsers refuse that name,
+`voter_sig` contains the signature of the id in `voter_id`. docs/decisions/0023-host-cookies.md says why.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from voting.web.cookie_keys import FOR_CHOICE, FOR_FORM, FOR_ID, FOR_OLD_APPS_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
-from voting.web.errors import Refusal
+from voting.web.errors import HttpError
 from voting.web.request import Request
 
 ID, SIGNATURE, CHOICE = "voter_id", "voter_sig", "vote_choice"
@@ -26,19 +26,19 @@ class Voter:
     """One browser."""
 
     id: str
-    proof: str  # the value of the signature's cookie, by the key that signs now
-    is_settled: bool  # whether the browser has all cookies as they should be
+    proof: str  # the value of the signature cookie, made with the current key
+    is_settled: bool  # whether the browser already has all cookies in their current form
 
 
-class Register:
-    """Issues voters' ids and recognizes them again."""
+class VoterCookies:
+    """Issues voter ids and recognizes voters by their cookies."""
 
     def __init__(
         self, keys: tuple[bytes, ...], choices: Collection[str], *, accept_legacy: bool, accept_old_cookies: bool
     ) -> None:
-        """*accept_legacy* lets unsigned ids of the container app count, and signed ones for as long.
+        """*accept_legacy* accepts ids of the container app, unsigned and signed.
 
-        *accept_old_cookies* recognizes over HTTPS, too, a voter whose cookies an earlier version set.
+        *accept_old_cookies* also accepts over HTTPS the cookies that earlier versions set.
         """
         self._keys = Keys(keys)
         self._choices = choices
@@ -46,9 +46,9 @@ class Register:
         self._accept_old_cookies = accept_old_cookies
 
     def recognize(self, request: Request) -> Voter:
-        """The voter whose cookies the request carries, or a new one where none of them can be believed.
+        """The voter of the request's cookies; a new voter if none of the cookies is valid.
 
-        No number of other cookies hides those of a voter: what a request can carry bounds the work.
+        Valid cookies are found among any number of others. The size of a request limits the work.
         """
         known = self._by_own_cookie(request) if request.is_https else self._by_pair(request)
         if known is None and request.is_https and self._accept_old_cookies:
@@ -56,14 +56,14 @@ class Register:
         return known or self._by_old_apps_id(request) or self._voter(request, secrets.token_hex(ISSUED_DIGITS // 2))
 
     def admit(self, request: Request, token: str | None) -> Voter:
-        """The voter of a POST, who may be new: a program need not fetch the page first.
+        """The voter of a POST, possibly a new one: a program need not fetch the page first.
 
         Raises:
-            Refusal: 400 cookies_blocked, where our page made the form (its *token* says so) and set a cookie, and
-                none came back.
+            HttpError: 400 cookies_blocked. The form comes from our page, as its *token* proves, but the cookies that
+                were set with the page did not come back.
         """
         if token is not None and not _keeps_cookies(request) and self._made_here(token):
-            raise Refusal(
+            raise HttpError(
                 400,
                 "cookies_blocked",
                 "Your vote was not recorded: your browser does not keep this site's cookies, and without them it could "
@@ -72,7 +72,7 @@ class Register:
         return self.recognize(request)
 
     def choice(self, request: Request, voter: Voter) -> str | None:
-        """What *voter* was last told that we received: for display only, never for counting."""
+        """The choice that *voter* was last told we received; for display only, never for counting."""
         values = request.cookie_values(request.own_cookie(CHOICE))
         if not values and self._accept_old_cookies and not voter.is_settled:
             values = request.cookie_values(CHOICE)
@@ -83,7 +83,7 @@ class Register:
         return None
 
     def cookies(self, request: Request, voter: Voter, choice: str | None) -> dict[str, str]:
-        """The cookies that let *voter* be recognized again, with *choice* where there is one."""
+        """The cookies by which *voter* is recognized next time, and the *choice* if there is one."""
         cookies = {ID: voter.id, request.own_cookie(SIGNATURE): voter.proof}
         if choice is not None:
             signature = self._keys.sign(FOR_CHOICE, f"{voter.id} {choice}")
@@ -91,7 +91,7 @@ class Register:
         return cookies
 
     def token(self) -> str:
-        """What the page's form carries, so that a POST of the form can be told from a program's."""
+        """A new token for the form of the page. It tells posts of the form from those of programs."""
         nonce = secrets.token_urlsafe(9)
         return f"{nonce}.{self._keys.sign(FOR_FORM, nonce)}"
 
@@ -100,7 +100,7 @@ class Register:
         return self._keys.verify(FOR_FORM, nonce, signature)
 
     def _by_own_cookie(self, request: Request) -> Voter | None:
-        """The voter whose id and signature are in the cookie that only we can set. A browser sends one of it."""
+        """The voter whose id and signature are in the cookie that only we can set. Browsers send one such cookie."""
         for value in request.cookie_values(request.own_cookie(SIGNATURE)):
             voter_id, _, signature = value.partition(".")
             if not self._counts(voter_id):
@@ -113,40 +113,42 @@ class Register:
 
     def _by_pair(self, request: Request) -> Voter | None:
         """The voter whose id is in one cookie and its signature in another."""
-        # A set, so that many ids and many signatures cost no more than their sum. Its look-ups compare hashes that
-        # differ with every process, so their time tells nothing about a signature.
+        # With a set, the work grows with the number of ids plus the number of signatures, not with their product. It
+        # compares hashes that differ in each process, so timing reveals nothing about a signature.
         signatures = set(request.cookie_values(SIGNATURE))
         if not signatures:
             return None
         for voter_id in filter(self._counts, dict.fromkeys(request.cookie_values(ID))):
             if not signatures.isdisjoint(self._keys.signatures(_purpose(voter_id, is_own=False), voter_id)):
                 voter = self._voter(request, voter_id)
-                return replace(voter, is_settled=voter.proof in signatures)  # never over HTTPS: a proof is no signature
+                return replace(
+                    voter, is_settled=voter.proof in signatures
+                )  # never over HTTPS, where a proof is more than a signature
         return None
 
     def _by_old_apps_id(self, request: Request) -> Voter | None:
-        """The voter whose id the container app made and did not sign."""
+        """The voter with an unsigned id of the container app."""
         if not self._accept_legacy:
             return None
         voter_id = next(filter(OLD_APPS.fullmatch, request.cookie_values(ID)), None)
         return None if voter_id is None else self._voter(request, voter_id)
 
     def _voter(self, request: Request, voter_id: str) -> Voter:
-        """The voter *voter_id*, whose browser is still to be given the cookies."""
+        """The voter *voter_id*, whose browser still needs the cookies."""
         signature = self._keys.sign(_purpose(voter_id, is_own=request.is_https), voter_id)
         return Voter(voter_id, f"{voter_id}.{signature}" if request.is_https else signature, is_settled=False)
 
     def _counts(self, voter_id: str) -> bool:
-        """Whether *voter_id* counts where it is signed.
+        """Whether *voter_id* may vote if its signature is valid.
 
-        Ids of the container app can be predicted, so one may have been signed for the wrong browser: even signed they
+        Ids of the container app are predictable, so one may have been signed for the wrong browser. Even signed ones
         count only while the deployment accepts them.
         """
         return bool(ISSUED.fullmatch(voter_id) or (self._accept_legacy and OLD_APPS.fullmatch(voter_id)))
 
 
 def _purpose(voter_id: str, *, is_own: bool) -> str:
-    """What an id is signed for; *is_own* where the cookie is one that only this host can set."""
+    """The purpose of an id's signature; *is_own*: only this host can set the cookie."""
     if len(voter_id) == ISSUED_DIGITS:
         return FOR_VOTER if is_own else FOR_ID
     return FOR_OLD_APPS_VOTER if is_own else FOR_OLD_APPS_ID

@@ -1,20 +1,19 @@
-"""The voting page's words, as its template wants them: right before any script has run."""
+"""The values in the template of the voting page. They are correct without JavaScript."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from voting.web.page import Page, type_size
 from voting.web.request import Request
 from voting.web.response import Response
 
-DELAYED = "vote_delayed"  # the cookie that lets the page after a form say so, without asking a store
+DELAYED = "vote_delayed"  # a cookie: the page that follows a form reports the delay without asking a store
 DELAYED_FOR_S = 60
 
 
 def render_voting(
     page: Page, labels: Mapping[str, str], choice: str | None, token: str, *, is_delayed: bool = False
 ) -> str:
-    """The page as a voter sees it whose vote for *choice* was received, or who has not voted. vote.js says the same.
+    """The page for a voter whose vote for *choice* was received, or who has not voted (None). vote.js says the same.
 
     *is_delayed* adds that counting is delayed, and that the vote is kept.
     """
@@ -36,18 +35,15 @@ def render_voting(
 
 
 def was_delayed(request: Request) -> bool:
-    """Whether the voter's last form met a delay of counting, a minute ago at most."""
+    """Whether counting was delayed when the voter last sent the form, at most a minute ago."""
     return bool(request.cookie_values(request.own_cookie(DELAYED)))
 
 
 def note_delay(request: Request, response: Response, *, is_delayed: bool) -> Response:
-    """*response* with the cookie that remembers a delay for a minute, or that ends it where one is remembered."""
+    """*response* with the cookie that remembers a delay for a minute, or that deletes this cookie."""
     if not is_delayed and not was_delayed(request):
         return response
-    lasts_s = DELAYED_FOR_S if is_delayed else 0
-    secure = "; Secure" if request.is_https else ""
-    cookie = f"{request.own_cookie(DELAYED)}=1; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Lax{secure}"
-    return replace(response, cookies=(*response.cookies, cookie))
+    return response.with_cookies(request, {request.own_cookie(DELAYED): "1"}, DELAYED_FOR_S if is_delayed else 0)
 
 
 def _hint(option: str, choice: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What an inspection found: a fact, how bad it is, and what to do about it."""
+"""A finding of the preflight: a fact, its severity, and what to do about it."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -17,12 +17,12 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """All is as it should be."""
+    """As it should be."""
     return Finding("ok", what)
 
 
 def warning(what: str, todo: str) -> Finding:
-    """It works, and may surprise."""
+    """It works, but may surprise."""
     return Finding("warning", what, todo)
 
 

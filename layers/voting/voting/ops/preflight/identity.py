@@ -1,4 +1,4 @@
-"""What a preflight finds about who may vote as whom."""
+"""Preflight: whether one voter can vote as another."""
 
 from collections.abc import Iterator
 
@@ -7,17 +7,17 @@ from voting.settings import InvalidSetting, Settings
 
 
 def identity_findings(settings: Settings) -> Iterator[Finding]:
-    """Whether the container app's ids count, and what that means."""
+    """Whether ids of the container app count, and what follows from that."""
     try:
         accepted = settings.accept_legacy_ids
     except InvalidSetting as error:
-        yield problem(str(error), "Mend that, and run it again.")
+        yield problem(str(error), "Correct it, then run this again.")
         return
     if accepted:
         yield warning(
             "ids of the container app are accepted (ACCEPT_LEGACY_IDS), and they can be predicted: a few hundred in a "
-            "row tell all others, and with one of them anyone votes as its voter",
-            "Switch it off a few days after the voters have moved. Those who come later are new voters then, and may "
+            "row reveal all others, and anyone who has an id can vote as its voter",
+            "Switch it off a few days after the voters have moved. Those who come later are new voters, and can "
             "vote a second time.",
         )
     else:

@@ -1,4 +1,4 @@
-"""Before the switch: what in the stores of a running container deployment would go wrong with us."""
+"""The preflight before a migration: what in the stores of a running container deployment would go wrong with us."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ LONGEST_WATCH_S = 60.0
 
 
 def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
-    """Look at both stores without changing anything; the list is watched for *watch_s*."""
+    """Inspect both stores without changing anything. The list is watched for *watch_s* seconds."""
     return [
         *identity_findings(clients.settings),
         *_unless(RedisError, "Redis", lambda: _redis(clients, watch_s)),
@@ -42,27 +42,27 @@ def _redis(clients: Clients, watch_s: float) -> Iterable[Finding]:
 
 def _postgres(clients: Clients) -> Iterable[Finding]:
     connection = clients.owner().postgres()
-    connection.leave()  # what counts is what the login that installs may do
+    connection.leave()  # the rights of the login that installs decide
     if connection.is_pooled:
-        yield ok("Postgres is behind a pooler: each transaction brings its settings, none is left in a session")
+        yield ok("Postgres is behind a pooler: each transaction sets its own settings, and leaves none in the session")
     yield from ownership_findings(connection)
     catalogue = Catalogue(connection)
     server, table = catalogue.server(), catalogue.table()
-    installs_elsewhere = earlier_owner(connection) is not None  # which has been said
+    installs_elsewhere = earlier_owner(connection) is not None  # reported above
     if installs_elsewhere:
         server = replace(server, may_make_schema=True)
     yield from server_findings(server)
     if table is not None and (installs_elsewhere or (clients.owner() is clients and VoteTable(connection).follows())):
-        table = replace(table, may_add_triggers=True)  # what only installing takes
+        table = replace(table, may_add_triggers=True)  # only installing needs them
     logins, names = Logins(connection), [login.name for login in logins_of(clients.settings)]
     yield from login_findings(logins, names)
     yield from table_findings(table)
-    if logins.powers(names).keys() >= set(names):  # they are there
+    if logins.powers(names).keys() >= set(names):  # all logins exist
         yield from choice_findings(_choices(clients, table))
 
 
 def _choices(clients: Clients, table: Table | None) -> Sequence[str]:
-    """Those in the rows, if the functions' own login may read them: reading a view runs its code as the reader."""
+    """The choices in the rows, read only with the functions' own login, since a view runs code as its reader."""
     if table is None or not table.may_write or all(column.name != "vote" for column in table.columns):
         return []
     connection = clients.postgres()
@@ -77,5 +77,5 @@ def _unless(failure: type[Exception], store: str, look: Callable[[], Iterable[Fi
     try:
         found.extend(look())
     except (failure, InvalidSetting) as error:
-        found.append(problem(f"{store} cannot be inspected: {explain(error)}", "Mend that, and run it again."))
+        found.append(problem(f"{store} cannot be inspected: {explain(error)}", "Correct it, then run this again."))
     return found

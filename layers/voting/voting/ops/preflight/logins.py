@@ -1,4 +1,4 @@
-"""What a preflight finds about the logins: what others could do with them."""
+"""Preflight: what other roles could do with our logins."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,13 +6,13 @@ from voting.database.logins import Logins
 from voting.ops.preflight.finding import Finding, ok, problem
 
 TODO = (
-    "RESET ROLE in a trigger gives them that: let the functions log in as roles that are members of voting_worker, "
+    "RESET ROLE in a trigger gives them these rights: let the functions log in as members of voting_worker, "
     "voting_reader and voting_operator only, as the template does with DatabaseSecretArn."
 )
 
 
 def login_findings(logins: Logins, names: Sequence[str]) -> Iterator[Finding]:
-    """Of the logins *names*, or of the session's own where the functions share it. It is the one that installs."""
+    """Check the logins *names*; if the functions share one login, that of the session, which also installs."""
     ours = names or [logins.own()]
     powers = logins.powers(ours)
     for missing in sorted(set(ours) - powers.keys()):
@@ -24,4 +24,4 @@ def login_findings(logins: Logins, names: Sequence[str]) -> Iterator[Finding]:
     for name in sorted(name for name, found in powers.items() if found):
         yield problem(f"{code} as our login {name}, which {', '.join(powers[name])}", TODO)
     if powers and not any(powers.values()):
-        yield ok(f"{code}, as a login of ours that may do nothing else")
+        yield ok(f"{code}, as a login of ours that has no other rights")

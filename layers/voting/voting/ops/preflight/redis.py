@@ -1,4 +1,4 @@
-"""What a preflight finds about the Redis server."""
+"""Preflight: the Redis server."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,9 @@ OLDEST = (6, 2)
 
 
 def redis_findings(redis: Redis) -> Iterator[Finding]:
-    """The version, the rights, what happens when memory is full, what survives a restart, whether it is a cluster."""
+    """The version, our rights, eviction, persistence, and whether it is a cluster."""
     try:
-        redis.exists(VOTES)  # in a cluster, what follows is asked of the node that has our keys
+        redis.exists(VOTES)  # in a cluster, the following commands go to the node with our keys
     except ClusterDownError:
         todo = "Repair it until `CLUSTER INFO` says cluster_state:ok; until then no vote can be queued."
         yield problem("Redis: the cluster does not serve the slot of our keys", todo)
@@ -23,11 +23,13 @@ def redis_findings(redis: Redis) -> Iterator[Finding]:
     try:
         info: dict[str, Any] = redis.info()
     except ResponseError:
-        yield warning("Redis: INFO cannot be asked", "Look up version, eviction and persistence where it is run.")
+        yield warning(
+            "Redis: INFO cannot be asked", "Check version, eviction and persistence in the configuration of the server."
+        )
         return
     yield _version(str(info["redis_version"]))
     if info.get("role") == "slave":
-        yield problem("Redis: this is a replica", "Take the primary's address in REDIS_URL.")
+        yield problem("Redis: this is a replica", "Use the address of the primary in REDIS_URL.")
     yield _scripts(redis)
     yield _eviction(redis, info)
     yield from _persistence(redis, info)
@@ -52,9 +54,11 @@ def _scripts(redis: Redis) -> Finding:
 def _eviction(redis: Redis, info: dict[str, Any]) -> Finding:
     policy = info.get("maxmemory_policy") or _setting(redis, "maxmemory-policy")
     if policy is None:
-        return warning("Redis: the eviction policy cannot be asked", "See that its parameter group says noeviction.")
+        return warning(
+            "Redis: the eviction policy cannot be asked", "Make sure that its parameter group says noeviction."
+        )
     if policy != "noeviction":
-        todo = "Set maxmemory-policy to noeviction: then a full memory refuses votes and the voter is told."
+        todo = "Set maxmemory-policy to noeviction: then a full Redis refuses votes, and the voter is told."
         return problem(f"Redis: a full memory evicts keys ({policy}), queued votes among them", todo)
     return ok("Redis: a full memory evicts nothing (noeviction)")
 
@@ -76,7 +80,7 @@ def _persistence(redis: Redis, info: dict[str, Any]) -> Iterator[Finding]:
     else:
         what = f"Redis: no append-only file, {f'snapshots ({save})' if save else 'and no snapshots'}"
     yield warning(
-        what, "A restart loses accepted votes that are not drained. ElastiCache: have replicas; or use MemoryDB."
+        what, "A restart loses accepted votes that are not drained. ElastiCache: add replicas, or use MemoryDB."
     )
 
 
@@ -87,7 +91,7 @@ def _cluster(info: dict[str, Any]) -> Finding:
 
 
 def _setting(redis: Redis, name: str) -> str | None:
-    """One setting, or None where it cannot be asked: ElastiCache has no CONFIG."""
+    """One setting; None if CONFIG is not available, as on ElastiCache."""
     try:
         settings: dict[str | None, str | None] = redis.config_get(name)
     except ResponseError:
