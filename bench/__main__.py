@@ -16,7 +16,6 @@ from bench.report.runs import Run
 from bench.report.table import render_report
 
 ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "bench" / "results.json"
 DOCS = ROOT / "docs"
 
 
@@ -50,7 +49,7 @@ def main() -> int:
             reports=reports,
             failures=failures,
         )
-        runs.append(RUNS, run)
+        runs.append(runs.FILE, run)
         if run.is_full:
             _render()
     return 1 if failures else 0
@@ -92,7 +91,7 @@ def _head(here: machine.Machine, versions: Mapping[str, str]) -> None:
 
 
 def _render() -> int:
-    run = runs.last_full(RUNS)
+    run = runs.last_full(runs.FILE)
     if run is None:
         print("no full run is recorded yet: make bench", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 from bench.load.environment_start import Start
 from voting.database.vote_table import VoteTable
@@ -66,7 +67,7 @@ def measure(scale: Scale) -> Report:
         turns = []
         for turn in in_turns(scale.repetitions(REPETITIONS), *(start.measure for start in starts.values())):
             turns.append(turn)
-            print(f"round {len(turns)}: {sum(turn) / 1000:.1f} s for {len(starts)} starts", file=sys.stderr)
+            say(f"round {len(turns)}: {sum(turn) / 1000:.1f} s for {len(starts)} starts")
     figures = {name: Figure(name, "ms", values) for name, values in zip(starts, zip(*turns, strict=True), strict=True)}
     others = tuple(figures[name] for name in HANDLERS)
     comparisons = [Comparison(name, figures[name], others) for name in FIRST]
@@ -97,14 +98,14 @@ def _packages(target: Path, *, may_build: bool) -> tuple[tuple[Path, ...], str]:
     if may_build:
         command = ["make", f"ARTIFACTS_DIR={target}", f"ARCHITECTURE={machine}", f"RUNTIME={version}"]
         command += [f"PYTHON={sys.executable}", f"COMPILER={sys.executable}", "build-VotingLayer"]
-        print("building the layer", file=sys.stderr)
+        say("building the layer")
         made = subprocess.run(command, cwd=LAYER, capture_output=True, text=True, check=False)
         if made.returncode == 0:
             return (target / "python",), (
                 f"The libraries are the layer as its Makefile builds it, for CPython {version} and this machine, with "
                 "bytecode that is not checked against its source."
             )
-        print(made.stderr, file=sys.stderr)
+        say(made.stderr)
     compileall.compile_dir(LAYER / "voting", quiet=1)
     return (LAYER,), (
         f"The libraries are those of this checkout and its virtual environment (CPython {version}), with bytecode; the "

@@ -14,6 +14,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import sample_votes, stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
 from bench.harness.sample_votes import Databases
 from bench.rivals import container_worker
@@ -194,10 +195,9 @@ def _drain(site: Site, rows: int, votes: Iterable[Vote]) -> Drained:
             tally, counted = VoteTable(database).tally().counts, VoteTable(database).count()
     assert tally == counted
     assert site.redis.llen(VOTES) + site.redis.llen(PROCESSING) == queued - count
-    _say(
-        f"ours: {count:,} of {queued:,} votes into {rows:,} rows",
-        count / drained.seconds,
-        f"{drained.cpu_s / drained.seconds:.0%} of a core, {drained.peak_mb:.0f} MB",
+    say(
+        f"ours: {count:,} of {queued:,} votes into {rows:,} rows: {count / drained.seconds:,.0f} votes/s, "
+        f"{drained.cpu_s / drained.seconds:.0%} of a core, {drained.peak_mb:.0f} MB"
     )
     return drained
 
@@ -240,7 +240,7 @@ def _drain_old(site: Site, rows: int, votes: Sequence[Vote]) -> float:
         started = time.perf_counter()
         assert container_worker.drain(site.redis, database) == len(votes)
         took_s = time.perf_counter() - started
-    _say(f"old worker: {len(votes):,} votes into {rows:,} rows", len(votes) / took_s)
+    say(f"old worker: {len(votes):,} votes into {rows:,} rows: {len(votes) / took_s:,.0f} votes/s")
     return took_s
 
 
@@ -251,7 +251,7 @@ def _copy(site: Site, rows: int, blocks: Sequence[bytes]) -> float:
             with database.cursor().copy("COPY votes (id, vote) FROM STDIN") as copy:
                 copy.write(block)
         took_s = time.perf_counter() - started
-    _say(f"COPY: {len(blocks)} batches into {rows:,} rows", len(blocks) * BATCH / took_s)
+    say(f"COPY: {len(blocks)} batches into {rows:,} rows: {len(blocks) * BATCH / took_s:,.0f} votes/s")
     return took_s
 
 
@@ -261,10 +261,6 @@ def _blocks(votes: Sequence[Vote], order: Callable[[Iterable[str]], Iterable[str
     for start in range(0, len(votes), BATCH):
         new = {vote.voter_id: None for vote in votes[start : start + BATCH] if vote.voter_id in last}
         yield "".join(f"{voter}\t{last.pop(voter)}\n" for voter in order(new)).encode()
-
-
-def _say(what: str, rate: float, more: str = "") -> None:
-    print(f"  {what}: {rate:,.0f} votes/s {more}", file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("drain", "How fast do votes get from the list into the table?", measure)

@@ -3,10 +3,10 @@
 A million subscribers and an account's throttle do not fit on a laptop. The simulation is of `bench.fanout_world`.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
 from bench.simulation.world import Conditions, Found, Planned, Unplanned, World
 from voting.broadcast.planner import GRACE_S, LONGEST_PATIENCE_S, TURN_S, Budget, round_s
@@ -78,13 +78,13 @@ def measure(scale: Scale) -> Report:
     for case in SMOKE if scale.smoke else CASES:
         ours = [_ours(case, seed) for seed in seeds]
         theirs = [_theirs(case, seed) for seed in seeds]
-        _say(f"{case.name}: nobody staler than {max(f.oldest_s for f in ours):.1f} s, of {ours[0].posts:,} posts a run")
+        say(f"{case.name}: nobody staler than {max(f.oldest_s for f in ours):.1f} s, of {ours[0].posts:,} posts a run")
         comparisons += _compare(case, ours, theirs)
         goals += _goals(case, ours)
         oldest.append((case.subscribers, max(found.oldest_s for found in ours)))
         theirs_oldest.append((case.subscribers, max(found.oldest_s for found in theirs)))
     hurried = [_hurried(seed, scale) for seed in seeds]
-    _say(f"in a hurry: nobody staler than {max(found.oldest_s for found in hurried):.1f} s")
+    say(f"in a hurry: nobody staler than {max(found.oldest_s for found in hurried):.1f} s")
     comparisons.append(
         Comparison(
             "100,000 subscribers, 3 s a function, slow shards: oldest figures anywhere",
@@ -149,10 +149,6 @@ def _starving(hurried: list[Found]) -> Goal:
         HURRIED_PROMISE_S,
         "at most",
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("fanout", "Does fan-out keep its budget, and how old does what anybody sees become?", measure)

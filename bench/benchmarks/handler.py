@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def measure(scale: Scale) -> Report:
         name: Figure(name, UNIT, values) for name, values in zip(contenders, zip(*turns, strict=True), strict=True)
     }
     for name, figure in figures.items():
-        print(f"{name}: {figure.median:.0f} {UNIT}", file=sys.stderr)
+        say(f"{name}: {figure.median:.0f} {UNIT}")
     others = (figures[LPUSH], figures[RAW])
     vote = Comparison("one vote by POST /api/votes", figures[OURS], others)
     push = Comparison("of which the push", figures[PUSH], others)

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 from bench.load import http_load
 from bench.load.http_load import Outcome, Post
@@ -96,11 +97,11 @@ class _Contender:
         """
         outcome = http_load.post(self.request, CONNECTIONS, seconds)
         if not outcome.per_s:
-            _say(f"{self.name} answered nothing; once more")
+            say(f"{self.name} answered nothing; once more")
             outcome = http_load.post(self.request, CONNECTIONS, max(seconds, FIRST_ANSWER_S / 4))
         assert outcome.per_s, f"{self.name} answers nothing"
         self.outcomes.append(outcome)
-        _say(f"{self.name}: {outcome.per_s:.0f}/s, p99 {outcome.p99_ms:.1f} ms, {outcome.failed} failed")
+        say(f"{self.name}: {outcome.per_s:.0f}/s, p99 {outcome.p99_ms:.1f} ms, {outcome.failed} failed")
         return outcome.per_s
 
     def figure(self, unit: str, value: Callable[[Outcome], float]) -> Figure:
@@ -168,7 +169,7 @@ def _timed(state: Path, took_s: list[float]) -> Iterator[Stack]:
     began = time.monotonic()
     with running(state, "--no-reload") as system:
         took_s.append(time.monotonic() - began)
-        _say(f"up after {took_s[-1]:.1f} s")
+        say(f"up after {took_s[-1]:.1f} s")
         yield system
 
 
@@ -228,7 +229,7 @@ def _gunicorn(redis_url: str) -> Iterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "gunicorn", "--workers", str(FLASK_WORKERS), "--bind", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
-        [*command, "--log-level", "warning", "bench.flask_service:app"],
+        [*command, "--log-level", "warning", "bench.rivals.flask_service:app"],
         cwd=ROOT,
         env={**os.environ, "REDIS_URL": redis_url},
     )
@@ -257,7 +258,7 @@ def _start_api(run_file: Path, log_file: Path) -> Iterator[str]:
     script = str(ROOT / "scripts" / "sam_local.py")
     build = str(ROOT / ".aws-sam" / "local")
     command = [sys.executable, script, "--run", str(run_file), "--build", build, "start-api", "--port", str(port)]
-    _say("starting sam local")
+    say("starting sam local")
     with log_file.open("wb") as log:
         process = subprocess.Popen([*command, "--warm-containers", "LAZY"], cwd=ROOT, stdout=log, stderr=log)
     try:
@@ -278,10 +279,6 @@ def _free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("local", "How many votes does the system take on one laptop?", measure)

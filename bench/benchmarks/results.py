@@ -1,13 +1,13 @@
 """What one look at the results costs at 5 M rows: the kept tally and its snapshot, beside counting."""
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Plot, Report, Scale, in_turns
 from bench.harness.sample_votes import Databases
 from voting.clients import Clients
@@ -24,7 +24,7 @@ READS = 200  # of each kind and repetition; their median is one value
 def measure(scale: Scale) -> Report:
     rows = SMOKE_ROWS if scale.smoke else ROWS
     with stores.running() as started:
-        print(f"  filling a table with {rows:,} rows", file=sys.stderr, flush=True)
+        say(f"filling a table with {rows:,} rows")
         url = Databases(started.postgres_url).filled(rows)
         clients = Clients(Settings({"REDIS_URL": started.redis_url, "DATABASE_URL": url}))
         try:
@@ -88,7 +88,7 @@ def _milliseconds(read: Callable[[], object], times: int) -> float:
         read()
         each_ms.append((time.perf_counter() - started) * 1000)
     median_ms = statistics.median(each_ms)
-    print(f"  {read.__qualname__}: {median_ms:.3f} ms", file=sys.stderr, flush=True)
+    say(f"{read.__qualname__}: {median_ms:.3f} ms")
     return median_ms
 
 

@@ -2,7 +2,6 @@
 
 import math
 import socket
-import sys
 import tempfile
 import time
 from bisect import bisect_left
@@ -14,6 +13,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
 from bench.load.subscribers import Audience, Step
 from bench.load.voters import Cast, vote
@@ -125,7 +125,7 @@ def measure(scale: Scale) -> Report:
             for turn in turns if repetition % 2 == 0 else reversed(turns):
                 turn()
             chains.append(_chain_ms(others, 20 if scale.smoke else 200))
-            _say(f"{repetition + 1} of {repetitions}: the chain alone {chains[-1]:.1f} ms")
+            say(f"{repetition + 1} of {repetitions}: the chain alone {chains[-1]:.1f} ms")
     return Report(_comparisons(found, chains), _goals(found), NOTES, _plot(found, audiences))
 
 
@@ -147,7 +147,7 @@ def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
                 found[load].one.append(Quantiles.of(one))
                 found[load].last.append(Quantiles.of(last))
                 refused = sum(cast.refused for cast in casts)
-                _say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}, {refused} refused")
+                say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}, {refused} refused")
 
 
 def _old(others: stores.Stores, found: dict[Load, Found], repetition: int) -> None:
@@ -157,7 +157,7 @@ def _old(others: stores.Stores, found: dict[Load, Found], repetition: int) -> No
         old = Quantiles.of(container_app.latencies_s(others, load.votes, seconds, seed=repetition))
         for same in (same for same in found if same.rate == rate):
             found[same].old.append(old)
-        _say(f"the old way at {rate} votes/s: {old}")
+        say(f"the old way at {rate} votes/s: {old}")
 
 
 def _chain_ms(others: stores.Stores, votes: int) -> float:
@@ -242,10 +242,6 @@ def _plot(found: dict[Load, Found], audiences: Sequence[int]) -> Plot:
 
 def _eyes(subscribers: int) -> str:
     return f"{subscribers:,} subscribers" if subscribers > 1 else "1 subscriber"
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("screen", "How long does a vote take to the screen?", measure)

@@ -1,6 +1,5 @@
 """What a queued vote, a stored row and a registered subscriber take: docs/scale.md reckons with it."""
 
-import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, LiteralString
@@ -9,6 +8,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import sample_votes, stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Report, Scale
 from voting.broadcast.subscribers import Subscribers
 from voting.database.vote_table import VoteTable
@@ -40,7 +40,7 @@ def measure(scale: Scale) -> Report:
             row, wal = _store(connection, votes)
     figures = {"a queued vote": queued, "a registered subscriber": registered, "a row": row, "WAL for a new row": wal}
     for what, each in figures.items():
-        print(f"  {what}: {each:.0f} {UNIT}", file=sys.stderr, flush=True)
+        say(f"{what}: {each:.0f} {UNIT}")
     return Report([Comparison(what, Figure("ours", UNIT, (each,))) for what, each in figures.items()], notes=NOTES)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from bisect import bisect_left
@@ -14,6 +13,7 @@ import httpx
 import psutil
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
 from bench.load.subscribers import Audience, Step
 from bench.rivals.bare_broadcast import BareBroadcast
@@ -56,12 +56,12 @@ def measure(scale: Scale) -> Report:
         with Audience(stack.websocket, count) as audience, Audience(server.url, count, rate=5000) as beside:
             full_mb = _memory_mb(stack.pid)
             rates = [count / each.opening.took_s for each in (audience, beside)]
-            _say(f"{rates[0]:.0f} connections a second, {rates[1]:.0f} of the limit; {full_mb:.0f} MB")
+            say(f"{rates[0]:.0f} connections a second, {rates[1]:.0f} of the limit; {full_mb:.0f} MB")
             _ours(stack, audience, 0, 1)  # the first run of the worker begins a moment after the doors are open
             for _ in range(scale.repetitions(BLOCKS)):
                 ours += _ours(stack, audience, 1 + len(ours), changes)
                 bare += _bare(server, beside, len(bare), changes)
-                _say(
+                say(
                     f"{statistics.median(ours):.0f} ms, at most {max(ours):.0f}; alone {statistics.median(bare):.0f} ms"
                 )
             whole_mb = sum(_memory_mb(child.pid) for child in psutil.Process(stack.pid).children(recursive=True))
@@ -140,10 +140,6 @@ def _plot(ours: Sequence[float], bare: Sequence[float]) -> Plot:
         for name, values in (("ours", ours), ("websockets alone", bare))
     ]
     return Plot("change", "ms to the last subscriber", tuple(curves), log_y=True)
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("subscribers", "How soon does a change reach the last of 5,000 subscribers on a laptop?", measure)

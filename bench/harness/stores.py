@@ -21,12 +21,10 @@ START_AND_STOP_TIMEOUT_S = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where the two stores answer, logins included, and their processes."""
+    """Where the two stores answer, logins included."""
 
     redis_url: str
     postgres_url: str
-    redis_pid: int
-    postgres_pid: int
 
 
 @contextmanager
@@ -47,9 +45,7 @@ def running() -> Iterator[Stores]:
         try:
             run(postgres.start())
             run(redis.start())
-            assert redis.pid is not None
-            assert postgres.pid is not None
-            yield Stores(redis.url, postgres.url, redis.pid, postgres.pid)
+            yield Stores(redis.url, postgres.url)
         finally:
             run(redis.close())
             run(postgres.close())

@@ -143,7 +143,7 @@ class Audience:
 # ---------------------------------------------------------------- the process
 
 
-class _Hall:
+class _SubscriberPool:
     """All subscribers of this process, and what has reached them."""
 
     def __init__(self, url: str, count: int, rate: int) -> None:
@@ -228,8 +228,8 @@ class _Hall:
 class _Subscriber(asyncio.Protocol):
     """One connection. The server is known: it masks nothing, fragments nothing, and its frames are below 64 KB."""
 
-    def __init__(self, hall: _Hall, number: int, subscribed: asyncio.Future[None]) -> None:
-        self._hall = hall
+    def __init__(self, pool: _SubscriberPool, number: int, subscribed: asyncio.Future[None]) -> None:
+        self._pool = pool
         self._number = number
         self._subscribed = subscribed
         self._unread = b""
@@ -238,7 +238,7 @@ class _Subscriber(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.write(self._hall.handshake)
+        transport.write(self._pool.handshake)
 
     def data_received(self, data: bytes) -> None:
         data = self._unread + data
@@ -248,7 +248,7 @@ class _Subscriber(asyncio.Protocol):
                 self._unread = head
                 return
             if not head.startswith(b"HTTP/1.1 101"):
-                self._hall.lost(head.decode("latin-1"))
+                self._pool.lost(head.decode("latin-1"))
                 return
             self._open = True
             self._transport.write(_masked(SUBSCRIBE))
@@ -256,14 +256,14 @@ class _Subscriber(asyncio.Protocol):
             start, length = (2, data[1]) if data[1] < 126 else (4, int.from_bytes(data[2:4]))
             if len(data) < start + length:
                 break
-            self._hall.note(self._number, data[start : start + length])
+            self._pool.note(self._number, data[start : start + length])
             data = data[start + length :]
             if not self._subscribed.done():
                 self._subscribed.set_result(None)
         self._unread = data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hall.lost(f"the server hung up: {exc}")
+        self._pool.lost(f"the server hung up: {exc}")
 
 
 def _masked(text: bytes) -> bytes:
@@ -273,16 +273,16 @@ def _masked(text: bytes) -> bytes:
 
 async def _serve(url: str, count: int, rate: int) -> None:
     """Say how the subscribers came in; then wait for each total that is asked for."""
-    hall = _Hall(url, count, rate)
-    opening = await hall.open()
+    pool = _SubscriberPool(url, count, rate)
+    opening = await pool.open()
     _print({"took_s": opening.took_s, "total": opening.total})
     gc.collect()
     gc.freeze()
     questions = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(questions), sys.stdin)
     while question := await questions.readline():
-        hall.want(int(question))
-        _print(await hall.reached())
+        pool.want(int(question))
+        _print(await pool.reached())
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     os._exit(0)  # thousands of sockets are closed faster by the kernel than one by one

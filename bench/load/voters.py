@@ -47,7 +47,7 @@ def vote(http_url: str, count: int, seconds: float, seed: int) -> list[Cast]:
     return [Cast(*cast) for cast in json.loads(run.stdout)]
 
 
-class _Line(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One kept HTTP/1.1 connection, one request at a time."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ def _is_busy(answer: bytes) -> bool:
     return answer.startswith(b"HTTP/1.1 503 ") and b'"error"' not in answer
 
 
-class _Booth:
+class _VoterPool:
     """Casts votes on lines that are kept, and opens one more where none is free."""
 
     def __init__(self, http_url: str) -> None:
@@ -92,7 +92,7 @@ class _Booth:
             f'Content-Length: 12\r\n\r\n{{"vote":"{choice}"}}'.encode()
             for choice in "ab"
         ]
-        self._free: list[_Line] = []
+        self._free: list[_Connection] = []
 
     async def cast(self, due: float, number: int) -> Cast:
         """Wait for the moment *due*, cast one vote, again where it is refused, and return when what happened."""
@@ -110,16 +110,16 @@ class _Booth:
         self._free.append(line)
         return Cast(due, sent, answered, refused)
 
-    async def _line(self) -> _Line:
-        _, line = await asyncio.get_running_loop().create_connection(_Line, *self._address)
+    async def _line(self) -> _Connection:
+        _, line = await asyncio.get_running_loop().create_connection(_Connection, *self._address)
         return line
 
 
 async def _vote(http_url: str, count: int, seconds: float, seed: int) -> list[Cast]:
-    booth = _Booth(http_url)
+    pool = _VoterPool(http_url)
     begin = time.monotonic() + LEAD_S
     return await asyncio.gather(
-        *(booth.cast(begin + moment, number) for number, moment in enumerate(moments(count, seconds, seed)))
+        *(pool.cast(begin + moment, number) for number, moment in enumerate(moments(count, seconds, seed)))
     )
 
 

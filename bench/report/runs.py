@@ -9,6 +9,8 @@ from typing import Any
 from bench.harness.machine import Machine
 from bench.harness.measurement import Comparison, Curve, Figure, Goal, Plot, Report
 
+FILE = Path(__file__).parents[2] / "docs" / "benchmarks" / "results.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -1,6 +1,6 @@
 """`python -m bench.report.scale`: the figures of docs/scale.md, from the last full run and the published quotas.
 
-Everything between the two marks of that page is written anew. What is measured comes from bench/results.json, what
+Everything between the two marks of that page is written anew. What is measured comes from docs/benchmarks/results.json, what
 money costs from votectl's table of prices, what a broadcast takes from the product's own planner.
 """
 
@@ -220,7 +220,7 @@ def write(run: Run, page: Path = PAGE) -> None:
 
 def main() -> int:
     """Renew the page from the last full run."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results.json"
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else runs.FILE
     run = runs.last_full(path)
     if run is None:
         print(f"no full run is recorded in {path}: make bench", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The vote service of the container voting app, as far as a benchmark needs it: Flask, one LPUSH a vote, a cookie.
 
-`gunicorn bench.flask_service:app` serves it. It is quicker than the original, which renders its page after each vote
+`gunicorn bench.rivals.flask_service:app` serves it. It is quicker than the original, which renders its page after each vote
 and connects to Redis anew for each.
 """
 
