@@ -86,7 +86,7 @@ class Quantiles:
 
 
 @dataclass(slots=True)
-class Found:
+class Latencies:
     """What the repetitions found under one load."""
 
     one: list[Quantiles]
@@ -111,7 +111,7 @@ def measure(scale: Scale) -> Report:
     """Vote at each rate for each audience, in turns with the old way; measure the chain alone in each repetition."""
     seconds = {100: 0.4} if scale.smoke else {1: 6.0, 100: 5.0, 500: 3.0}
     audiences = (1, 20) if scale.smoke else (1, 1000)
-    found = {Load(rate, s, eyes): Found([], [], []) for eyes in audiences for rate, s in seconds.items()}
+    found = {Load(rate, s, eyes): Latencies([], [], []) for eyes in audiences for rate, s in seconds.items()}
     chains: list[float] = []
     repetitions = scale.repetitions(REPETITIONS)
     with (
@@ -136,7 +136,7 @@ def _warm(stack: Stack) -> None:
         audience.until(audience.opening.total + 20)
 
 
-def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
+def _ours(stack: Stack, found: dict[Load, Latencies], repetition: int) -> None:
     for eyes in dict.fromkeys(load.subscribers for load in found):
         with Audience(stack.websocket, eyes) as audience:
             before = audience.opening.total
@@ -150,7 +150,7 @@ def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
                 say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}, {refused} refused")
 
 
-def _old(others: stores.Stores, found: dict[Load, Found], repetition: int) -> None:
+def _old(others: stores.Stores, found: dict[Load, Latencies], repetition: int) -> None:
     """Once for each rate, since all screens of its emulation see the same at once."""
     for rate, seconds in dict.fromkeys((load.rate, load.seconds) for load in found):
         load = Load(rate, seconds, 1)
@@ -189,7 +189,7 @@ def _chain_ms(others: stores.Stores, votes: int) -> float:
     return Quantiles.of(took).p50
 
 
-def _comparisons(found: dict[Load, Found], chains: Sequence[float]) -> list[Comparison]:
+def _comparisons(found: dict[Load, Latencies], chains: Sequence[float]) -> list[Comparison]:
     comparisons = []
     for load, what in found.items():
         parts = [("the median vote", "p50", what.one), ("99 of 100 votes", "p99", what.one)]
@@ -211,7 +211,7 @@ def _figure(contender: str, quantile: str, values: Sequence[Quantiles]) -> Figur
     return Figure(contender, "ms", tuple(float(getattr(value, quantile)) for value in values))
 
 
-def _goals(found: dict[Load, Found]) -> list[Goal]:
+def _goals(found: dict[Load, Latencies]) -> list[Goal]:
     goals = []
     for load, what in found.items():
         if load.subscribers > 1 or load.rate > 100:
@@ -225,7 +225,7 @@ def _goals(found: dict[Load, Found]) -> list[Goal]:
     return goals
 
 
-def _plot(found: dict[Load, Found], audiences: Sequence[int]) -> Plot:
+def _plot(found: dict[Load, Latencies], audiences: Sequence[int]) -> Plot:
     curves = []
     for eyes in audiences:
         loads = [load for load in found if load.subscribers == eyes]

@@ -1,7 +1,7 @@
 """`python -m bench.report.scale`: the figures of docs/scale.md, from the last full run and the published quotas.
 
-Everything between the two marks of that page is written anew. What is measured comes from docs/benchmarks/results.json, what
-money costs from votectl's table of prices, what a broadcast takes from the product's own planner.
+Everything between the two marks of that page is rewritten. Measurements come from docs/benchmarks/results.json, prices
+from votectl's table, and the duration of a broadcast from the product's own planner.
 """
 
 import math
