@@ -52,8 +52,8 @@ HURRIED_PROMISE_S = 2 * 100_000 / (BUDGET.messages_per_s * 3 / TURN_S) + LONGEST
 NOTES = (
     (
         "Simulated and seeded, so the same on every machine. Votes come at 3,000/s and share one token bucket "
-        "(10,000/s, burst 5,000) with the posts. A post takes 20 ms in the median (lognormal); 1% of the subscribers never "
-        "respond. The CPU of one shard allows 6,000 posts/s. There are 16 execution environments; 1% of the "
+        "(10,000/s, burst 5,000) with the posts. A post takes 20 ms in the median (lognormal); 1% of the subscribers "
+        "never respond. The CPU of one shard allows 6,000 posts/s. There are 16 execution environments; 1% of the "
         "invocations come twice, and 1% of the shards freeze half-way."
     ),
     (

@@ -35,7 +35,7 @@ class World:
     """The simulated clock with everything that happens on it."""
 
     def __init__(self, conditions: Conditions, worker: Worker, *, is_resumable: bool = True) -> None:
-        """Let *worker* decide under *conditions*; *is_resumable* deliveries keep their progress, as the product's do."""
+        """Let *worker* decide under *conditions*; *is_resumable* deliveries keep progress, as the product's do."""
         self.conditions = conditions
         self.now = 0.0
         self.measurements = Measurements()
