@@ -1,4 +1,4 @@
-"""What one look at the results costs at 5 M rows: the kept tally and its snapshot, beside counting."""
+"""What one read of the results costs at 5 M rows: the stored tally and its snapshot, compared with counting."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ from voting.settings import Settings
 ROWS, SMOKE_ROWS = 5_000_000, 20_000
 OLD_QUERY = "SELECT vote, COUNT(id) AS count FROM votes GROUP BY vote"  # of the container app's result service
 GROUP_BY, LEAST = "GROUP BY", "GROUP BY of an index alone"
-READS = 200  # of each kind and repetition; their median is one value
+READS = 200  # per contender and repetition; their median is one value
 
 
 def measure(scale: Scale) -> Report:
@@ -40,13 +40,13 @@ def measure(scale: Scale) -> Report:
         ],
         notes=[
             (
-                "The tally is read over a kept connection, as the function `result` does where there is no fresh "
-                "snapshot; the snapshot is read from Redis, as it does otherwise."
+                "The tally is read over an open connection, as the function `result` does without a fresh snapshot. "
+                "The snapshot is read from Redis, as the function does otherwise."
             ),
             (
-                f"GROUP BY is what the container app's result service asks once a second, `{OLD_QUERY}`, over the "
-                "same connection. With `count(*)` in its place, PostgreSQL may scan the index on `vote` alone, in "
-                "parallel, since the table has just been vacuumed: the least that counting takes."
+                f"GROUP BY is the query of the container app's result service, once a second: `{OLD_QUERY}`, over the "
+                "same connection. With `count(*)` instead, PostgreSQL can scan the index on `vote` alone, in parallel, "
+                "since the table has just been vacuumed: the least that counting costs."
             ),
         ],
         plot=Plot(log_y=True),
@@ -81,7 +81,7 @@ def _compare(clients: Clients, rows: int, scale: Scale) -> tuple[Comparison, Com
 
 
 def _milliseconds(read: Callable[[], object], times: int) -> float:
-    """The median of *times* reads: one that the machine held up says nothing of the others."""
+    """The median of *times* reads, so that one slow read does not matter."""
     each_ms = []
     for _ in range(times):
         started = time.perf_counter()

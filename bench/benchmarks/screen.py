@@ -29,26 +29,26 @@ REPETITIONS = 3
 LABELS = {"a": "Cats", "b": "Dogs"}
 NOTES = (
     (
-        "Votes come at random moments, whether or not the ones before were answered, and the time is counted from the "
-        "moment they were due. Voters, subscribers and the whole stack share the machine."
+        "Votes come at random moments, whether or not earlier ones were answered, and the time counts from the moment "
+        "when they were due. Voters, subscribers and the whole stack share the machine."
     ),
     (
-        "A vote that is refused since every execution environment is busy is cast again after 0.1 s, and its time runs "
-        "on. That happens where the load is more than the machine takes."
+        "A vote that is refused because every execution environment is busy is sent again after 0.1 s, and its time "
+        "runs on. That happens when the load exceeds the machine."
     ),
     (
-        "A vote counts as shown once the total is at least the number of votes that were sent before this one was "
-        "answered: the list is a queue, so it must be among those; mostly it was shown earlier."
+        "A vote counts as shown once the total reaches the number of votes sent before this one was answered: the list "
+        "is a queue, so the vote must be among those. Usually it was shown earlier."
     ),
     (
-        "The old way takes ten votes a second. At 100 and 500 its backlog grows without bound: most votes were not "
-        "shown at the end of the window and count as if they were shown then, so its figures there are lower bounds "
-        "that grow with the window (5 s and 3 s). The emulation flatters it: no web service before its list, and all "
-        "screens renewed at once."
+        "The old design takes ten votes per second. At 100 and 500 its backlog grows without bound: most votes were "
+        "not shown by the end of the window and count as shown then, so its figures are lower bounds that grow with "
+        "the window (5 s and 3 s). The emulation is kind to it: no web service in front of its list, and all screens "
+        "refreshed at once."
     ),
     (
-        "The chain alone is a vote's way without functions, gateway and waiting: push, claim, commit, tally, snapshot "
-        "and a frame over a socket, one after the other in one process."
+        "The chain alone is the path of a vote without functions, gateway and waiting: push, claim, commit, tally, "
+        "snapshot and a frame over a socket, one after the other in one process."
     ),
     "With 1,000 subscribers, the budget of 4,000 messages a second stretches the interval to 250 ms.",
 )
@@ -56,7 +56,7 @@ NOTES = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Votes a second, for how long, for how many eyes."""
+    """Votes per second, for how long, and the number of subscribers."""
 
     rate: int
     seconds: float
@@ -73,7 +73,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Of latencies, in milliseconds."""
+    """Quantiles of latencies, in milliseconds."""
 
     p50: float
     p99: float
@@ -87,7 +87,7 @@ class Quantiles:
 
 @dataclass(slots=True)
 class Latencies:
-    """What the repetitions found under one load."""
+    """The latencies of each repetition under one load."""
 
     one: list[Quantiles]
     last: list[Quantiles]
@@ -95,9 +95,9 @@ class Latencies:
 
 
 def shown(casts: Sequence[Cast], before: int, steps: Sequence[Step]) -> tuple[list[float], list[float]]:
-    """How many seconds each vote took to one subscriber, and to the last; *before* votes were there at the start.
+    """Seconds that each vote took to one subscriber and to the last; *before* votes were there at the start.
 
-    No vote can be behind more votes in the list than were sent by the time it was answered.
+    A vote is behind no more votes in the list than were sent before it was answered.
     """
     sent = sorted(cast.sent for cast in casts)
     totals = [step.total for step in steps]
@@ -108,7 +108,7 @@ def shown(casts: Sequence[Cast], before: int, steps: Sequence[Step]) -> tuple[li
 
 
 def measure(scale: Scale) -> Report:
-    """Vote at each rate for each audience, in turns with the old way; measure the chain alone in each repetition."""
+    """Vote at each rate for each audience, in turns with the old design; measure the chain once per repetition."""
     seconds = {100: 0.4} if scale.smoke else {1: 6.0, 100: 5.0, 500: 3.0}
     audiences = (1, 20) if scale.smoke else (1, 1000)
     found = {Load(rate, s, eyes): Latencies([], [], []) for eyes in audiences for rate, s in seconds.items()}
@@ -130,7 +130,7 @@ def measure(scale: Scale) -> Report:
 
 
 def _warm(stack: Stack) -> None:
-    """Return once the worker counts: its first run begins a moment after the doors are open."""
+    """Return once the worker counts: its first run begins a moment after the APIs listen."""
     with Audience(stack.websocket, 1) as audience:
         vote(stack.http, 20, 0.4, seed=0)
         audience.until(audience.opening.total + 20)
@@ -151,17 +151,17 @@ def _ours(stack: Stack, found: dict[Load, Latencies], repetition: int) -> None:
 
 
 def _old(others: stores.Stores, found: dict[Load, Latencies], repetition: int) -> None:
-    """Once for each rate, since all screens of its emulation see the same at once."""
+    """Run once per rate, since all screens of the emulation change at once."""
     for rate, seconds in dict.fromkeys((load.rate, load.seconds) for load in found):
         load = Load(rate, seconds, 1)
         old = Quantiles.of(container_app.latencies_s(others, load.votes, seconds, seed=repetition))
         for same in (same for same in found if same.rate == rate):
             found[same].old.append(old)
-        say(f"the old way at {rate} votes/s: {old}")
+        say(f"the old design at {rate} votes/s: {old}")
 
 
 def _chain_ms(others: stores.Stores, votes: int) -> float:
-    """Milliseconds, the median, from the push of one vote to its frame at the other end of a socket."""
+    """Median milliseconds from the push of one vote to its frame at the other end of a socket."""
     took: list[float] = []
     with (
         Redis.from_url(others.redis_url, socket_timeout=5) as redis,

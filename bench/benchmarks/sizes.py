@@ -1,4 +1,4 @@
-"""What a queued vote, a stored row and a registered subscriber take: docs/scale.md reckons with it."""
+"""The size of a queued vote, a stored row and a registered subscriber, for the estimates of docs/scale.md."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -20,18 +20,18 @@ UNIT = "bytes"
 
 NOTES = (
     (
-        "Memory is the growth of what Valkey counts as its data set, allocator included. Ids are as long as ours (32 "
-        "characters) and API Gateway's (16)."
+        "Memory is the growth of Valkey's data set, allocator included. Voter ids have 32 characters as ours do, "
+        "connection ids 16 as API Gateway's do."
     ),
     (
-        "A row is with its three indexes, stored in batches of 20,000 as the worker does it, a fifth of the votes by "
-        "somebody who voted before. WAL is what a replica or a backup is sent. Dead rows stay until VACUUM has been."
+        "A row includes its three indexes, stored in batches of 20,000 as the worker does; a fifth of the votes are by "
+        "voters who voted before. WAL is what a replica or a backup receives. Dead rows stay until VACUUM."
     ),
 )
 
 
 def measure(scale: Scale) -> Report:
-    """Fill each and look at what it grew by."""
+    """Fill each store and measure its growth."""
     votes, subscribers = (10_000, 1000) if scale.smoke else (VOTES, SUBSCRIBERS)
     with stores.running() as started, Redis.from_url(started.redis_url) as redis:
         queued = _growth(redis, lambda: sample_votes.push(redis, sample_votes.cast(votes))) / votes
@@ -61,7 +61,7 @@ def _subscribe(redis: Redis, count: int) -> None:
 
 
 def _store(connection: psycopg.Connection, count: int) -> tuple[float, float]:
-    """Bytes of a row with its indexes, and of its WAL."""
+    """Bytes per row with its indexes, and of its WAL."""
     table = VoteTable(connection)
     table.install()
     token = table.take_fence(0)

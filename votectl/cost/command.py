@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from votectl.cost.attack import Bill, describe_attack, reckon
-from votectl.cost.estimate import Event, Line, Stack, event_lines, standing
+from votectl.cost.estimate import Event, LineItem, Stack, event_lines, standing
 from votectl.cost.prices import NoPrice, Prices, regions
 from votectl.table import table
 from voting.broadcast.planner import Budget
@@ -102,7 +102,7 @@ def estimate(event: Event, stack: Stack, prices: Prices) -> dict[str, Any]:
     }
 
 
-def _part(lines: Sequence[Line]) -> dict[str, Any]:
+def _part(lines: Sequence[LineItem]) -> dict[str, Any]:
     total = math.fsum(line.usd for line in lines)
     greatest = max(lines, key=lambda line: line.usd)
     return {

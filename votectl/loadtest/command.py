@@ -6,7 +6,7 @@ from collections import Counter
 
 from votectl.arguments import address
 from votectl.loadtest.api_audit import NoResults, follow, read_totals
-from votectl.loadtest.http_connection import NoAnswer, NotSent
+from votectl.loadtest.api_client import NoAnswer, NotSent
 from votectl.loadtest.plan import Plan, outcomes, send
 from votectl.loadtest.store_audit import AWAY, Accounts, Stores, account
 from votectl.loadtest.voter import Cast, Voter
