@@ -161,9 +161,7 @@ class _SubscriberPool:
         self._behind = count
         self._wanted = 0
         self._reached: asyncio.Future[None]
-        self._known: dict[
-            bytes, tuple[int, int]
-        ] = {}  # version and total of each payload
+        self._known: dict[bytes, tuple[int, int]] = {}  # version and total of each payload
 
     async def open(self) -> Opening:
         began = time.monotonic()
