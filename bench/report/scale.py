@@ -156,8 +156,8 @@ def _voters(m: Measured) -> Iterator[Sequence[str]]:
 
 def _subscribers(m: Measured) -> Iterator[Sequence[str]]:
     events = [_event(0, count) for count in SUBSCRIBERS]
-    yield _row("everybody has news every … s", events, lambda event: f"{event.interval_s:,.2f}")
-    yield _row("nobody is staler than … s (simulated)", m.oldest_s, lambda each: f"{each:,.1f}")
+    yield _row("results for each subscriber every … s", events, lambda event: f"{event.interval_s:,.2f}")
+    yield _row("oldest figures on any screen, s (simulated)", m.oldest_s, lambda each: f"{each:,.1f}")
     yield _row("shards at once", events, lambda event: str(len(event.turn.shards)))
     yield _row("ws_broadcast: invokes a minute", events, lambda event: f"{_invokes_a_minute(event):,.0f}")
     yield _row(

@@ -134,7 +134,7 @@ def _strangers_ping(bill: Bill, subscribers: int) -> Flood:
     return Flood("frame: ping of a stranger", alone, FRAMES_PER_S, "answered alone; FramesPerSecond", amplified)
 
 
-def reckon(bill: Bill, subscribers: int, budget: Budget) -> dict[str, Any]:
+def flood_costs(bill: Bill, subscribers: int, budget: Budget) -> dict[str, Any]:
     """Everything that is printed, as a JSON document; amounts in USD."""
     return {
         "region": bill.prices.region,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from votectl.cost.attack import Bill, describe_attack, reckon
+from votectl.cost.attack import Bill, describe_attack, flood_costs
 from votectl.cost.estimate import Event, LineItem, Stack, event_lines, standing
 from votectl.cost.prices import NoPrice, Prices, regions
 from votectl.table import table
@@ -80,7 +80,7 @@ def _run_attack(options: argparse.Namespace) -> int:
     """Print what floods cost; return the exit code."""
     bill = Bill(Prices.of(options.region), options.architecture)
     budget = Budget(options.messages_per_s, options.interval_ms / 1000)
-    document = reckon(bill, options.subscribers, budget)
+    document = flood_costs(bill, options.subscribers, budget)
     print(json.dumps(document, indent=2) if options.json else "\n".join(describe_attack(document)))
     return 0
 
