@@ -1,4 +1,4 @@
-"""`python -m bench`: measures, prints, records, and renders the page from the last full run."""
+"""`python -m bench`: measure, print and record; render the page from the last full run."""
 
 import argparse
 import sys
@@ -16,12 +16,11 @@ from bench.report.runs import Run
 from bench.report.table import render_report
 
 ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "bench" / "results.json"
 DOCS = ROOT / "docs"
 
 
 def main() -> int:
-    """Return 1 where a benchmark broke off, whatever it would have found."""
+    """Run the benchmarks asked for; return 1 if one of them failed."""
     arguments = _arguments()
     if arguments.list:
         for name in registry.names():
@@ -37,7 +36,7 @@ def main() -> int:
     _head(here, versions)
     reports, failures = _measure(names, Scale(smoke=arguments.smoke))
     took_s = time.monotonic() - started
-    print(f"\n{len(reports)} measured, {len(failures)} broke off, in {took_s:.0f} s", flush=True)
+    print(f"\n{len(reports)} measured, {len(failures)} failed, in {took_s:.0f} s", flush=True)
     if not arguments.smoke:
         run = Run(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -50,7 +49,7 @@ def main() -> int:
             reports=reports,
             failures=failures,
         )
-        runs.append(RUNS, run)
+        runs.append(runs.FILE, run)
         if run.is_full:
             _render()
     return 1 if failures else 0
@@ -58,10 +57,10 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=registry.names(), help="measure these alone")
-    parser.add_argument("--smoke", action="store_true", help="see that all of it works, within a minute; keep nothing")
-    parser.add_argument("--list", action="store_true", help="name the benchmarks")
-    parser.add_argument("--render", action="store_true", help="write the page and its pictures anew, measuring nothing")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=registry.names(), help="measure only these")
+    parser.add_argument("--smoke", action="store_true", help="run everything on a small scale, and record nothing")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks")
+    parser.add_argument("--render", action="store_true", help="write the page and its plots from the last full run")
     return parser.parse_args()
 
 
@@ -75,7 +74,7 @@ def _measure(names: Sequence[str], scale: Scale) -> tuple[dict[str, Report], dic
             print(f"\n# {name}: {benchmark.question}", flush=True)
             report = benchmark.measure(scale)
             print(render_report(report, judged=not scale.smoke))
-        except Exception as error:  # noqa: BLE001 - shown in full, and told by the exit status; the others go on
+        except Exception as error:  # noqa: BLE001 - printed, and shown in the exit code; the others still run
             sys.stdout.flush()
             traceback.print_exc()
             failures[name] = traceback.format_exception_only(error)[-1].strip()
@@ -92,7 +91,7 @@ def _head(here: machine.Machine, versions: Mapping[str, str]) -> None:
 
 
 def _render() -> int:
-    run = runs.last_full(RUNS)
+    run = runs.last_full(runs.FILE)
     if run is None:
         print("no full run is recorded yet: make bench", file=sys.stderr)
         return 1

@@ -1,7 +1,8 @@
 """deploy.py SAM ENV [OPTION ...]: `sam build` and `sam deploy` of one environment of samconfig.toml, as a new release.
 
-SAM makes no new version of a function for a changed parameter, and the aliases would go on with the old one. So the
-parameter Release is the time: seconds since the epoch, the ten characters that SAM puts into a version's name.
+SAM publishes no new version of a function when only a parameter has changed, so the aliases would keep the old one.
+Therefore the parameter Release is the time in seconds since the epoch: the ten characters that SAM puts into the name
+of a version.
 """
 
 import os
@@ -16,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def parameters(environment: str) -> list[str]:
-    """The parameters that samconfig.toml gives *environment*, as SAM takes them: `Name=value` or `Name="value"`.
+    """The parameters of *environment* in samconfig.toml, in SAM's format: `Name=value` or `Name="value"`.
 
     Raises:
-        SystemExit: there is no such environment, or it cannot be read.
+        SystemExit: the environment is missing or cannot be read.
     """
     try:
         config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
@@ -27,8 +28,8 @@ def parameters(environment: str) -> list[str]:
     except KeyError:
         sys.exit(f"samconfig.toml has no [{environment}.deploy.parameters] with parameter_overrides")
     except ValueError as error:
-        sys.exit(f"samconfig.toml is no TOML: {error}")
-    if isinstance(given, str):  # as `sam deploy --guided` saves them
+        sys.exit(f"samconfig.toml is not valid TOML: {error}")
+    if isinstance(given, str):  # the format of `sam deploy --guided`
         try:
             given = [_quoted(pair) for pair in shlex.split(given)]
         except ValueError as error:
@@ -37,13 +38,13 @@ def parameters(environment: str) -> list[str]:
 
 
 def _quoted(pair: str) -> str:
-    """Quote the value: SAM refuses an empty one without quotes, and cuts one at its first space."""
+    """Quote the value: without quotes, SAM refuses an empty one and cuts others at the first space."""
     name, _, value = pair.partition("=")
     return '{}="{}"'.format(name, value.replace('"', r"\""))
 
 
 def main(sam: str, environment: str, *options: str) -> int:
-    """Return the exit code of what failed first, or 0."""
+    """Build and deploy; return the exit code of the first failure, or 0."""
     given = parameters(environment)
     architecture = dict(pair.split("=", 1) for pair in given).get("Architecture", "arm64").strip('"')
     built = subprocess.run(

@@ -1,12 +1,12 @@
-"""`sam local` on the stores of a running `make up`: `make sam-invoke` calls it, and so may you.
+"""`sam local` on the stores of a running `make up`, as used by `make sam-invoke`.
 
     python scripts/sam_local.py invoke VoteFunction --event http-post-json
     python scripts/sam_local.py start-api --port 3010
 
-Whatever follows the command goes to `sam local`. The stores listen on 127.0.0.1, which means another machine inside a
-container. So for the life of the command their ports, and the WebSocket API's, are open on the engine's bridge address
-too, and nowhere else. They ask for their passwords there as well; those reach the functions by a file that only its
-owner can read.
+Arguments after the command go to `sam local`. The stores listen on 127.0.0.1, which inside a container is the container
+itself. So while the command runs, their ports and that of the WebSocket API are also open on the engine's bridge
+address, and nowhere else. The stores require their passwords there too; the functions get them from a file that only
+its owner can read.
 """
 
 import argparse
@@ -36,53 +36,58 @@ ROOT = Path(__file__).parents[1]
 KEPT_OF_AWS = frozenset({"AWS_REGION", "AWS_DEFAULT_REGION"})
 SAM = Path(sys.executable).with_name("sam")
 RUNTIME = "python:3.13"
-# Only a stack on existing stores declares the variables that are given below; these addresses are not used.
+# Only a stack on existing stores declares the variables set below; these addresses are not used.
 EXISTING_STORES = ("RedisUrl=redis://local", "DatabaseUrl=postgresql://local", "Egress=nat")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-IP_FREEBIND = 15  # Linux: the bridge may get its address only with its first container
-MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}  # what Lambda calls them
+IP_FREEBIND = 15  # Linux: the bridge may have no address before its first container
+MACHINES = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+}  # Lambda's names
 
 
 class Unable(Exception):
-    """The command cannot be run; the message says what to do."""
+    """The command cannot run; the message says what to do."""
 
 
-# ---------------------------------------------------------------- The engine, and the way back to this machine
+# ---------------------------------------------------------------- The container engine and its bridge
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A container engine: how its containers reach this machine, and which images it has."""
 
-    gateway: str  # an address of this machine that containers reach; 127.0.0.1 where the engine forwards to it
-    host: str  # what a container calls that address
+    gateway: str  # address of this machine that containers reach; 127.0.0.1 if the engine forwards to it
+    host: str  # name of that address inside a container
     images: frozenset[str]
 
     @classmethod
     def find(cls) -> "Engine":
-        """Ask the engine that DOCKER_HOST names, or else the usual Docker.
+        """Ask the engine that DOCKER_HOST names, or else the default Docker.
 
         Raises:
-            Unable: none answers.
+            Unable: no engine responds.
         """
         try:
             client = docker.from_env()
             with contextlib.closing(client):
                 is_podman = any(part["Name"] == "Podman Engine" for part in client.version().get("Components", []))
                 images = frozenset(tag for image in client.images.list() for tag in image.tags)
-                if sys.platform != "linux":  # in a virtual machine, whose bridge this one has no address of
+                if sys.platform != "linux":  # the engine runs in a virtual machine, whose bridge has no address here
                     return cls("127.0.0.1", "host.docker.internal", images)
                 (bridge,) = (network for network in client.networks.list() if network.name == "bridge")
                 gateway = bridge.attrs["IPAM"]["Config"][0]["Gateway"]
         except DockerException as error:
             raise Unable(
-                f"no container engine answers: start Docker or Podman, or name another one in DOCKER_HOST ({error})"
+                f"no container engine responds: start Docker or Podman, or set DOCKER_HOST ({error})"
             ) from None
         return cls(gateway, "host.containers.internal" if is_podman else gateway, images)
 
 
 class Bridge:
-    """Ports of 127.0.0.1 that containers reach, on the engine's bridge address and nowhere else."""
+    """Forwards ports of the engine's bridge address to 127.0.0.1, so that containers reach them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -97,7 +102,7 @@ class Bridge:
             server.server_close()
 
     def seen_from_inside(self, url: str) -> str:
-        """*url* as a container uses it; a store elsewhere keeps its own."""
+        """Return *url* as a container uses it; the address of a remote store stays unchanged."""
         parts = urlsplit(url)
         if parts.hostname not in LOOPBACK or parts.port is None:
             return url
@@ -118,7 +123,7 @@ class Bridge:
                     back.join()
 
         server = socketserver.ThreadingTCPServer((self._engine.gateway, 0), Forward, bind_and_activate=False)
-        server.daemon_threads = True  # a container that was killed may have left its connection half open
+        server.daemon_threads = True  # a killed container may leave its connection half open
         self._servers.append(server)
         server.socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         server.server_bind()
@@ -128,18 +133,18 @@ class Bridge:
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # either side may be gone
+    with contextlib.suppress(OSError):  # either side may have closed
         while data := source.recv(65536):
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
 
 
-# ---------------------------------------------------------------- What the functions are given
+# ---------------------------------------------------------------- The variables of the functions
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """The addresses of the running system.
+    """Read the run.json of the running system.
 
     Raises:
         Unable: nothing runs.
@@ -154,7 +159,7 @@ def read_run(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def variables(run: Mapping[str, Any], bridge: Bridge) -> Iterator[Path]:
-    """A file for `--env-vars`; of these, `sam local` sets those that the template declares for a function."""
+    """Write a file for `--env-vars`; `sam local` sets those that the template declares for a function."""
     values = {
         "REDIS_URL": bridge.seen_from_inside(run["redis"]),
         "DATABASE_URL": bridge.seen_from_inside(run["postgres"]),
@@ -172,12 +177,12 @@ def variables(run: Mapping[str, Any], bridge: Bridge) -> Iterator[Path]:
 
 
 def architecture() -> str:
-    """Lambda's name for this machine's instruction set: containers of another one run slowly or not at all."""
+    """Lambda's name for the architecture of this machine: other containers run slowly or not at all."""
     return MACHINES[platform.machine().lower()]
 
 
 def is_current(build: Path, target: str) -> bool:
-    """Whether *build* holds a layer for *target* that is newer than its sources; functions are read in place."""
+    """Whether *build* has a layer for *target* that is newer than its sources; functions need no build."""
     template = build / "template.yaml"
     if not (template.exists() and any(build.glob(f"VotingLayer/python/psycopg_binary/*{_machine(target)}*.so"))):
         return False
@@ -191,10 +196,10 @@ def _machine(target: str) -> str:
 
 
 def build_for(target: str, build: Path) -> None:
-    """Build into *build*, which is not where `sam deploy` looks: that one wants the stack's architecture.
+    """Build into *build*, not into the folder of `sam deploy`, which needs the architecture of the stack.
 
     Raises:
-        Unable: it failed, and has said why.
+        Unable: the build failed and has printed why.
     """
     overrides = ("--parameter-overrides", f"Architecture={target}")
     done = subprocess.run(
@@ -212,9 +217,9 @@ def build_for(target: str, build: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `sam local`; return its exit code, or 1 where it could not be started."""
+    """Run `sam local`; return its exit code, or 1 if it could not start."""
     parser = argparse.ArgumentParser(description="Run `sam local` on the stores of a running `make up`.")
-    parser.add_argument("--run", type=Path, default=Path(".local/run.json"), help="of `make up` (%(default)s)")
+    parser.add_argument("--run", type=Path, default=Path(".local/run.json"), help="run.json of `make up` (%(default)s)")
     parser.add_argument("--build", type=Path, default=Path(".aws-sam/local"), help="folder to build in (%(default)s)")
     parser.add_argument("command", choices=("invoke", "start-lambda", "start-api"))
     options, rest = parser.parse_known_args(arguments)
@@ -226,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_sam(command: str, rest: Sequence[str], run_file: Path, build: Path) -> int:
-    """Build if need be, open the bridge, run `sam local` until it ends."""
+    """Build if necessary, open the bridge, and run `sam local` until it ends."""
     engine = Engine.find()
     run = read_run(run_file)
     target = architecture()
@@ -243,7 +248,7 @@ def run_sam(command: str, rest: Sequence[str], run_file: Path, build: Path) -> i
 
 
 def _with_event_files(rest: Sequence[str]) -> list[str]:
-    """*rest* with the name of one of our events in place of its file, where a file of that name is not there."""
+    """Replace the name of one of our events by its file, unless a file of that name exists."""
     files = {path.stem: str(path) for path in (ROOT / "events").glob("*.json")}
     return [
         files.get(word, word) if before in {"-e", "--event"} and not Path(word).exists() else word
@@ -252,21 +257,21 @@ def _with_event_files(rest: Sequence[str]) -> list[str]:
 
 
 def _run(arguments: Sequence[str], scratch: Path) -> int:
-    """Run a program to its end; whoever ends us ends it."""
-    # Killed while it builds an image, SAM leaves a lock among the temporary files, and waits for it the next time.
+    """Run a program until it ends, and pass SIGTERM on to it."""
+    # If SAM is killed while it builds an image, it leaves a lock in the temporary folder and waits for it next time.
     scratch_env = {"TMPDIR": str(scratch)}
-    # Never the shell's own credentials: what a function does must not reach an account. Nor the rest of its set-up: a
-    # profile that does not exist, or a syntax error in ~/.aws/config, ends SAM.
+    # No AWS credentials of the shell, so that no function reaches an account. No other AWS settings either: SAM fails
+    # on a missing profile or a syntax error in ~/.aws/config.
     kept = {name: value for name, value in os.environ.items() if name in KEPT_OF_AWS or not name.startswith("AWS_")}
     mine = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     mine |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "SAM_CLI_TELEMETRY": "0"}
-    # SAM would ask AWS whose account that is, and try again for seconds; it makes do with a number of its own.
+    # SAM would ask STS for the account and retry for seconds; without an answer it uses a default.
     mine |= {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     kept.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
-    # SAM gives a container 20 s to listen; with eight busy processes a core, its first answer came after 42 s.
+    # SAM gives a container 20 s to listen; with eight busy processes per core it took 42 s.
     kept.setdefault("SAM_CLI_CONTAINER_CONNECTION_TIMEOUT", "60")
     child = subprocess.Popen(arguments, cwd=ROOT, env=kept | mine | scratch_env)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the program too, which tidies up and ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the program too, which cleans up and ends
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     return child.wait()
 

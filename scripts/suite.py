@@ -1,7 +1,7 @@
 """suite.py: all tests, in three runs of pytest.
 
-BESIDE waits for containers, clients and time-outs more than it computes, and has one process for itself. Meanwhile
-two processes share the other tests, file by file. ALONE loads both cores or times answers, and begins after them.
+WAITING spends its time on containers, clients and time-outs, and has one process for itself. At the same time, two
+processes share the other tests, file by file. ALONE loads both cores or times responses, and runs after them.
 """
 
 import os
@@ -11,29 +11,29 @@ import tempfile
 
 import pytest
 
-BESIDE = ("tests/sam", "tests/integration/local")
+WAITING = ("tests/sam", "tests/integration/local")
 ALONE = ("tests/browser", "tests/chaos", "tests/e2e")
-PATIENCE = "2"  # for whoever has to share the machine
+PATIENCE = "2"  # the runs share the machine
 
 PYTEST = (sys.executable, "-m", "pytest")
-SHARED = ("-n", "2", "--dist", "loadfile", *(f"--ignore={folder}" for folder in (*BESIDE, *ALONE)))
+SHARED = ("-n", "2", "--dist", "loadfile", *(f"--ignore={folder}" for folder in (*WAITING, *ALONE)))
 
 
 def main() -> int:
     env = {"TEST_PATIENCE": PATIENCE, **os.environ}
     with tempfile.TemporaryFile() as report:
-        beside = subprocess.Popen([*PYTEST, *BESIDE], env=env, stdout=report, stderr=subprocess.STDOUT)
+        waiting = subprocess.Popen([*PYTEST, *WAITING], env=env, stdout=report, stderr=subprocess.STDOUT)
         statuses = [_end(subprocess.Popen([*PYTEST, *SHARED], env=env))]
         if statuses != [pytest.ExitCode.INTERRUPTED]:
             statuses.append(_end(subprocess.Popen([*PYTEST, *ALONE], env=env)))
-        statuses.append(_end(beside))
+        statuses.append(_end(waiting))
         report.seek(0)
-        sys.stdout.buffer.write(f"\nBeside it, {' '.join(BESIDE)}:\n".encode() + report.read())
+        sys.stdout.buffer.write(f"\nAt the same time, {' '.join(WAITING)}:\n".encode() + report.read())
     return max(statuses)
 
 
 def _end(run: subprocess.Popen[bytes]) -> int:
-    """Wait for a run's end, also after Ctrl-C, which it gets as well and tidies up. Its status, or its signal."""
+    """Wait for the end of a run, also after Ctrl-C, which it handles too; return its exit code or signal."""
     while True:
         try:
             return abs(run.wait())

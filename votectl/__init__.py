@@ -4,6 +4,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# In a checkout nothing is installed: the layer's package lies beside this one.
+# A checkout has no installed packages, so the layer's package is found by its path.
 if find_spec("voting") is None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "layers" / "voting"))

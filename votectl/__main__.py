@@ -17,12 +17,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m votectl", description="Operate a live vote.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="send a trickle of seeded votes, so that the pages have something to show")
-    demo.add_argument("--url", type=address, help="where the voting page is (default: the local run)")
-    demo.add_argument("--rate", type=float, default=4.0, help="votes a second, 0.1 to 50 (default: %(default)s)")
-    demo.add_argument("--voters", type=positive, default=200, help="how many voters take turns (default: %(default)s)")
+    demo = commands.add_parser("demo", help="send a trickle of seeded votes, so that the pages show something")
+    demo.add_argument("--url", type=address, help="address of the voting page (default: the local run)")
+    demo.add_argument("--rate", type=float, default=4.0, help="votes per second, 0.1 to 50 (default: %(default)s)")
+    demo.add_argument("--voters", type=positive, default=200, help="number of voters (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same votes (default: %(default)s)")
-    demo.add_argument("--votes", type=positive, help="end after so many votes (default: go on until stopped)")
+    demo.add_argument("--votes", type=positive, help="stop after this many votes (default: never)")
     demo.set_defaults(command=run_demo)
 
     add_loadtest(commands)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     if "rate" in options and not 0.1 <= options.rate <= 50:
-        parser.error(f"--rate {options.rate} is not between 0.1 and 50: this is a trickle, no load test")
+        parser.error(f"--rate {options.rate} is not between 0.1 and 50; for more, use `votectl loadtest`")
     try:
         code: int = options.command(options)
     except NotWhole as error:
@@ -43,13 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    """Send votes until told to stop."""
+    """Send votes until interrupted, or as many as asked for."""
     run = None if options.url else local_run()
     url = options.url or (run and run.http)
     if not url:
         complain("Nothing runs here: start it with `make up`, or name a stack with --url.")
         return 1
-    say(f"sending about {options.rate:g} votes a second to {url}")
+    say(f"sending about {options.rate:g} votes per second to {url}")
     demo = Demo(url, voters=options.voters, seed=options.seed)
     demo.run(options.rate, options.votes)
     return 0

@@ -1,4 +1,4 @@
-"""The system that runs on this machine, as its run.json describes it."""
+"""The system that runs on this machine, as described by its run.json."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """Where to reach it; the stores' addresses hold their passwords."""
+    """The addresses of the system; those of the stores include passwords."""
 
     http: str
     invoke: str
@@ -20,14 +20,14 @@ class LocalRun:
 
 
 class NotWhole(Exception):
-    """There is a run.json that does not describe a run; the message names it."""
+    """The run.json does not describe a run, or cannot be trusted; the message names it."""
 
 
 def local_run() -> LocalRun | None:
-    """The run that LOCAL_RUN_JSON names, or else the one in this folder; None where nothing runs.
+    """The run that LOCAL_RUN_JSON names, or else the one in this folder; None if nothing runs.
 
     Raises:
-        NotWhole: its file holds no JSON, not what every run has, or may be another user's word.
+        NotWhole: the file is not JSON, lacks a field, or another user may have written it.
     """
     path = Path(os.environ.get("LOCAL_RUN_JSON", ".local/run.json"))
     if not path.exists():
@@ -41,16 +41,16 @@ def local_run() -> LocalRun | None:
 
 
 def _read(path: Path) -> bytes:
-    """Read a file of ours: votes and operations go to the addresses in it.
+    """Read a file that only this user can write, since votes and operations go to the addresses in it.
 
     Raises:
-        NotWhole: it is no plain file, or another user has written it or can.
+        NotWhole: it is not a plain file, or another user wrote it or can write it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would keep us waiting
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a FIFO must not block
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise NotWhole(f"{path} is no plain file; name the run.json of a run in LOCAL_RUN_JSON")
+            raise NotWhole(f"{path} is not a plain file; name the run.json of a run in LOCAL_RUN_JSON")
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise NotWhole(f"{path} may be another user's work; name the run.json of a run of yours in LOCAL_RUN_JSON")
+            raise NotWhole(f"{path} may be another user's work; name the run.json of your own run in LOCAL_RUN_JSON")
         return file.read()

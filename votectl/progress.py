@@ -1,4 +1,4 @@
-"""How far a long work has come: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long operation: a bar on a terminal, or else a line every few seconds."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ LINE_EVERY_S = 5.0
 
 
 class Progress:
-    """Counts steps of a known total, with their rate and the time that is left."""
+    """Counts steps towards a known total, and shows their rate and the remaining time."""
 
     def __init__(self, total: int, unit: str, stream: TextIO = sys.stderr) -> None:
         self._total = total
@@ -23,11 +23,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Steps a second so far."""
+        """Steps per second so far."""
         return self.done / max(time.monotonic() - self._began, 1e-9)
 
     def step(self) -> None:
-        """Count one step, and show it if the last showing is long enough ago."""
+        """Count one step, and show it if the last update is long enough ago."""
         self.done += 1
         if time.monotonic() - self._shown >= self._every_s:
             self._show()

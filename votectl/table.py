@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
-    """*rows* with their columns aligned, numbers to the right; None is a dash."""
+    """Align *rows* in columns, numbers to the right; None is shown as a dash."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(text) for text, _ in column) for column in zip(*cells, strict=True)]
     lines = (
@@ -22,7 +22,7 @@ def many(count: int, what: str) -> str:
 
 
 def was(count: int) -> str:
-    """What belongs to that many."""
+    """The verb for that many: `was` or `were`."""
     return "was" if count == 1 else "were"
 
 

@@ -1,4 +1,4 @@
-"""What is printed. Stores, answers and logs hold text of others: a terminal shows it, and obeys none of it."""
+"""Safe output. Stores, responses and logs hold text from others, which must not control the terminal."""
 
 import json
 import sys
@@ -6,10 +6,10 @@ from typing import Any, TextIO
 
 
 def plain(text: str) -> str:
-    """*text* on one line: what steers a terminal, turns the direction of writing or cannot be seen is escaped.
+    """*text* on one line, with control, bidirectional and invisible characters escaped.
 
-    These are the characters that `repr` escapes: controls (C0, DEL, C1), formats (bidirectional ones, zero widths,
-    tags), separators other than the space, surrogates, and what Unicode has not assigned.
+    These are the characters that `repr` escapes: controls (C0, DEL, C1), formats (bidirectional, zero-width, tags),
+    separators other than the space, surrogates, and unassigned code points.
     """
     if text.isprintable():
         return text
@@ -17,7 +17,7 @@ def plain(text: str) -> str:
 
 
 def all_plain(value: Any) -> Any:
-    """*value*, a document of JSON, with every text in it `plain`, those that name something too."""
+    """A JSON document with every string in it `plain`, keys included."""
     match value:
         case str():
             return plain(value)
@@ -29,7 +29,7 @@ def all_plain(value: Any) -> Any:
 
 
 def say(text: object, to: TextIO | None = None) -> None:
-    """Print *text*, whose lines are ours and whose words may be of others, at once."""
+    """Print *text* at once: its line breaks are ours, its words may come from others."""
     stream = to or sys.stdout
     encoding = stream.encoding or "utf-8"
     lines = "\n".join(map(plain, str(text).split("\n")))
@@ -37,10 +37,10 @@ def say(text: object, to: TextIO | None = None) -> None:
 
 
 def complain(text: object) -> None:
-    """Print *text* where errors and progress go."""
+    """Print *text* on standard error."""
     say(text, sys.stderr)
 
 
 def say_json(document: object) -> None:
-    """Print *document* for a program: JSON in ASCII, in which no character steers a terminal."""
+    """Print *document* as JSON in ASCII, without control characters."""
     say(json.dumps(document, indent=2).replace("\x7f", "\\u007f"))

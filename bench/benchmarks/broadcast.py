@@ -1,9 +1,8 @@
-"""Broadcast: one results frame to each of many connections, beside boto3 and beside what the server itself can take."""
+"""Broadcast: one results frame to each of many connections, compared with boto3 and with the limit of the server."""
 
 import gc
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ import boto3
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
 from bench.load.management_stub import Management, serving
 from bench.rivals.posters import (
@@ -43,7 +43,7 @@ FEW = 500  # for boto3
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What answers, and how."""
+    """How the server responds."""
 
     name: str
     secure: bool
@@ -56,16 +56,20 @@ LATE = Condition("TLS, 20 ms an answer", secure=True, delay_ms=20.0)
 
 @dataclass(slots=True)
 class Contender:
-    """Somebody who posts the frame to connections, and what that took."""
+    """A way to post the frame to connections, and how fast it was in each run."""
 
     name: str
     post: Callable[[Sequence[str]], None]
-    count: int  # connections; a slow contender is measured on fewer, since its rate does not depend on them
-    lines: int = 1  # posts beforehand that open all its lines
-    rates: list[float] = field(default_factory=list)  # posts/s
-    cpu_rates: list[float] = field(default_factory=list)  # posts for each second of the core
+    count: int  # connections; a slow contender gets fewer, since its rate does not depend on them
+    warm_up_posts: int = 1  # posts that open all its connections to the API
+    rates: list[float] = field(default_factory=list)  # posts per second
+    cpu_rates: list[float] = field(default_factory=list)  # posts per CPU-second
+
+    def warm_up(self) -> None:
+        self.post(connection_ids(self.warm_up_posts))
 
     def run(self) -> float:
+        """Post to all connections once; return posts per second."""
         ids = connection_ids(self.count)
         gc.collect()
         cpu_s, began = time.process_time(), time.monotonic()
@@ -73,30 +77,55 @@ class Contender:
         took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_s
         self.rates.append(self.count / took_s)
         self.cpu_rates.append(self.count / cpu_s)
-        say(f"{self.name}: {self.count:,} posts, {self.rates[-1]:,.0f}/s, {self.cpu_rates[-1]:,.0f} per CPU second")
+        say(f"{self.name}: {self.count:,} posts, {self.rates[-1]:,.0f}/s, {self.cpu_rates[-1]:,.0f} per CPU-second")
         return self.rates[-1]
+
+    @property
+    def figure(self) -> Figure:
+        return Figure(self.name, "posts/s", tuple(self.rates))
+
+    @property
+    def cpu_figure(self) -> Figure:
+        return Figure(self.name, "posts/CPU s", tuple(self.cpu_rates))
+
+
+@dataclass(slots=True)
+class Limit:
+    """A load generator that finds out how many requests per second the server takes."""
+
+    name: str
+    load: Callable[[], float]
+    rates: list[float] = field(default_factory=list)  # requests per second
+
+    def run(self) -> float:
+        self.rates.append(self.load())
+        return self.rates[-1]
+
+    @property
+    def figure(self) -> Figure:
+        return Figure(self.name, "posts/s", tuple(self.rates))
 
 
 def measure(scale: Scale) -> Report:
-    """Measure every condition, each beside its alternatives."""
-    report = _Findings(scale)
+    """Measure every condition, each with its alternatives."""
+    findings = _Findings(scale)
     with _core() as (ours, theirs), tempfile.TemporaryDirectory(prefix="bench-") as folder:
         pem = certificate.write(Path(folder) / "loopback.pem")
         with _trusting(pem):
             for condition in (TLS, LATE) if scale.smoke else (PLAIN, TLS, LATE):
                 say(f"{condition.name}, on core {ours}, answered from core {theirs}")
                 with serving(theirs, pem if condition.secure else None, condition.delay_ms) as api:
-                    _rates(report, condition, api)
+                    _rates(findings, condition, api)
                     if condition is LATE:
-                        _cold(report, api)
-                        _delivery(report, api)
-                        _faults(report, api)
+                        _cold(findings, api)
+                        _delivery(findings, api)
+                        _faults(findings, api)
     signed = 200 if scale.smoke else 2000
     differing = differing_signatures(signed)
-    report.goals.append(
+    findings.goals.append(
         Goal(f"signatures that differ from botocore's, of {signed:,} ids and tokens", differing, 0, "at most")
     )
-    return report.report()
+    return findings.report()
 
 
 @dataclass(slots=True)
@@ -117,10 +146,10 @@ class _Findings:
 
     def report(self) -> Report:
         notes = [
-            "Whoever posts has one core to itself, the server the other.",
-            "Lines and TLS sessions are open before the clock starts, except where a case says that none is.",
+            "The contender has one core to itself, the server the other.",
+            "Connections and TLS sessions are open before the clock starts, except where a case says otherwise.",
             f"boto3 {boto3.__version__} posts to fewer connections: its rate does not depend on them.",
-            "wrk sends one and the same signed request over and over.",
+            "wrk sends the same signed request over and over.",
             *self.notes,
         ]
         curves = tuple(Curve(name, tuple(points)) for name, points in self.curves.items())
@@ -128,117 +157,143 @@ class _Findings:
         return Report(self.comparisons, self.goals, notes, plot)
 
 
-def _rates(report: _Findings, condition: Condition, api: Management) -> None:
-    smoke = report.scale.smoke
-    for size in report.sizes:
+def _rates(findings: _Findings, condition: Condition, api: Management) -> None:
+    """Measure each size; at the size of the goals, with the alternatives in turns."""
+    for size in findings.sizes:
         with _ours(api) as poster:
-            ours = Contender("ours", _checked(poster), size, report.many)
-            others: list[Contender] = []
-            limits: list[float] = []
-            if size == report.many and not (smoke and condition.delay_ms):
-                others = [
-                    Contender("boto3 in sequence", with_boto3(api, 1), 40 if condition.delay_ms or smoke else FEW),
-                    Contender(f"boto3 in {THREADS} threads", with_boto3(api, THREADS), 100 if smoke else FEW, THREADS),
-                ]
-            for contender in (ours, *others):
-                contender.post(connection_ids(contender.lines))
-            wrk = shutil.which("wrk") if others else None
-            runs = [contender.run for contender in (ours, *others)]
-            if wrk:
-                runs.append(partial(with_wrk, api, IN_FLIGHT if condition.delay_ms else THREADS, 1 if smoke else WRK_S))
-            for values in in_turns(report.scale.repetitions(5 if others else 3), *runs):
-                limits += values[1 + len(others) :]
-        case = f"{condition.name}, {size:,} connections"
-        figures = [Figure(each.name, "posts/s", tuple(each.rates)) for each in others]
-        if limits:
-            figures.append(Figure("wrk", "posts/s", tuple(limits)))
-        report.comparisons.append(Comparison(case, Figure("ours", "posts/s", tuple(ours.rates)), tuple(figures)))
-        report.curves.setdefault(condition.name, []).append((size, report.comparisons[-1].ours.median))
-        if others:
-            cpu = [Figure(each.name, "posts/CPU s", tuple(each.cpu_rates)) for each in (ours, *others)]
-            report.comparisons.append(Comparison(f"{case}, by the core's time", cpu[0], tuple(cpu[1:])))
-            _judge(report, condition, *report.comparisons[-2:])
+            ours = Contender("ours", _checked(poster), size, findings.many)
+            if size == findings.many and not (findings.scale.smoke and condition.delay_ms):
+                _compare(findings, condition, api, ours)
+            else:
+                _measure_alone(findings, condition, ours)
+        findings.curves.setdefault(condition.name, []).append((size, ours.figure.median))
 
 
-def _judge(report: _Findings, condition: Condition, by_clock: Comparison, by_core: Comparison) -> None:
+def _measure_alone(findings: _Findings, condition: Condition, ours: Contender) -> None:
+    ours.warm_up()
+    for _ in range(findings.scale.repetitions(3)):
+        ours.run()
+    findings.comparisons.append(Comparison(_case(condition, ours), ours.figure))
+
+
+def _compare(findings: _Findings, condition: Condition, api: Management, ours: Contender) -> None:
+    """Run ours in turns with boto3, and with wrk where it is installed."""
+    boto3s = _boto3s(condition, api, is_smoke=findings.scale.smoke)
+    limits = _limits(condition, api, is_smoke=findings.scale.smoke)
+    for contender in (ours, *boto3s):
+        contender.warm_up()
+    others: tuple[Contender | Limit, ...] = (*boto3s, *limits)
+    for _ in in_turns(findings.scale.repetitions(5), ours.run, *(other.run for other in others)):
+        pass
+    by_clock = Comparison(_case(condition, ours), ours.figure, tuple(other.figure for other in others))
+    by_core = Comparison(
+        f"{by_clock.case}, by the core's time", ours.cpu_figure, tuple(each.cpu_figure for each in boto3s)
+    )
+    findings.comparisons += by_clock, by_core
+    _judge(findings, condition, by_clock, by_core)
+
+
+def _case(condition: Condition, ours: Contender) -> str:
+    return f"{condition.name}, {ours.count:,} connections"
+
+
+def _boto3s(condition: Condition, api: Management, *, is_smoke: bool) -> tuple[Contender, Contender]:
+    """boto3 one post after the other, and in threads."""
+    in_sequence = 40 if condition.delay_ms or is_smoke else FEW
+    in_threads = 100 if is_smoke else FEW
+    return (
+        Contender("boto3 in sequence", with_boto3(api, 1), in_sequence),
+        Contender(f"boto3 in {THREADS} threads", with_boto3(api, THREADS), in_threads, THREADS),
+    )
+
+
+def _limits(condition: Condition, api: Management, *, is_smoke: bool) -> list[Limit]:
+    """wrk, where it is installed."""
+    if not shutil.which("wrk"):
+        return []
+    connections = IN_FLIGHT if condition.delay_ms else THREADS
+    return [Limit("wrk", partial(with_wrk, api, connections, 1 if is_smoke else WRK_S))]
+
+
+def _judge(findings: _Findings, condition: Condition, by_clock: Comparison, by_core: Comparison) -> None:
     if condition is TLS:
-        # A core that other programs share leaves the clock to luck: then the time that the posts took of it tells more.
-        for found, unit in ((by_clock, "posts a second"), (by_core, "posts for a second of the core's time")):
+        # On a shared core the wall clock depends on other programs; CPU time does not.
+        for found, unit in ((by_clock, "posts a second"), (by_core, "posts per CPU-second")):
             ratio = min(found.ratio(other.contender) for other in found.others if other.contender.startswith("boto3"))
-            report.goals.append(Goal(f"over TLS on one core, {unit}, times the better boto3", ratio, 20, "at least"))
+            findings.goals.append(Goal(f"over TLS on one core, {unit}, times the better boto3", ratio, 20, "at least"))
     if condition is LATE:
         took_s = MANY / by_clock.ours.median
-        report.goals.append(Goal("10,000 connections at 20 ms an answer over TLS, seconds", took_s, 1, "at most"))
+        findings.goals.append(Goal("10,000 connections at 20 ms an answer over TLS, seconds", took_s, 1, "at most"))
 
 
-def _cold(report: _Findings, api: Management) -> None:
-    """The first broadcast of an execution environment: every line is still to be opened."""
+def _cold(findings: _Findings, api: Management) -> None:
+    """The first broadcast of an execution environment, which opens every connection."""
     rates = []
-    for _ in range(report.scale.repetitions(3)):
+    for _ in range(findings.scale.repetitions(3)):
         with _ours(api) as poster:
-            contender = Contender("ours, in a new environment", _checked(poster), report.many)
+            contender = Contender("ours, in a new environment", _checked(poster), findings.many)
             rates.append(contender.run())
     figure = Figure("ours", "posts/s", tuple(rates))
-    report.comparisons.append(Comparison(f"{LATE.name}, {report.many:,} connections, no line open yet", figure))
-    report.goals.append(
+    findings.comparisons.append(Comparison(f"{LATE.name}, {findings.many:,} connections, no line open yet", figure))
+    findings.goals.append(
         Goal("the same in a new environment, TLS handshakes included", MANY / figure.median, 1, "at most")
     )
 
 
-def _delivery(report: _Findings, api: Management) -> None:
-    """All that ws_broadcast does: read the registry in Valkey, post, record."""
-    shard = Shard(tuple(range(BUCKETS)), report.many, pace=float("inf"), within_s=20.0)
+def _delivery(findings: _Findings, api: Management) -> None:
+    """Everything that ws_broadcast does: read the registry in Valkey, post, record progress."""
+    shard = Shard(tuple(range(BUCKETS)), findings.many, pace=float("inf"), within_s=20.0)
     with stores.running() as started, Redis.from_url(started.redis_url) as redis, _ours(api) as poster:
         subscribers = Subscribers(redis)
         versions = count()
-        for connection_id in connection_ids(report.many):
+        for connection_id in connection_ids(findings.many):
             subscribers.add(connection_id)
 
         def post(ids: Sequence[str]) -> None:
-            newer = replace(RESULTS, version=RESULTS.version + next(versions))  # or nobody would be sent it again
+            newer = replace(RESULTS, version=RESULTS.version + next(versions))  # no version is sent twice
             outcome = deliver(shard, subscribers, lambda: newer, poster, remaining_s=30.0)
             assert outcome.sent == len(ids), outcome
 
-        contender = Contender("ours, with the registry", post, report.many)
-        post(connection_ids(report.many))  # opens the lines
-        for _ in range(report.scale.repetitions(5)):
+        contender = Contender("ours, with the registry", post, findings.many)
+        post(connection_ids(findings.many))  # opens the connections
+        for _ in range(findings.scale.repetitions(5)):
             contender.run()
-    case = f"{LATE.name}, {report.many:,} connections out of the registry"
-    report.comparisons.append(Comparison(case, Figure("ours", "posts/s", tuple(contender.rates))))
+    case = f"{LATE.name}, {findings.many:,} connections out of the registry"
+    findings.comparisons.append(Comparison(case, Figure("ours", "posts/s", tuple(contender.rates))))
 
 
-def _faults(report: _Findings, api: Management) -> None:
-    """2% gone, 1% throttled at first, 1% hanging: when has the last healthy connection its frame?"""
-    worst = 0.0  # of the many: among a few, one that is throttled and backs off is the last
-    for size in report.sizes:
+def _faults(findings: _Findings, api: Management) -> None:
+    """With 2% gone, 1% throttled at first and 1% hanging: when does the last healthy connection get its frame?"""
+    worst = 0.0  # of the large sizes: in a small one, a throttled connection that backs off comes last
+    for size in findings.sizes:
         with _ours(api) as poster:
             poster.post(connection_ids(size), FRAME)
             post = partial(poster.post, frame=FRAME)
             last = [_last_sent_s(api, post, size, hanging=hanging) for hanging in (True, False)]
             theirs = []
-            if size == 1000 and not report.scale.smoke:
+            if size == 1000 and not findings.scale.smoke:
                 alternative = with_boto3(api, THREADS)
                 theirs.append(_last_sent_s(api, alternative, size, hanging=True))
-            found = list(in_turns(report.scale.repetitions(3), *last, *theirs))
+            found = list(in_turns(findings.scale.repetitions(3), *last, *theirs))
         ours, without, *boto = (tuple(values) for values in zip(*found, strict=True))
         figures = [Figure("nobody hangs", "ms", without)]
         figures += [Figure(f"boto3 in {THREADS} threads", "ms", values) for values in boto]
         case = f"the last healthy one of {size:,} (2% gone, 1% throttled, 1% hanging; {LATE.name})"
-        report.comparisons.append(Comparison(case, Figure("ours", "ms", ours), tuple(figures)))
-        if size >= report.many:
-            worst = max(worst, report.comparisons[-1].ratio("nobody hangs"))
-    report.goals.append(
-        Goal("the last healthy connection has its frame: beside hanging ones ÷ without", worst, 1.25, "at most")
+        findings.comparisons.append(Comparison(case, Figure("ours", "ms", ours), tuple(figures)))
+        if size >= findings.many:
+            worst = max(worst, findings.comparisons[-1].ratio("nobody hangs"))
+    findings.goals.append(
+        Goal("the last healthy connection has its frame: with hanging ones ÷ without", worst, 1.25, "at most")
     )
-    report.notes.append(
-        f"A hanging connection is given up on after {ANSWER_WITHIN_S:.0f} s; the others have it long before."
+    findings.notes.append(
+        f"A hanging connection is given up after {ANSWER_WITHIN_S:.0f} s; the others have their frames long before."
     )
 
 
 def _last_sent_s(
     api: Management, post: Callable[[Sequence[str]], object], size: int, *, hanging: bool
 ) -> Callable[[], float]:
-    """A run that tells after how many milliseconds the last post was answered 200."""
+    """A run that returns the milliseconds until the last 200."""
 
     def run() -> float:
         ids = connection_ids(size, faulty=True, hanging=hanging)
@@ -246,20 +301,16 @@ def _last_sent_s(
         began = time.monotonic()
         post(ids)
         took_ms = (api.told().last_sent_at - began) * 1000
-        beside = "hanging ones" if hanging else "none that hangs"
-        say(f"{size:,} beside {beside}: the last healthy one has its frame after {took_ms:.0f} ms")
+        faults = "with" if hanging else "without"
+        say(f"{size:,} {faults} hanging ones: the last healthy one has its frame after {took_ms:.0f} ms")
         return took_ms
 
     return run
 
 
-def say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
-
-
 @contextmanager
 def _core() -> Iterator[tuple[int, int]]:
-    """One core for whoever posts, and another for the server, if there are two."""
+    """Pin this process to one core and yield it with another for the server, if there are two."""
     allowed = os.sched_getaffinity(0)
     ours, theirs = min(allowed), max(allowed)
     os.sched_setaffinity(0, {ours})
@@ -271,7 +322,7 @@ def _core() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _trusting(pem: Path) -> Iterator[None]:
-    """Have every TLS context that is made meanwhile trust *pem*."""
+    """Make every TLS context created inside trust *pem*."""
     before = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE")}
     os.environ.update(dict.fromkeys(before, str(pem)))
     try:

@@ -1,4 +1,4 @@
-"""Cold starts: each function from the exec of its runtime to its first answer, beside handlers that do little."""
+"""Cold starts: from the exec of the runtime to the first response, compared with handlers that do little."""
 
 import compileall
 import shutil
@@ -13,6 +13,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 from bench.load.environment_start import Start
 from voting.database.vote_table import VoteTable
@@ -22,7 +23,7 @@ from voting.tally import Tally
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "voting"
 REPETITIONS = 10
-# Each function, and the event that it gets first.
+# Each function with its first event.
 FIRST = {
     "vote": "http-post-json",
     "result": "http-get-results",
@@ -62,11 +63,11 @@ def measure(scale: Scale) -> Report:
         starts = dict(_starts(Path(folder), packages, running))
         if not scale.smoke:
             for start in starts.values():
-                start.measure()  # reads every file once: the disk is nobody's merit
+                start.measure()  # reads every file once, so that no contender waits for the disk
         turns = []
         for turn in in_turns(scale.repetitions(REPETITIONS), *(start.measure for start in starts.values())):
             turns.append(turn)
-            print(f"round {len(turns)}: {sum(turn) / 1000:.1f} s for {len(starts)} starts", file=sys.stderr)
+            say(f"round {len(turns)}: {sum(turn) / 1000:.1f} s for {len(starts)} starts")
     figures = {name: Figure(name, "ms", values) for name, values in zip(starts, zip(*turns, strict=True), strict=True)}
     others = tuple(figures[name] for name in HANDLERS)
     comparisons = [Comparison(name, figures[name], others) for name in FIRST]
@@ -76,35 +77,35 @@ def measure(scale: Scale) -> Report:
         goals=(Goal("vote: at most 1.5 times a handler that only imports redis and pushes", vote, 1.5, "at most"),),
         notes=(
             (
-                "From the exec of `python -m awslambdaric` to its answer to the first event, on a Lambda Runtime API "
-                "that this process serves, with the files in the page cache. On AWS the sandbox and the download come "
-                "on top."
+                "From the exec of `python -m awslambdaric` to its response to the first event, on a Lambda Runtime API "
+                "that this process serves, with the files in the page cache. On AWS, the sandbox and the download are "
+                "added."
             ),
             note,
             (
-                "The worker is told that its time is up, so it only opens and closes what it needs. Its boto3 is "
-                "imported before it takes the fence, on purpose: an older run drains meanwhile. result answers from "
-                "the snapshot."
+                "The worker starts with no time left, so it only opens and closes its connections. It imports boto3 "
+                "before it takes the fence, so that an older run drains during the import. The function result answers "
+                "from the snapshot."
             ),
         ),
     )
 
 
 def _packages(target: Path, *, may_build: bool) -> tuple[tuple[Path, ...], str]:
-    """Folders with the libraries, and a word on what they are: the layer as it is deployed, else this checkout."""
+    """The folders with the libraries and a note on them: the layer as deployed, or else this checkout."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     machine = sysconfig.get_platform().rpartition("-")[2].replace("aarch64", "arm64")
     if may_build:
         command = ["make", f"ARTIFACTS_DIR={target}", f"ARCHITECTURE={machine}", f"RUNTIME={version}"]
         command += [f"PYTHON={sys.executable}", f"COMPILER={sys.executable}", "build-VotingLayer"]
-        print("building the layer", file=sys.stderr)
+        say("building the layer")
         made = subprocess.run(command, cwd=LAYER, capture_output=True, text=True, check=False)
         if made.returncode == 0:
             return (target / "python",), (
                 f"The libraries are the layer as its Makefile builds it, for CPython {version} and this machine, with "
-                "bytecode that is not checked against its source."
+                "unchecked bytecode."
             )
-        print(made.stderr, file=sys.stderr)
+        say(made.stderr)
     compileall.compile_dir(LAYER / "voting", quiet=1)
     return (LAYER,), (
         f"The libraries are those of this checkout and its virtual environment (CPython {version}), with bytecode; the "
@@ -113,7 +114,7 @@ def _packages(target: Path, *, may_build: bool) -> tuple[tuple[Path, ...], str]:
 
 
 def _prepare(running: stores.Stores) -> None:
-    """Give the stores what a system at work has."""
+    """Fill the stores as in a running system."""
     with psycopg.connect(running.postgres_url, autocommit=True) as connection:
         VoteTable(connection).install()
     with Redis.from_url(running.redis_url) as redis:

@@ -1,4 +1,4 @@
-"""How fast votes get from the Redis list into the table: the worker beside the old one, and beside a plain COPY."""
+"""How fast votes get from the Redis list into the table: our worker, the old one, and a plain COPY."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import sample_votes, stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale, in_turns
 from bench.harness.sample_votes import Databases
 from bench.rivals import container_worker
@@ -30,18 +31,18 @@ OURS, OLD, COPY, SORTED = "ours", "old worker", "COPY", "sorted COPY"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A table that is filled already, and what is cast into it."""
+    """The rows already in the table, and the votes to store."""
 
     name: str
     rows: int
     votes: int
-    old_votes: int  # the old worker is given fewer, since it is slow
+    old_votes: int  # fewer for the old worker, which is slow
     repetitions: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What the worker's process says of its run."""
+    """What the worker's process measured."""
 
     commits: Sequence[tuple[int, float]]  # votes stored by then, seconds since the start
     cpu_s: float
@@ -55,7 +56,7 @@ class Drained:
         return self.commits[-1][1]
 
     def rate(self, first: int) -> float:
-        """Votes a second over the *first* so many, or over all where there were fewer."""
+        """Votes per second over the *first* votes, or over all if there were fewer."""
         stored, at_s = next((commit for commit in self.commits if commit[0] >= first), self.commits[-1])
         return stored / at_s
 
@@ -68,30 +69,30 @@ FULL = (
 SMOKE = (Case("into 2,000 rows", 2_000, 20_000, 200, 1),)
 BACKLOGS = (10_000, 100_000, 1_000_000, 5_000_000)
 SMOKE_BACKLOGS = (5_000,)
-SMALL, OFTEN = 100_000, 3  # backlogs up to so many votes are drained so often: a moment's hiccup is all of their time
-FIRST = 200_000  # votes of a backlog, over which backlogs are compared: the table grows under a long drain
-LONGEST = 1_000_000  # votes that are drained of a backlog; of a greater one the others only wait
+SMALL, OFTEN = 100_000, 3  # backlogs up to SMALL are drained OFTEN times, since a short pause weighs heavily
+FIRST = 200_000  # votes over which backlogs are compared, since the table grows during a long drain
+LONGEST = 1_000_000  # votes drained of a larger backlog; the rest stay in the list
 
 NOTES = (
     (
-        f"{BATCH:,} votes a batch, {sample_votes.REVOTES:.0%} of the votes by somebody who voted before in the same "
-        "backlog; the contract's indexes and our triggers are on. Ours is one run of the worker in a process of its "
-        "own, with its announcer, from its start to its last commit."
+        f"{BATCH:,} votes per batch; {sample_votes.REVOTES:.0%} of the votes are by voters who voted before in the "
+        "same backlog. The contract's indexes and our triggers are on. Ours is one run of the worker in its own "
+        "process, with its publisher, from its start to its last commit."
     ),
     (
-        "The old worker's algorithm runs in Python (psycopg stands in for Npgsql), without its pause of 100 ms a vote, "
+        "The old worker's algorithm runs in Python (psycopg in place of Npgsql), without its pause of 100 ms per vote, "
         "without our triggers, and on fewer votes."
     ),
     (
-        "COPY is handed the outcome, encoded beforehand: per batch one COPY of the voters who are new in it, with "
-        "their last choice, into the same table without triggers. It is spared the votes that change a row, and its "
-        "rate counts all votes that its rows stand for. The sorted one, into the empty table, gets its rows in the "
-        "order of the index, which ours has to bring about by itself."
+        "COPY gets the final rows, already encoded: for each batch, one COPY of its new voters with their last "
+        "choice, into the same table without triggers. It does not have to change rows, and its rate counts all votes "
+        "that its rows stand for. The sorted COPY, into the empty table only, gets its rows in index order, which "
+        "ours has to establish by itself."
     ),
     (
-        f"Backlogs are compared over their first {FIRST:,} votes: under a long drain the table grows, and with it what "
-        f"an index entry costs, COPY's as well. Of a greater backlog than {LONGEST:,} only so many are drained; the "
-        "others wait in the list meanwhile."
+        f"Backlogs are compared over their first {FIRST:,} votes: during a long drain the table grows, and index "
+        f"entries become more expensive, for COPY too. Of a backlog larger than {LONGEST:,}, only that many votes are "
+        "drained; the rest stay in the list."
     ),
 )
 
@@ -131,7 +132,7 @@ def measure(scale: Scale) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where it all happens."""
+    """The stores of the benchmark."""
 
     redis: Redis
     redis_url: str
@@ -146,7 +147,7 @@ def _compare(site: Site, case: Case) -> Comparison:
         OLD: lambda: case.old_votes / _drain_old(site, case.rows, votes[: case.old_votes]),
         COPY: lambda: case.votes / _copy(site, case.rows, as_cast),
     }
-    if not case.rows:  # a large table is copied for each turn, which takes as long as the turn
+    if not case.rows:  # the copy of a large table takes as long as the turn itself
         contenders[SORTED] = lambda: case.votes / _copy(site, case.rows, in_order)
     turns = zip(*in_turns(case.repetitions, *contenders.values()), strict=True)
     figures = (Figure(name, "votes/s", values) for name, values in zip(contenders, turns, strict=True))
@@ -183,7 +184,7 @@ def _points(rates: Mapping[int, Figure], long: Mapping[int, Figure]) -> Iterator
 
 
 def _drain(site: Site, rows: int, votes: Iterable[Vote]) -> Drained:
-    """Queue *votes* and let a worker of its own drain them, or LONGEST of them; see that each is where it belongs."""
+    """Queue *votes* and let a new worker drain at most LONGEST of them; check that none is lost or doubled."""
     site.redis.flushall()
     sample_votes.push(site.redis, votes)
     queued = site.redis.llen(VOTES)
@@ -194,10 +195,9 @@ def _drain(site: Site, rows: int, votes: Iterable[Vote]) -> Drained:
             tally, counted = VoteTable(database).tally().counts, VoteTable(database).count()
     assert tally == counted
     assert site.redis.llen(VOTES) + site.redis.llen(PROCESSING) == queued - count
-    _say(
-        f"ours: {count:,} of {queued:,} votes into {rows:,} rows",
-        count / drained.seconds,
-        f"{drained.cpu_s / drained.seconds:.0%} of a core, {drained.peak_mb:.0f} MB",
+    say(
+        f"ours: {count:,} of {queued:,} votes into {rows:,} rows: {count / drained.seconds:,.0f} votes/s, "
+        f"{drained.cpu_s / drained.seconds:.0%} of a core, {drained.peak_mb:.0f} MB"
     )
     return drained
 
@@ -209,7 +209,7 @@ def _run_worker(redis_url: str, database_url: str, count: int) -> Drained:
         "REDIS_URL": redis_url,
         "DATABASE_URL": database_url,
         "BATCH_VOTES": str(BATCH),
-        "BROADCAST_FUNCTION": "unused",  # there are no subscribers
+        "BROADCAST_FUNCTION": "unused",  # no subscribers
         "AWS_DEFAULT_REGION": "eu-central-1",
     }
     with tempfile.TemporaryFile("w+") as log:
@@ -240,7 +240,7 @@ def _drain_old(site: Site, rows: int, votes: Sequence[Vote]) -> float:
         started = time.perf_counter()
         assert container_worker.drain(site.redis, database) == len(votes)
         took_s = time.perf_counter() - started
-    _say(f"old worker: {len(votes):,} votes into {rows:,} rows", len(votes) / took_s)
+    say(f"old worker: {len(votes):,} votes into {rows:,} rows: {len(votes) / took_s:,.0f} votes/s")
     return took_s
 
 
@@ -251,20 +251,16 @@ def _copy(site: Site, rows: int, blocks: Sequence[bytes]) -> float:
             with database.cursor().copy("COPY votes (id, vote) FROM STDIN") as copy:
                 copy.write(block)
         took_s = time.perf_counter() - started
-    _say(f"COPY: {len(blocks)} batches into {rows:,} rows", len(blocks) * BATCH / took_s)
+    say(f"COPY: {len(blocks)} batches into {rows:,} rows: {len(blocks) * BATCH / took_s:,.0f} votes/s")
     return took_s
 
 
 def _blocks(votes: Sequence[Vote], order: Callable[[Iterable[str]], Iterable[str]] = iter) -> Iterator[bytes]:
-    """For each batch, the rows of its new voters as COPY reads them: as they were cast, or in an *order* of ids."""
+    """For each batch, the rows of its new voters in the format of COPY: as cast, or in an *order* of ids."""
     last = {vote.voter_id: vote.choice for vote in votes}
     for start in range(0, len(votes), BATCH):
         new = {vote.voter_id: None for vote in votes[start : start + BATCH] if vote.voter_id in last}
         yield "".join(f"{voter}\t{last.pop(voter)}\n" for voter in order(new)).encode()
-
-
-def _say(what: str, rate: float, more: str = "") -> None:
-    print(f"  {what}: {rate:,.0f} votes/s {more}", file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("drain", "How fast do votes get from the list into the table?", measure)

@@ -1,14 +1,16 @@
-"""Fan-out under quotas, simulated: the product's planner and deliveries beside posting every change to everybody.
+"""Fan-out under quotas, simulated: the product's planner and delivery against posting every change to everybody.
 
-A million subscribers and an account's throttle do not fit on a laptop. The simulation is of `bench.fanout_world`.
+A million subscribers and an account's throttle do not fit on a laptop; `bench.simulation` stands in for them.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
-from bench.simulation.world import Conditions, Found, Planned, Unplanned, World
+from bench.simulation.conditions import Conditions, Measurements
+from bench.simulation.worker import Planned, Unplanned
+from bench.simulation.world import World
 from voting.broadcast.planner import GRACE_S, LONGEST_PATIENCE_S, TURN_S, Budget, round_s
 
 BUDGET = Budget(4000, 0.05)  # the defaults
@@ -18,10 +20,10 @@ SEEDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One size of audience, and for how long both sides are tried."""
+    """One size of audience, and how long both contenders run."""
 
     subscribers: int
-    weight: int  # subscribers that one simulated one stands for
+    weight: int  # real subscribers per simulated one
     for_s: float
 
     @property
@@ -30,7 +32,7 @@ class Case:
 
     @property
     def promise_s(self) -> float:
-        """What nobody may be staler than: two rounds, or one in whose course a shard was lost."""
+        """The greatest age allowed: two rounds, during one of which a shard was lost."""
         lost_s = min(LONGEST_PATIENCE_S, 4 + 2 * TURN_S) + GRACE_S if self.subscribers > 4000 else 6.0
         return 1.0 + 2 * round_s(self.subscribers, BUDGET) + lost_s
 
@@ -44,32 +46,32 @@ CASES = (
 SMOKE = (Case(1000, 4, 10), Case(100_000, 200, 40))
 
 HURRIED_S = 300.0
-# 16 shards at 1,000/s would do, but each has 3 of its 10 s: a third of the budget. Twice that round, and one lost.
+# Each shard posts for 3 of the 10 s of a turn, so 30% of the budget is used. Two such rounds, and a lost shard.
 HURRIED_PROMISE_S = 2 * 100_000 / (BUDGET.messages_per_s * 3 / TURN_S) + LONGEST_PATIENCE_S + GRACE_S
 
 NOTES = (
     (
-        "Simulated, seeded, and the same on every machine: votes come at 3,000/s; one token bucket of 10,000/s and a "
-        "burst of 5,000 for votes and posts; a post is answered after 20 ms in the median (lognormal), 1% of the "
-        "subscribers never answer; one shard's processor is good for 6,000 posts/s; 16 environments; 1% of the invokes "
-        "come twice, 1% of the shards freeze in the middle of their work."
+        "Simulated and seeded, so the same on every machine. Votes come at 3,000/s and share one token bucket "
+        "(10,000/s, burst 5,000) with the posts. A post takes 20 ms in the median (lognormal); 1% of the subscribers "
+        "never respond. The CPU of one shard allows 6,000 posts/s. There are 16 execution environments; 1% of the "
+        "invocations come twice, and 1% of the shards freeze half-way."
     ),
     (
-        "Ours are `voting.fanout.Fanout` and `voting.broadcast.Delivery` themselves, on a simulated clock, with the "
-        "default budget of 4,000 messages/s. Beside them: every change to everybody, each 50 ms at the earliest, by 16 "
-        "shards that begin at the start each time and know no budget."
+        "Ours are the product's own planner and delivery (`voting.broadcast`) on a simulated clock, with the default "
+        "budget of 4,000 messages/s. The alternative sends every change to everybody, at most every 50 ms, by 16 "
+        "shards that start from the beginning each time and know no budget."
     ),
-    "From 10,000 on, one simulated subscriber stands for 20, 80 and 250, and all rates are divided alike.",
+    "From 10,000 subscribers on, one simulated subscriber stands for 20, 80 or 250, and all rates are divided by it.",
     (
-        "The age is that of the figures on a subscriber's screen, until newer ones come. The oldest is the worst of "
-        "anybody at any time, subscribers that hang aside. A budget of 4,000/s cannot do better than subscribers ÷ "
-        "4,000 s; the alternative spends what the throttle lets through, and takes it from the votes."
+        "The age is that of the figures on a subscriber's screen when newer ones replace them. The oldest is the worst "
+        "of any subscriber at any time, without those that hang. A budget of 4,000/s cannot do better than "
+        "subscribers ÷ 4,000 s; the alternative uses up the throttle, at the expense of the votes."
     ),
 )
 
 
 def measure(scale: Scale) -> Report:
-    """Try each size of audience with the planner and without."""
+    """Simulate each size of audience with the planner and without."""
     comparisons: list[Comparison] = []
     goals: list[Goal] = []
     oldest: list[tuple[float, float]] = []
@@ -78,13 +80,13 @@ def measure(scale: Scale) -> Report:
     for case in SMOKE if scale.smoke else CASES:
         ours = [_ours(case, seed) for seed in seeds]
         theirs = [_theirs(case, seed) for seed in seeds]
-        _say(f"{case.name}: nobody staler than {max(f.oldest_s for f in ours):.1f} s, of {ours[0].posts:,} posts a run")
+        say(f"{case.name}: oldest figures {max(f.oldest_s for f in ours):.1f} s, {ours[0].posts:,} posts per run")
         comparisons += _compare(case, ours, theirs)
         goals += _goals(case, ours)
         oldest.append((case.subscribers, max(found.oldest_s for found in ours)))
         theirs_oldest.append((case.subscribers, max(found.oldest_s for found in theirs)))
     hurried = [_hurried(seed, scale) for seed in seeds]
-    _say(f"in a hurry: nobody staler than {max(found.oldest_s for found in hurried):.1f} s")
+    say(f"short runs on slow shards: oldest figures {max(found.oldest_s for found in hurried):.1f} s")
     comparisons.append(
         Comparison(
             "100,000 subscribers, 3 s a function, slow shards: oldest figures anywhere",
@@ -102,25 +104,25 @@ def measure(scale: Scale) -> Report:
     return Report(comparisons, goals, NOTES, plot)
 
 
-def _ours(case: Case, seed: int) -> Found:
+def _ours(case: Case, seed: int) -> Measurements:
     return World(Conditions(case.subscribers, case.weight, seed=seed), Planned(BUDGET)).run(case.for_s)
 
 
-def _theirs(case: Case, seed: int) -> Found:
+def _theirs(case: Case, seed: int) -> Measurements:
     worker = Unplanned(BUDGET.least_interval_s, SHARDS)
-    return World(Conditions(case.subscribers, case.weight, seed=seed), worker, whole=True).run(case.for_s)
+    return World(Conditions(case.subscribers, case.weight, seed=seed), worker, is_resumable=False).run(case.for_s)
 
 
-def _hurried(seed: int, scale: Scale) -> Found:
-    """Functions that have 3 s to post, on a fifth of the processor, one in twenty of which is lost."""
+def _hurried(seed: int, scale: Scale) -> Measurements:
+    """Functions that post for 3 s at a sixth of the usual rate, one in twenty of which is lost."""
     conditions = Conditions(
         100_000, 200 if scale.smoke else 40, posts_per_s=1000, time_limit_s=3.0, lost_share=0.05, seed=seed
     )
     return World(conditions, Planned(BUDGET)).run(HURRIED_S / 3 if scale.smoke else HURRIED_S)
 
 
-def _compare(case: Case, ours: list[Found], theirs: list[Found]) -> list[Comparison]:
-    def comparison(what: str, unit: str, of: Callable[[Found], float]) -> Comparison:
+def _compare(case: Case, ours: list[Measurements], theirs: list[Measurements]) -> list[Comparison]:
+    def comparison(what: str, unit: str, of: Callable[[Measurements], float]) -> Comparison:
         other = Figure("every change to everybody", unit, tuple(of(found) for found in theirs))
         return Comparison(f"{case.name}: {what}", Figure("ours", unit, tuple(of(found) for found in ours)), (other,))
 
@@ -132,7 +134,7 @@ def _compare(case: Case, ours: list[Found], theirs: list[Found]) -> list[Compari
     ]
 
 
-def _goals(case: Case, ours: list[Found]) -> list[Goal]:
+def _goals(case: Case, ours: list[Measurements]) -> list[Goal]:
     votes = min(100 * (1 - found.votes_refused_share) for found in ours)
     busiest = max(found.busiest(10) for found in ours) / BUDGET.messages_per_s
     return [
@@ -142,17 +144,13 @@ def _goals(case: Case, ours: list[Found]) -> list[Goal]:
     ]
 
 
-def _starving(hurried: list[Found]) -> Goal:
+def _starving(hurried: list[Measurements]) -> Goal:
     return Goal(
         "100,000 subscribers, 3 s a function: oldest figures anywhere, s",
         max(found.oldest_s for found in hurried),
         HURRIED_PROMISE_S,
         "at most",
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("fanout", "Does fan-out keep its budget, and how old does what anybody sees become?", measure)

@@ -1,4 +1,4 @@
-"""The function vote, warm: one whole invocation beside the one round trip to Redis that it cannot do without."""
+"""The warm function vote: one whole invocation, compared with the round trip to Redis that it needs."""
 
 import contextlib
 import gc
@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,29 +18,30 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 
 ROOT = Path(__file__).parents[2]
-CALLS = 200  # in a row, of which one value is made
+CALLS = 200  # in a row, averaged to one value
 REPETITIONS = 60
 UNIT = "µs"
 OURS, PUSH, LPUSH, RAW = "the whole handler", "VoteQueue.push", "redis-py LPUSH", "raw socket LPUSH"
 NOTES = (
     (
-        f"Each value is the mean of {CALLS} calls in a row, and the contenders run in turns. The ratios are medians of "
-        "the paired values."
+        f"Each value is the mean of {CALLS} calls in a row; the contenders run in turns. The ratios are medians of the "
+        "paired values."
     ),
     (
-        "The handler gets the event of a voter who has voted before: cookies are verified, the choice is signed, a "
-        "metric is printed (to /dev/null). What awslambdaric adds around it is in the row `local`."
+        "The handler gets the event of a voter who has voted before: it verifies cookies, signs the choice and prints "
+        "a metric (to /dev/null). The overhead of awslambdaric is part of the benchmark `local`."
     ),
-    "The raw socket sends the bytes of one LPUSH and reads `:<n>`: Redis and the kernel, and no client at all.",
+    "The raw socket sends the bytes of one LPUSH and reads `:<n>`: Redis and the kernel, without a client library.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What awslambdaric hands to a handler beside the event."""
+    """The context that awslambdaric passes to a handler."""
 
     function_name: str = "VoteFunction"
     memory_limit_in_mb: int = 1024
@@ -50,7 +50,7 @@ class _Context:
 
 
 def measure(scale: Scale) -> Report:
-    """Call each contender in turns, in this process, on one Valkey."""
+    """Call the contenders in turns in this process, on one Valkey."""
     repetitions = 3 if scale.smoke else REPETITIONS
     turns: list[tuple[float, ...]] = []
     with (
@@ -60,12 +60,12 @@ def measure(scale: Scale) -> Report:
     ):
         for turn in in_turns(repetitions, *(_timed(call) for call in contenders.values())):
             turns.append(turn)
-            redis.delete("votes")  # its length must not matter
+            redis.delete("votes")  # so that its length does not matter
     figures = {
         name: Figure(name, UNIT, values) for name, values in zip(contenders, zip(*turns, strict=True), strict=True)
     }
     for name, figure in figures.items():
-        print(f"{name}: {figure.median:.0f} {UNIT}", file=sys.stderr)
+        say(f"{name}: {figure.median:.0f} {UNIT}")
     others = (figures[LPUSH], figures[RAW])
     vote = Comparison("one vote by POST /api/votes", figures[OURS], others)
     push = Comparison("of which the push", figures[PUSH], others)
@@ -100,7 +100,7 @@ def _contenders(redis_url: str) -> Iterator[Mapping[str, Callable[[], object]]]:
 
 
 class _Raw:
-    """A socket to Redis, and the bytes of one command."""
+    """A bare socket to Redis."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -126,7 +126,7 @@ class _Raw:
 
 
 def _timed(call: Callable[[], object]) -> Callable[[], float]:
-    """Microseconds of one call."""
+    """Microseconds per call."""
 
     def timed() -> float:
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""The whole system on a laptop, beside `sam local` and the Flask service that it succeeds: rate, start, memory."""
+"""The whole system on a laptop, compared with `sam local` and the Flask service before it: rate, start, memory."""
 
 import importlib.util
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
 from bench.load import http_load
 from bench.load.http_load import Outcome, Post
@@ -48,12 +49,12 @@ SAM_START_S = 120.0
 FIRST_ANSWER_S = 60.0
 NOTES = (
     (
-        f"POSTs over {CONNECTIONS} connections, in turns, while all contenders stand and the worker counts what any of "
-        "them queues. The load generator, the contenders and the stores share this machine's cores."
+        f"POSTs over {CONNECTIONS} connections, in turns, while all contenders run and the worker counts their votes. "
+        "The load generator, the contenders and the stores share this machine's cores."
     ),
     (
-        f"Flask runs under gunicorn with {FLASK_WORKERS} sync workers, which close the connection after each answer. "
-        "The emulation renders no page after the vote and keeps its connection to Redis: it is quicker than the "
+        f"Flask runs under gunicorn with {FLASK_WORKERS} sync workers, which close the connection after each response. "
+        "The emulation renders no page after the vote and keeps its connection to Redis, so it is faster than the "
         "original."
     ),
     (
@@ -61,23 +62,22 @@ NOTES = (
         "stores and without a worker."
     ),
     (
-        "Memory is the sum of the proportional set sizes (PSS) of every process after the load: a page that several "
-        "share is counted once, where RSS counts it for each of them. A warm start finds the state directory of an "
-        "earlier run."
+        "Memory is the sum of the proportional set sizes (PSS) of all processes after the load. It counts a shared "
+        "page once, where RSS counts it for each process. A warm start finds the state directory of an earlier run."
     ),
 )
 
 
 @dataclass(slots=True)
 class _Contender:
-    """One server, and what has been measured of it."""
+    """One server and its measurements."""
 
     name: str
     request: Post
     outcomes: list[Outcome] = field(default_factory=list)
 
     def warm_up(self, seconds: float) -> None:
-        """Let it start what it starts on demand, and load it for *seconds* for nothing."""
+        """Send one request, so that everything has started, then load the server for *seconds* unmeasured."""
         httpx.post(
             self.request.url,
             content=self.request.body,
@@ -89,18 +89,18 @@ class _Contender:
             http_load.post(self.request, CONNECTIONS, seconds)
 
     def measure(self, seconds: float) -> float:
-        """Requests a second. A turn without any answer is taken again, once: a ratio to nothing says nothing.
+        """Requests per second. A turn without a response is repeated once, since it allows no ratio.
 
         Raises:
-            AssertionError: nothing was answered again.
+            AssertionError: the repeated turn had no response either.
         """
         outcome = http_load.post(self.request, CONNECTIONS, seconds)
         if not outcome.per_s:
-            _say(f"{self.name} answered nothing; once more")
+            say(f"{self.name} did not respond; once more")
             outcome = http_load.post(self.request, CONNECTIONS, max(seconds, FIRST_ANSWER_S / 4))
-        assert outcome.per_s, f"{self.name} answers nothing"
+        assert outcome.per_s, f"{self.name} does not respond"
         self.outcomes.append(outcome)
-        _say(f"{self.name}: {outcome.per_s:.0f}/s, p99 {outcome.p99_ms:.1f} ms, {outcome.failed} failed")
+        say(f"{self.name}: {outcome.per_s:.0f}/s, p99 {outcome.p99_ms:.1f} ms, {outcome.failed} failed")
         return outcome.per_s
 
     def figure(self, unit: str, value: Callable[[Outcome], float]) -> Figure:
@@ -154,7 +154,7 @@ def measure(scale: Scale) -> Report:
 
 
 def _starts(state: Path, count: int) -> list[float]:
-    """Seconds of each of *count* warm starts; the one before them makes the database and is not among them."""
+    """Seconds of each of *count* warm starts, after a first one that makes the database."""
     took_s: list[float] = []
     for _ in range(count + 1):
         with _timed(state, took_s):
@@ -164,11 +164,11 @@ def _starts(state: Path, count: int) -> list[float]:
 
 @contextmanager
 def _timed(state: Path, took_s: list[float]) -> Iterator[Stack]:
-    """The system, up; how many seconds that took is noted in *took_s*."""
+    """Start the system and append the seconds it took to *took_s*."""
     began = time.monotonic()
     with running(state, "--no-reload") as system:
         took_s.append(time.monotonic() - began)
-        _say(f"up after {took_s[-1]:.1f} s")
+        say(f"up after {took_s[-1]:.1f} s")
         yield system
 
 
@@ -228,7 +228,7 @@ def _gunicorn(redis_url: str) -> Iterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "gunicorn", "--workers", str(FLASK_WORKERS), "--bind", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
-        [*command, "--log-level", "warning", "bench.flask_service:app"],
+        [*command, "--log-level", "warning", "bench.rivals.flask_service:app"],
         cwd=ROOT,
         env={**os.environ, "REDIS_URL": redis_url},
     )
@@ -257,7 +257,7 @@ def _start_api(run_file: Path, log_file: Path) -> Iterator[str]:
     script = str(ROOT / "scripts" / "sam_local.py")
     build = str(ROOT / ".aws-sam" / "local")
     command = [sys.executable, script, "--run", str(run_file), "--build", build, "start-api", "--port", str(port)]
-    _say("starting sam local")
+    say("starting sam local")
     with log_file.open("wb") as log:
         process = subprocess.Popen([*command, "--warm-containers", "LAZY"], cwd=ROOT, stdout=log, stderr=log)
     try:
@@ -278,10 +278,6 @@ def _free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("local", "How many votes does the system take on one laptop?", measure)

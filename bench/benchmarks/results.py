@@ -1,13 +1,13 @@
-"""What one look at the results costs at 5 M rows: the kept tally and its snapshot, beside counting."""
+"""What one read of the results costs at 5 M rows: the stored tally and its snapshot, compared with counting."""
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Plot, Report, Scale, in_turns
 from bench.harness.sample_votes import Databases
 from voting.clients import Clients
@@ -18,13 +18,13 @@ from voting.settings import Settings
 ROWS, SMOKE_ROWS = 5_000_000, 20_000
 OLD_QUERY = "SELECT vote, COUNT(id) AS count FROM votes GROUP BY vote"  # of the container app's result service
 GROUP_BY, LEAST = "GROUP BY", "GROUP BY of an index alone"
-READS = 200  # of each kind and repetition; their median is one value
+READS = 200  # per contender and repetition; their median is one value
 
 
 def measure(scale: Scale) -> Report:
     rows = SMOKE_ROWS if scale.smoke else ROWS
     with stores.running() as started:
-        print(f"  filling a table with {rows:,} rows", file=sys.stderr, flush=True)
+        say(f"filling a table with {rows:,} rows")
         url = Databases(started.postgres_url).filled(rows)
         clients = Clients(Settings({"REDIS_URL": started.redis_url, "DATABASE_URL": url}))
         try:
@@ -40,13 +40,13 @@ def measure(scale: Scale) -> Report:
         ],
         notes=[
             (
-                "The tally is read over a kept connection, as the function `result` does where there is no fresh "
-                "snapshot; the snapshot is read from Redis, as it does otherwise."
+                "The tally is read over an open connection, as the function `result` does without a fresh snapshot. "
+                "The snapshot is read from Redis, as the function does otherwise."
             ),
             (
-                f"GROUP BY is what the container app's result service asks once a second, `{OLD_QUERY}`, over the "
-                "same connection. With `count(*)` in its place, PostgreSQL may scan the index on `vote` alone, in "
-                "parallel, since the table has just been vacuumed: the least that counting takes."
+                f"GROUP BY is the query of the container app's result service, once a second: `{OLD_QUERY}`, over the "
+                "same connection. With `count(*)` instead, PostgreSQL can scan the index on `vote` alone, in parallel, "
+                "since the table has just been vacuumed: the least that counting costs."
             ),
         ],
         plot=Plot(log_y=True),
@@ -81,14 +81,14 @@ def _compare(clients: Clients, rows: int, scale: Scale) -> tuple[Comparison, Com
 
 
 def _milliseconds(read: Callable[[], object], times: int) -> float:
-    """The median of *times* reads: one that the machine held up says nothing of the others."""
+    """The median of *times* reads, so that one slow read does not matter."""
     each_ms = []
     for _ in range(times):
         started = time.perf_counter()
         read()
         each_ms.append((time.perf_counter() - started) * 1000)
     median_ms = statistics.median(each_ms)
-    print(f"  {read.__qualname__}: {median_ms:.3f} ms", file=sys.stderr, flush=True)
+    say(f"{read.__qualname__}: {median_ms:.3f} ms")
     return median_ms
 
 

@@ -2,7 +2,6 @@
 
 import math
 import socket
-import sys
 import tempfile
 import time
 from bisect import bisect_left
@@ -14,6 +13,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
 from bench.load.subscribers import Audience, Step
 from bench.load.voters import Cast, vote
@@ -29,26 +29,26 @@ REPETITIONS = 3
 LABELS = {"a": "Cats", "b": "Dogs"}
 NOTES = (
     (
-        "Votes come at random moments, whether or not the ones before were answered, and the time is counted from the "
-        "moment they were due. Voters, subscribers and the whole stack share the machine."
+        "Votes come at random moments, whether or not earlier ones were answered, and the time counts from the moment "
+        "when they were due. Voters, subscribers and the whole stack share the machine."
     ),
     (
-        "A vote that is refused since every execution environment is busy is cast again after 0.1 s, and its time runs "
-        "on. That happens where the load is more than the machine takes."
+        "A vote that is refused because every execution environment is busy is sent again after 0.1 s, and its time "
+        "runs on. That happens when the load exceeds the machine."
     ),
     (
-        "A vote counts as shown once the total is at least the number of votes that were sent before this one was "
-        "answered: the list is a queue, so it must be among those; mostly it was shown earlier."
+        "A vote counts as shown once the total reaches the number of votes sent before this one was answered: the list "
+        "is a queue, so the vote must be among those. Usually it was shown earlier."
     ),
     (
-        "The old way takes ten votes a second. At 100 and 500 its backlog grows without bound: most votes were not "
-        "shown at the end of the window and count as if they were shown then, so its figures there are lower bounds "
-        "that grow with the window (5 s and 3 s). The emulation flatters it: no web service before its list, and all "
-        "screens renewed at once."
+        "The old design takes ten votes per second. At 100 and 500 its backlog grows without bound: most votes were "
+        "not shown by the end of the window and count as shown then, so its figures are lower bounds that grow with "
+        "the window (5 s and 3 s). The emulation is kind to it: no web service in front of its list, and all screens "
+        "refreshed at once."
     ),
     (
-        "The chain alone is a vote's way without functions, gateway and waiting: push, claim, commit, tally, snapshot "
-        "and a frame over a socket, one after the other in one process."
+        "The chain alone is the path of a vote without functions, gateway and waiting: push, claim, commit, tally, "
+        "snapshot and a frame over a socket, one after the other in one process."
     ),
     "With 1,000 subscribers, the budget of 4,000 messages a second stretches the interval to 250 ms.",
 )
@@ -56,7 +56,7 @@ NOTES = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Votes a second, for how long, for how many eyes."""
+    """Votes per second, for how long, and the number of subscribers."""
 
     rate: int
     seconds: float
@@ -73,7 +73,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Of latencies, in milliseconds."""
+    """Quantiles of latencies, in milliseconds."""
 
     p50: float
     p99: float
@@ -86,8 +86,8 @@ class Quantiles:
 
 
 @dataclass(slots=True)
-class Found:
-    """What the repetitions found under one load."""
+class Latencies:
+    """The latencies of each repetition under one load."""
 
     one: list[Quantiles]
     last: list[Quantiles]
@@ -95,9 +95,9 @@ class Found:
 
 
 def shown(casts: Sequence[Cast], before: int, steps: Sequence[Step]) -> tuple[list[float], list[float]]:
-    """How many seconds each vote took to one subscriber, and to the last; *before* votes were there at the start.
+    """Seconds that each vote took to one subscriber and to the last; *before* votes were there at the start.
 
-    No vote can be behind more votes in the list than were sent by the time it was answered.
+    A vote is behind no more votes in the list than were sent before it was answered.
     """
     sent = sorted(cast.sent for cast in casts)
     totals = [step.total for step in steps]
@@ -108,10 +108,10 @@ def shown(casts: Sequence[Cast], before: int, steps: Sequence[Step]) -> tuple[li
 
 
 def measure(scale: Scale) -> Report:
-    """Vote at each rate for each audience, in turns with the old way; measure the chain alone in each repetition."""
+    """Vote at each rate for each audience, in turns with the old design; measure the chain once per repetition."""
     seconds = {100: 0.4} if scale.smoke else {1: 6.0, 100: 5.0, 500: 3.0}
     audiences = (1, 20) if scale.smoke else (1, 1000)
-    found = {Load(rate, s, eyes): Found([], [], []) for eyes in audiences for rate, s in seconds.items()}
+    found = {Load(rate, s, eyes): Latencies([], [], []) for eyes in audiences for rate, s in seconds.items()}
     chains: list[float] = []
     repetitions = scale.repetitions(REPETITIONS)
     with (
@@ -125,18 +125,18 @@ def measure(scale: Scale) -> Report:
             for turn in turns if repetition % 2 == 0 else reversed(turns):
                 turn()
             chains.append(_chain_ms(others, 20 if scale.smoke else 200))
-            _say(f"{repetition + 1} of {repetitions}: the chain alone {chains[-1]:.1f} ms")
+            say(f"{repetition + 1} of {repetitions}: the chain alone {chains[-1]:.1f} ms")
     return Report(_comparisons(found, chains), _goals(found), NOTES, _plot(found, audiences))
 
 
 def _warm(stack: Stack) -> None:
-    """Return once the worker counts: its first run begins a moment after the doors are open."""
+    """Return once the worker counts: its first run begins a moment after the APIs listen."""
     with Audience(stack.websocket, 1) as audience:
         vote(stack.http, 20, 0.4, seed=0)
         audience.until(audience.opening.total + 20)
 
 
-def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
+def _ours(stack: Stack, found: dict[Load, Latencies], repetition: int) -> None:
     for eyes in dict.fromkeys(load.subscribers for load in found):
         with Audience(stack.websocket, eyes) as audience:
             before = audience.opening.total
@@ -147,21 +147,21 @@ def _ours(stack: Stack, found: dict[Load, Found], repetition: int) -> None:
                 found[load].one.append(Quantiles.of(one))
                 found[load].last.append(Quantiles.of(last))
                 refused = sum(cast.refused for cast in casts)
-                _say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}, {refused} refused")
+                say(f"{load.name}: {found[load].one[-1]}, to the last {found[load].last[-1]}, {refused} refused")
 
 
-def _old(others: stores.Stores, found: dict[Load, Found], repetition: int) -> None:
-    """Once for each rate, since all screens of its emulation see the same at once."""
+def _old(others: stores.Stores, found: dict[Load, Latencies], repetition: int) -> None:
+    """Run once per rate, since all screens of the emulation change at once."""
     for rate, seconds in dict.fromkeys((load.rate, load.seconds) for load in found):
         load = Load(rate, seconds, 1)
         old = Quantiles.of(container_app.latencies_s(others, load.votes, seconds, seed=repetition))
         for same in (same for same in found if same.rate == rate):
             found[same].old.append(old)
-        _say(f"the old way at {rate} votes/s: {old}")
+        say(f"the old design at {rate} votes/s: {old}")
 
 
 def _chain_ms(others: stores.Stores, votes: int) -> float:
-    """Milliseconds, the median, from the push of one vote to its frame at the other end of a socket."""
+    """Median milliseconds from the push of one vote to its frame at the other end of a socket."""
     took: list[float] = []
     with (
         Redis.from_url(others.redis_url, socket_timeout=5) as redis,
@@ -189,7 +189,7 @@ def _chain_ms(others: stores.Stores, votes: int) -> float:
     return Quantiles.of(took).p50
 
 
-def _comparisons(found: dict[Load, Found], chains: Sequence[float]) -> list[Comparison]:
+def _comparisons(found: dict[Load, Latencies], chains: Sequence[float]) -> list[Comparison]:
     comparisons = []
     for load, what in found.items():
         parts = [("the median vote", "p50", what.one), ("99 of 100 votes", "p99", what.one)]
@@ -211,7 +211,7 @@ def _figure(contender: str, quantile: str, values: Sequence[Quantiles]) -> Figur
     return Figure(contender, "ms", tuple(float(getattr(value, quantile)) for value in values))
 
 
-def _goals(found: dict[Load, Found]) -> list[Goal]:
+def _goals(found: dict[Load, Latencies]) -> list[Goal]:
     goals = []
     for load, what in found.items():
         if load.subscribers > 1 or load.rate > 100:
@@ -225,7 +225,7 @@ def _goals(found: dict[Load, Found]) -> list[Goal]:
     return goals
 
 
-def _plot(found: dict[Load, Found], audiences: Sequence[int]) -> Plot:
+def _plot(found: dict[Load, Latencies], audiences: Sequence[int]) -> Plot:
     curves = []
     for eyes in audiences:
         loads = [load for load in found if load.subscribers == eyes]
@@ -242,10 +242,6 @@ def _plot(found: dict[Load, Found], audiences: Sequence[int]) -> Plot:
 
 def _eyes(subscribers: int) -> str:
     return f"{subscribers:,} subscribers" if subscribers > 1 else "1 subscriber"
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("screen", "How long does a vote take to the screen?", measure)

@@ -1,6 +1,5 @@
-"""What a queued vote, a stored row and a registered subscriber take: docs/scale.md reckons with it."""
+"""The size of a queued vote, a stored row and a registered subscriber, for the estimates of docs/scale.md."""
 
-import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, LiteralString
@@ -9,6 +8,7 @@ import psycopg
 from redis import Redis
 
 from bench.harness import sample_votes, stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Report, Scale
 from voting.broadcast.subscribers import Subscribers
 from voting.database.vote_table import VoteTable
@@ -20,18 +20,18 @@ UNIT = "bytes"
 
 NOTES = (
     (
-        "Memory is the growth of what Valkey counts as its data set, allocator included. Ids are as long as ours (32 "
-        "characters) and API Gateway's (16)."
+        "Memory is the growth of Valkey's data set, allocator included. Voter ids have 32 characters as ours do, "
+        "connection ids 16 as API Gateway's do."
     ),
     (
-        "A row is with its three indexes, stored in batches of 20,000 as the worker does it, a fifth of the votes by "
-        "somebody who voted before. WAL is what a replica or a backup is sent. Dead rows stay until VACUUM has been."
+        "A row includes its three indexes, stored in batches of 20,000 as the worker does; a fifth of the votes are by "
+        "voters who voted before. WAL is what a replica or a backup receives. Dead rows stay until VACUUM."
     ),
 )
 
 
 def measure(scale: Scale) -> Report:
-    """Fill each and look at what it grew by."""
+    """Fill each store and measure its growth."""
     votes, subscribers = (10_000, 1000) if scale.smoke else (VOTES, SUBSCRIBERS)
     with stores.running() as started, Redis.from_url(started.redis_url) as redis:
         queued = _growth(redis, lambda: sample_votes.push(redis, sample_votes.cast(votes))) / votes
@@ -40,7 +40,7 @@ def measure(scale: Scale) -> Report:
             row, wal = _store(connection, votes)
     figures = {"a queued vote": queued, "a registered subscriber": registered, "a row": row, "WAL for a new row": wal}
     for what, each in figures.items():
-        print(f"  {what}: {each:.0f} {UNIT}", file=sys.stderr, flush=True)
+        say(f"{what}: {each:.0f} {UNIT}")
     return Report([Comparison(what, Figure("ours", UNIT, (each,))) for what, each in figures.items()], notes=NOTES)
 
 
@@ -61,7 +61,7 @@ def _subscribe(redis: Redis, count: int) -> None:
 
 
 def _store(connection: psycopg.Connection, count: int) -> tuple[float, float]:
-    """Bytes of a row with its indexes, and of its WAL."""
+    """Bytes per row with its indexes, and of its WAL."""
     table = VoteTable(connection)
     table.install()
     token = table.take_fence(0)

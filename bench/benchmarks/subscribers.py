@@ -1,8 +1,7 @@
-"""Thousands of subscribers on the local WebSocket API, and a change a second to all of them."""
+"""Thousands of subscribers on the local WebSocket API, and one change per second to all of them."""
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from bisect import bisect_left
@@ -14,6 +13,7 @@ import httpx
 import psutil
 
 from bench.harness import stores
+from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Curve, Figure, Goal, Plot, Report, Scale
 from bench.load.subscribers import Audience, Step
 from bench.rivals.bare_broadcast import BareBroadcast
@@ -28,21 +28,21 @@ BUDGET = "BROADCAST_MESSAGES_PER_S", "1000000"
 NOTES = (
     (
         "From the moment a vote is due at POST /api/votes until the last subscriber has a frame that contains it. The "
-        "subscribers' process shares the two cores and needs part of the time itself, also beside the limit."
+        "subscribers' process shares the two cores and takes part of the time itself, for the limit too."
     ),
     (
         "The limit is the library `websockets` with its own broadcast: no functions, no registry, and one call for all "
-        "in place of a signed HTTP request for each."
+        "subscribers instead of a signed HTTP request for each."
     ),
     (
-        "BROADCAST_MESSAGES_PER_S is lifted for this: its 4,000 guard the throttle of an AWS account, which a laptop "
-        "does not have, and would stretch the interval to 1.25 s."
+        "BROADCAST_MESSAGES_PER_S is raised: its default of 4,000 protects the throttle of an AWS account, which a "
+        "laptop does not have, and would stretch the interval to 1.25 s."
     ),
 )
 
 
 def measure(scale: Scale) -> Report:
-    """Change the results once a second; in blocks, in turns with the limit."""
+    """Change the results once a second, in blocks that alternate with the limit."""
     count, changes = (50, 1) if scale.smoke else (SUBSCRIBERS, CHANGES)
     ours: list[float] = []
     bare: list[float] = []
@@ -53,15 +53,15 @@ def measure(scale: Scale) -> Report:
         BareBroadcast() as server,
     ):
         empty_mb = _memory_mb(stack.pid)
-        with Audience(stack.websocket, count) as audience, Audience(server.url, count, rate=5000) as beside:
+        with Audience(stack.websocket, count) as audience, Audience(server.url, count, rate=5000) as bare_audience:
             full_mb = _memory_mb(stack.pid)
-            rates = [count / each.opening.took_s for each in (audience, beside)]
-            _say(f"{rates[0]:.0f} connections a second, {rates[1]:.0f} of the limit; {full_mb:.0f} MB")
-            _ours(stack, audience, 0, 1)  # the first run of the worker begins a moment after the doors are open
+            rates = [count / each.opening.took_s for each in (audience, bare_audience)]
+            say(f"{rates[0]:.0f} connections per second, the limit {rates[1]:.0f}; {full_mb:.0f} MB")
+            _ours(stack, audience, 0, 1)  # the first run of the worker begins a moment after the APIs listen
             for _ in range(scale.repetitions(BLOCKS)):
                 ours += _ours(stack, audience, 1 + len(ours), changes)
-                bare += _bare(server, beside, len(bare), changes)
-                _say(
+                bare += _bare(server, bare_audience, len(bare), changes)
+                say(
                     f"{statistics.median(ours):.0f} ms, at most {max(ours):.0f}; alone {statistics.median(bare):.0f} ms"
                 )
             whole_mb = sum(_memory_mb(child.pid) for child in psutil.Process(stack.pid).children(recursive=True))
@@ -95,7 +95,7 @@ def _ours(stack: Stack, audience: Audience, before: int, changes: int) -> list[f
             due.append(begin + change * EVERY_S)
             time.sleep(max(0.0, due[-1] - time.monotonic()))
             client.post(f"{stack.http}/api/votes", json={"vote": "a"}, timeout=30).raise_for_status()
-            client.cookies.clear()  # the next one is another voter
+            client.cookies.clear()  # the next vote is by another voter
     return _took_ms(due, before, audience.until(before + changes))
 
 
@@ -116,13 +116,13 @@ def _took_ms(due: Sequence[float], before: int, steps: Sequence[Step]) -> list[f
 
 
 def _memory_mb(pid: int) -> float:
-    """What belongs to one process alone, plus its share of what it has in common with others."""
+    """The proportional set size: private memory, plus a share of the shared pages."""
     return float(psutil.Process(pid).memory_full_info().pss) / 1e6
 
 
 @contextmanager
 def _setting(name: str, value: str) -> Iterator[None]:
-    """Start what follows with the environment variable *name*, which the template passes on to the functions."""
+    """Set the environment variable *name*, which the template passes on to the functions."""
     kept = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -140,10 +140,6 @@ def _plot(ours: Sequence[float], bare: Sequence[float]) -> Plot:
         for name, values in (("ours", ours), ("websockets alone", bare))
     ]
     return Plot("change", "ms to the last subscriber", tuple(curves), log_y=True)
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 BENCHMARK = Benchmark("subscribers", "How soon does a change reach the last of 5,000 subscribers on a laptop?", measure)

@@ -1,4 +1,4 @@
-"""What the figures were measured on: absolute numbers mean nothing without it."""
+"""The machine and software of a run: absolute figures mean nothing without them."""
 
 import os
 import platform
@@ -20,13 +20,13 @@ PACKAGES = ("redis", "psycopg", "boto3", "awslambdaric", "aws-lambda-powertools"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Hardware and kernel, without a name that would tell whose it is."""
+    """Hardware and kernel, without anything that identifies the owner."""
 
     processor: str
     cores: int
     memory_gb: float
     system: str
-    load: float  # of the last minute, before anything was measured
+    load: float  # of the last minute before the run
 
     @classmethod
     def here(cls) -> "Machine":
@@ -43,7 +43,7 @@ class Machine:
 
 
 def commit() -> str:
-    """What was measured, marked where the working tree differs from it; "unknown" outside of a checkout."""
+    """The measured commit, marked if the working tree differs from it; "unknown" outside of a checkout."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -51,7 +51,7 @@ def commit() -> str:
 
 
 def versions(stores: Stores) -> Mapping[str, str]:
-    """The interpreter, the stores, and the packages that the figures hang on, as far as they are installed."""
+    """Versions of the interpreter, the stores, and the installed packages that matter for the figures."""
     with Redis.from_url(stores.redis_url) as redis, psycopg.connect(stores.postgres_url) as postgres:
         server = redis.info("server")
         found = {
@@ -62,7 +62,7 @@ def versions(stores: Stores) -> Mapping[str, str]:
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # those that only a full run needs
+        except PackageNotFoundError:  # only a full run needs it
             continue
     return found
 

@@ -1,4 +1,4 @@
-"""What a benchmark brings home: repetitions, set side by side, and the goals they are held against."""
+"""The results of a benchmark: repetitions, comparisons, and goals."""
 
 import math
 import statistics
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity of one contender, a value for each repetition, in the order in which they ran."""
+    """One quantity of one contender, with a value for each repetition in the order of the runs."""
 
     contender: str  # "ours", "old worker", "COPY"
     unit: str  # "votes/s", "ms", "MB"
@@ -21,20 +21,20 @@ class Figure:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The least and the greatest value."""
+        """The smallest and the greatest value."""
         return min(self.values), max(self.values)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Contenders under one condition, measured in turns: repetition i of each ran beside repetition i of the others."""
+    """Contenders under one condition, interleaved: repetition i of each ran next to repetition i of the others."""
 
     case: str  # "20,000 votes into 1 M rows"
     ours: Figure
     others: tuple[Figure, ...] = ()
 
     def ratio(self, contender: str) -> float:
-        """The median, over the repetitions, of ours divided by theirs; infinite where theirs is mostly zero."""
+        """The median, over the repetitions, of ours divided by theirs; infinite if theirs is mostly zero."""
         (other,) = (figure for figure in self.others if figure.contender == contender)
         pairs = zip(self.ours.values, other.values, strict=True)
         return statistics.median(ours / theirs if theirs else math.inf for ours, theirs in pairs)
@@ -42,7 +42,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure or ratio that was aimed at."""
+    """A figure or ratio with its target."""
 
     text: str  # "at least 45 times the old worker"
     reached: float
@@ -64,7 +64,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture of a benchmark. Bars are drawn where there are no curves: the medians of all comparisons."""
+    """The plot of a benchmark: its curves, or else a bar for each median."""
 
     x: str = ""
     y: str = ""
@@ -75,7 +75,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that one benchmark found."""
+    """All results of one benchmark."""
 
     comparisons: Sequence[Comparison]
     goals: Sequence[Goal] = ()
@@ -85,7 +85,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One row of the programme, by the name that ONLY= takes."""
+    """One benchmark, under the name that ONLY= takes."""
 
     name: str
     question: str  # "How fast do votes get from the list into the table?"
@@ -94,17 +94,17 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: everything, or so little that all of it passes within a minute."""
+    """How much is measured: everything, or a small sample that shows that the benchmarks work."""
 
     smoke: bool = False
 
     def repetitions(self, full: int) -> int:
-        """*full* of them, or one."""
+        """The number of repetitions: *full*, or one in a smoke run."""
         return 1 if self.smoke else full
 
 
 def in_turns(repetitions: int, *contenders: Callable[[], float]) -> Iterator[tuple[float, ...]]:
-    """Run each contender once per repetition and swap their order each time; yield the values in the order given."""
+    """Run each contender once per repetition, in alternating order; yield the values in the order given."""
     for repetition in range(repetitions):
         order = range(len(contenders)) if repetition % 2 == 0 else reversed(range(len(contenders)))
         values = {number: contenders[number]() for number in order}

@@ -14,7 +14,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Benchmark:
-    """Import one benchmark, whose imports cost nothing to the others until it is its turn."""
+    """Import one benchmark, so that its imports do not burden the others."""
     benchmark = import_module(f"bench.benchmarks.{name}").BENCHMARK
     assert isinstance(benchmark, Benchmark)
     return benchmark

@@ -1,4 +1,4 @@
-"""Voters, their votes and their rows: as many as one likes, the same ones every time."""
+"""Sample voters, votes and rows: any number, and the same every time."""
 
 import hashlib
 import random
@@ -15,10 +15,10 @@ from voting.database.vote_table import VoteTable
 from voting.queue.queue_view import VOTES
 from voting.vote import Vote
 
-REVOTES = 0.2  # of all votes are by somebody who voted before, any time since the first
+REVOTES = 0.2  # share of votes by voters who have voted before
 PUSHED_AT_ONCE = 2_000
 
-# The contract's table. Indexes are built at the end, which takes a third of the time.
+# The contract's table. To build the indexes last takes a third of the time.
 FILL = """
 CREATE TABLE votes (id VARCHAR(255) NOT NULL, vote VARCHAR(255) NOT NULL);
 INSERT INTO votes SELECT md5(number::text), CASE WHEN random() < 0.5 THEN 'a' ELSE 'b' END
@@ -47,7 +47,7 @@ def push(redis: Redis, votes: Iterable[Vote]) -> None:
     messages = (b'{"vote": "%b", "voter_id": "%b"}' % (v.choice.encode(), v.voter_id.encode()) for v in votes)
     while some := list(islice(messages, PUSHED_AT_ONCE)):
         redis.lpush(VOTES, *some)
-    redis.waitaof(1, 0, 60_000)  # who drains them shall not wait for that
+    redis.waitaof(1, 0, 60_000)  # so that the drain does not wait for the disk
 
 
 class Databases:
@@ -58,7 +58,7 @@ class Databases:
         self._filled: set[int] = set()
 
     def filled(self, rows: int) -> str:
-        """The URL of the database with *rows*, which is for reading only: the copies are made of it."""
+        """The URL of the database with *rows*: read-only, since it is the template of the copies."""
         name = f"with_{rows}_rows"
         if rows not in self._filled:
             with psycopg.connect(self._server, autocommit=True) as server:
@@ -74,7 +74,7 @@ class Databases:
 
     @contextmanager
     def copy(self, rows: int, *, triggers: bool = True) -> Iterator[str]:
-        """The URL of a database with *rows* that may be written, and is gone afterwards."""
+        """The URL of a writable database with *rows*, dropped at the end."""
         template = urlsplit(self.filled(rows)).path[1:]
         with psycopg.connect(self._server, autocommit=True) as server:
             copied = sql.SQL("CREATE DATABASE scratch TEMPLATE {} STRATEGY file_copy")
@@ -82,7 +82,7 @@ class Databases:
             if not triggers:
                 with psycopg.connect(self._url("scratch")) as database:
                     database.execute("ALTER TABLE votes DISABLE TRIGGER USER")
-            server.execute("CHECKPOINT")  # what was done so far is nobody's burden
+            server.execute("CHECKPOINT")  # so that no contender pays for the writes so far
             yield self._url("scratch")
             server.execute("DROP DATABASE scratch WITH (FORCE)")
 

@@ -1,4 +1,4 @@
-"""The embedded stores of `python -m local`, for one benchmark alone, in a state directory that goes with it."""
+"""The embedded stores of `python -m local` for one benchmark, in a temporary state directory."""
 
 import asyncio
 import subprocess
@@ -21,20 +21,18 @@ START_AND_STOP_TIMEOUT_S = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where the two stores answer, logins included, and their processes."""
+    """The URLs of the two stores, logins included."""
 
     redis_url: str
     postgres_url: str
-    redis_pid: int
-    postgres_pid: int
 
 
 @contextmanager
 def running() -> Iterator[Stores]:
-    """Start Valkey and PostgreSQL on free ports of the loopback, without data; stop them and delete what they wrote.
+    """Start Valkey and PostgreSQL, empty, on free loopback ports; at the end stop them and delete their data.
 
     Raises:
-        local.stores.StoreError: one of them does not come up.
+        local.stores.store.StoreError: one of them does not start.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, _loop() as loop:
 
@@ -47,9 +45,7 @@ def running() -> Iterator[Stores]:
         try:
             run(postgres.start())
             run(redis.start())
-            assert redis.pid is not None
-            assert postgres.pid is not None
-            yield Stores(redis.url, postgres.url, redis.pid, postgres.pid)
+            yield Stores(redis.url, postgres.url)
         finally:
             run(redis.close())
             run(postgres.close())
@@ -57,16 +53,16 @@ def running() -> Iterator[Stores]:
 
 
 def initialize(path: Path) -> Path:
-    """Make a state directory at *path* whose database is made and empty; return it."""
-    subprocess.run(["cp", "-Rp", f"{_initialized().name}/state", str(path)], check=True)  # -p: it has an owner
+    """Make a state directory with an empty database at *path*; return it."""
+    subprocess.run(["cp", "-Rp", f"{_initialized().name}/state", str(path)], check=True)  # -p keeps the owner
     return path
 
 
 @cache
 def _initialized() -> "tempfile.TemporaryDirectory[str]":
-    """A folder with a state directory whose database is made and empty, to be copied: initdb takes five times as long.
+    """A folder with a state directory and an empty database; to copy it takes a fifth of the time of initdb.
 
-    It goes with the process.
+    It is deleted when the process ends.
     """
     folder = tempfile.TemporaryDirectory(prefix="bench-")
     state = StateDir(Path(folder.name) / "state")
@@ -78,7 +74,7 @@ def _initialized() -> "tempfile.TemporaryDirectory[str]":
 
 @contextmanager
 def _loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread: it watches over the stores while a benchmark has the main thread."""
+    """An event loop in a thread: it supervises the stores while a benchmark uses the main thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stores")
     thread.start()

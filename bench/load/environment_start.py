@@ -1,4 +1,4 @@
-"""One start of an execution environment: awslambdaric from its exec to the answer to its first event."""
+"""One start of an execution environment: from the exec of awslambdaric to the response to its first event."""
 
 import asyncio
 import os
@@ -15,24 +15,24 @@ ARN = "arn:aws:lambda:eu-central-1:123456789012:function:f"
 
 
 class StartFailed(Exception):
-    """The handler did not answer its first event; the message is what it said."""
+    """The handler did not respond to its first event; the message is its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A function as it lies on the disk, and its first event."""
+    """A function on disk, and its first event."""
 
     folder: Path  # with app.py
-    packages: tuple[Path, ...]  # what is found beside it
+    packages: tuple[Path, ...]  # folders with its libraries
     variables: Mapping[str, str]
     event: bytes
-    timeout_s: float = 30.0  # what the handler is told that it has
+    timeout_s: float = 30.0  # the time that the handler sees as remaining
 
     def measure(self) -> float:
-        """Milliseconds from the exec to the answer.
+        """Milliseconds from the exec to the response.
 
         Raises:
-            StartFailed: it raised, or ended.
+            StartFailed: the handler raised, or the process ended.
         """
         return asyncio.run(self._measure())
 
@@ -65,7 +65,7 @@ class Start:
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, (*self.packages, self.folder))),
-            "PYTHONDONTWRITEBYTECODE": "1",  # what is not there is compiled anew at each start, as on AWS
+            "PYTHONDONTWRITEBYTECODE": "1",  # what has no bytecode is compiled at each start, as on AWS
             "AWS_LAMBDA_RUNTIME_API": address,
             "AWS_LAMBDA_FUNCTION_NAME": "f",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
@@ -83,7 +83,7 @@ class Start:
 
 
 class _Runtime:
-    """Sends the one event, and keeps the moment of its answer; `answered` holds None, or what went wrong."""
+    """Sends the event and notes the time of the response; `answered` holds None, or the error."""
 
     api: RuntimeApi
 

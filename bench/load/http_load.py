@@ -1,4 +1,4 @@
-"""Load on an HTTP server over kept connections: by wrk where it is installed, else by sockets of our own."""
+"""Load on an HTTP server over persistent connections: by wrk if it is installed, or else by our own sockets."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 10.0
-# What wrk is told to send, and to print at its end.
+# What wrk sends, and what it prints at the end.
 SCRIPT = """
 wrk.method = "POST"
 wrk.body = [[%s]]
@@ -27,7 +27,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """The request that is sent again and again."""
+    """The request to repeat."""
 
     url: str
     body: str
@@ -36,7 +36,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back. Failed requests are in no figure but their own."""
+    """The figures of one load; rate and latencies are without the failed requests."""
 
     per_s: float
     p50_ms: float
@@ -45,12 +45,12 @@ class Outcome:
 
 
 def generator() -> str:
-    """The name of what makes the load here."""
+    """The name of the load generator that `post` uses."""
     return "wrk" if shutil.which("wrk") else "asyncio"
 
 
 def post(request: Post, connections: int, seconds: float) -> Outcome:
-    """Send *request* on each of *connections* as soon as the answer to the last one is there, for *seconds*."""
+    """Repeat *request* on each of *connections* for *seconds*, as soon as the previous response is there."""
     if shutil.which("wrk"):
         return _wrk(request, connections, seconds)
     return asyncio.run(_sockets(request, connections, seconds))
@@ -103,7 +103,7 @@ async def _sockets(request: Post, connections: int, seconds: float) -> Outcome:
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """The status of the next answer, and whether the connection outlives it."""
+    """The status of the next response, and whether the connection stays open."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
     await reader.readexactly(int(headers.get("content-length", "0")))

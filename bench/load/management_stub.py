@@ -1,9 +1,9 @@
-"""A stand-in for API Gateway's management API that does next to nothing, so that it is faster than whoever posts.
+"""A stand-in for API Gateway's management API that does little, so that it is faster than any contender.
 
 `python -m bench.load.management_stub` serves on a free port of 127.0.0.1 until its input ends, and prints the port. It
-reads requests, checks no signature, and answers each with the headers of API Gateway. What becomes of a post is in
-the first letter of the connection id: `g…` is gone (410), `t…` is throttled the first time (429), `h…` is never
-answered, anybody else gets the frame. GET tells what happened since the last GET, as the JSON of `Told`.
+checks no signature and responds with the headers of API Gateway. The first letter of the connection id decides the
+response to a post: `g` is gone (410), `t` is throttled the first time (429), `h` gets no response, any other id gets
+the frame (200). GET returns what happened since the last GET, as the JSON of `Told`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEAD = (
 
 
 class Letter:
-    """With which the id of a connection begins that does not simply get its frame."""
+    """The first letter of connection ids that do not simply get their frame."""
 
     GONE, HANG, THROTTLE = "g", "h", "t"
 
@@ -47,11 +47,11 @@ ANSWER_THROTTLED = _answer("429 Too Many Requests", '{"message": null}', "LimitE
 
 @dataclass(slots=True)
 class Told:
-    """What the stub did since it was asked last."""
+    """What the stub did since the last GET."""
 
     posts: int = 0
     lines: int = 0  # connections accepted
-    last_sent_at: float = 0.0  # time.monotonic() of the last answer 200, which is one clock for all processes
+    last_sent_at: float = 0.0  # time.monotonic() of the last 200; all processes share this clock
     cpu_s: float = 0.0  # of the stub itself
 
 
@@ -86,7 +86,7 @@ class _Stub:
         self._poll.register(sys.stdin.fileno(), select.EPOLLIN | select.EPOLLHUP)
 
     def serve(self) -> None:
-        """Answer until the input ends."""
+        """Serve until standard input ends."""
         lines, listener, stdin = self._lines, self._listener.fileno(), sys.stdin.fileno()
         while True:
             for fd, _ in self._poll.poll(self._pause_s(), 1024):
@@ -134,7 +134,7 @@ class _Stub:
         if line.received:
             data = line.received + data
         end = data.find(b"\r\n\r\n")
-        length = data.find(b"ength: ", 0, end)  # of Content-Length, however it is spelt
+        length = data.find(b"ength: ", 0, end)  # of Content-Length, in upper or lower case
         if end < 0 or (length >= 0 and len(data) < end + 4 + int(data[length + 7 : data.find(b"\r", length)])):
             line.received = data
             return
@@ -172,7 +172,7 @@ class _Stub:
     def _send(self, line: _Line, answer: bytes) -> None:
         try:
             line.socket.send(answer)
-        except OSError:  # it hung up; its end is read in its turn
+        except OSError:  # the client has closed; the poll reports that next
             return
         if answer is OK:
             self._told.last_sent_at = time.monotonic()
@@ -186,13 +186,13 @@ class _Stub:
 
 @dataclass(frozen=True, slots=True)
 class Management:
-    """A running stub, as its clients need to know it."""
+    """The address of a running stub."""
 
     port: int
     secure: bool
 
     def told(self) -> Told:
-        """What it did since it was asked last."""
+        """What the stub did since the last call."""
         with socket.create_connection(("127.0.0.1", self.port)) as plain:
             if self.secure:
                 with ssl.create_default_context().wrap_socket(plain, server_hostname="127.0.0.1") as line:
@@ -202,7 +202,7 @@ class Management:
 
 @contextmanager
 def serving(core: int, certificate: Path | None = None, delay_ms: float = 0.0) -> Iterator[Management]:
-    """Run a stub on *core*, over TLS where there is a *certificate* (and its key, in one PEM file)."""
+    """Run a stub on *core*, over TLS if there is a *certificate* (and its key, in one PEM file)."""
     command = [sys.executable, "-m", "bench.load.management_stub", "--core", str(core), "--delay-ms", str(delay_ms)]
     if certificate:
         command += ["--certificate", str(certificate)]

@@ -1,7 +1,7 @@
-"""Subscribers in a process of their own: `python -m bench.load.subscribers URL COUNT RATE`, driven by `Audience`.
+"""Subscribers in their own process: `python -m bench.load.subscribers URL COUNT RATE`, driven by `Audience`.
 
-They are as cheap as they can be made, since they share the machine with what is measured: a protocol on raw bytes, and
-one note for each frame. What each note means is reckoned when it is asked for.
+They share the machine with the measured system, so they are as cheap as possible: a protocol on raw bytes, and one
+record per frame. The records are evaluated when the results are requested.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from typing import IO, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
-AT_ONCE = 64  # handshakes under way
+AT_ONCE = 64  # handshakes at the same time
 SUBSCRIBE = b'{"action": "subscribe"}'
-PATIENCE_S = 120.0  # on a machine that is busy with other things; what is late is measured, and no error
+PATIENCE_S = 120.0  # for a busy machine: late frames are measured, not treated as errors
 
 
 class Arrival(NamedTuple):
-    """One frame at one subscriber, by the monotonic clock, which all processes of a machine share."""
+    """One frame at one subscriber, on the monotonic clock that all processes share."""
 
     at: float
     subscriber: int
@@ -36,7 +36,7 @@ class Arrival(NamedTuple):
 
 
 class Step(NamedTuple):
-    """When a total, or a greater one, was first at one subscriber picked by chance, and when at the last of all."""
+    """When a total, or a greater one, first reached one random subscriber, and when it reached the last of all."""
 
     total: int
     one_at: float
@@ -45,16 +45,16 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How the subscribers came in."""
+    """How the subscribers connected."""
 
     took_s: float
     total: int  # votes in the first results
 
 
 def steps(arrivals: Sequence[Arrival], subscribers: int, one: int) -> list[Step]:
-    """Reckon when each total had been reached; totals that not everybody reached are left out.
+    """Compute when each total was reached; a total that some subscriber lacks is left out.
 
-    A subscriber that was sent a greater total has the smaller ones too, though it may never have been sent those.
+    A subscriber with a greater total has reached the smaller ones too, although it may never have received them.
     """
     frames: list[list[tuple[int, float]]] = [[] for _ in range(subscribers)]
     for arrival in arrivals:
@@ -72,7 +72,7 @@ def steps(arrivals: Sequence[Arrival], subscribers: int, one: int) -> list[Step]
 
 
 def _first_reached(seen: Sequence[tuple[int, float]], totals: Sequence[int]) -> dict[int, float]:
-    """For each of *totals*, ascending, when the first frame with as many came; infinity where none did."""
+    """For each of the ascending *totals*, the time of the first frame with at least that many; infinity if none."""
     first: dict[int, float] = {}
     reached = float("inf")
     left = sorted(seen)
@@ -84,10 +84,10 @@ def _first_reached(seen: Sequence[tuple[int, float]], totals: Sequence[int]) -> 
 
 
 class Audience:
-    """A process of subscribers to *url*, all of whom have the first results once it is entered."""
+    """A process with subscribers to *url*; once entered, all have their first results."""
 
     def __init__(self, url: str, count: int, *, rate: int = 450) -> None:
-        """Open *count* connections, at most *rate* a second (API Gateway takes 500)."""
+        """Open *count* connections, at most *rate* per second (API Gateway takes 500)."""
         self._arguments = [url, str(count), str(rate)]
         self.opening: Opening
 
@@ -110,10 +110,10 @@ class Audience:
         self._stop()
 
     def until(self, total: int) -> list[Step]:
-        """Wait until everybody has *total*, and return what happened since the last call.
+        """Wait until every subscriber has *total*, and return the steps since the last call.
 
         Raises:
-            RuntimeError: two minutes did not do, or a connection was lost.
+            RuntimeError: it took more than two minutes, or a connection was lost.
         """
         self._pipe(self._process.stdin).write(f"{total}\n")
         self._pipe(self._process.stdin).flush()
@@ -131,7 +131,7 @@ class Audience:
     def _answer(self) -> Any:
         line = self._pipe(self._process.stdout).readline()
         if not line:
-            raise RuntimeError(f"the subscribers broke off: {' '.join(self._arguments)}")
+            raise RuntimeError(f"the subscribers failed: {' '.join(self._arguments)}")
         return json.loads(line)
 
     @staticmethod
@@ -143,8 +143,8 @@ class Audience:
 # ---------------------------------------------------------------- the process
 
 
-class _Hall:
-    """All subscribers of this process, and what has reached them."""
+class _SubscriberPool:
+    """All subscribers of this process, and what they received."""
 
     def __init__(self, url: str, count: int, rate: int) -> None:
         parts = urlsplit(url)
@@ -157,11 +157,11 @@ class _Hall:
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         ).encode()
         self._arrivals: list[Arrival] = []
-        self._totals = [-1] * count  # the greatest that each has
+        self._totals = [-1] * count  # the greatest total of each subscriber
         self._behind = count
         self._wanted = 0
         self._reached: asyncio.Future[None]
-        self._known: dict[bytes, tuple[int, int]] = {}  # payload: version, total; each comes to everybody
+        self._known: dict[bytes, tuple[int, int]] = {}  # version and total of each payload
 
     async def open(self) -> Opening:
         began = time.monotonic()
@@ -184,7 +184,7 @@ class _Hall:
         free.release()
 
     def want(self, total: int) -> None:
-        """Begin to wait until everybody has *total*."""
+        """Begin to wait until every subscriber has *total*."""
         self._reached = asyncio.get_running_loop().create_future()
         self._wanted = total
         self._behind = sum(has < total for has in self._totals)
@@ -192,7 +192,7 @@ class _Hall:
             self._reached.set_result(None)
 
     async def reached(self) -> list[Step]:
-        """Wait for what is wanted; return the steps since the last call."""
+        """Wait for the wanted total; return the steps since the last call."""
         await asyncio.wait_for(self._reached, PATIENCE_S)
         arrivals, self._arrivals = self._arrivals, []
         self._known.clear()
@@ -226,10 +226,10 @@ class _Hall:
 
 
 class _Subscriber(asyncio.Protocol):
-    """One connection. The server is known: it masks nothing, fragments nothing, and its frames are below 64 KB."""
+    """One connection. It relies on the server: no masks, no fragments, and frames below 64 KB."""
 
-    def __init__(self, hall: _Hall, number: int, subscribed: asyncio.Future[None]) -> None:
-        self._hall = hall
+    def __init__(self, pool: _SubscriberPool, number: int, subscribed: asyncio.Future[None]) -> None:
+        self._pool = pool
         self._number = number
         self._subscribed = subscribed
         self._unread = b""
@@ -238,7 +238,7 @@ class _Subscriber(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.write(self._hall.handshake)
+        transport.write(self._pool.handshake)
 
     def data_received(self, data: bytes) -> None:
         data = self._unread + data
@@ -248,7 +248,7 @@ class _Subscriber(asyncio.Protocol):
                 self._unread = head
                 return
             if not head.startswith(b"HTTP/1.1 101"):
-                self._hall.lost(head.decode("latin-1"))
+                self._pool.lost(head.decode("latin-1"))
                 return
             self._open = True
             self._transport.write(_masked(SUBSCRIBE))
@@ -256,14 +256,14 @@ class _Subscriber(asyncio.Protocol):
             start, length = (2, data[1]) if data[1] < 126 else (4, int.from_bytes(data[2:4]))
             if len(data) < start + length:
                 break
-            self._hall.note(self._number, data[start : start + length])
+            self._pool.note(self._number, data[start : start + length])
             data = data[start + length :]
             if not self._subscribed.done():
                 self._subscribed.set_result(None)
         self._unread = data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hall.lost(f"the server hung up: {exc}")
+        self._pool.lost(f"the server closed the connection: {exc}")
 
 
 def _masked(text: bytes) -> bytes:
@@ -272,20 +272,20 @@ def _masked(text: bytes) -> bytes:
 
 
 async def _serve(url: str, count: int, rate: int) -> None:
-    """Say how the subscribers came in; then wait for each total that is asked for."""
-    hall = _Hall(url, count, rate)
-    opening = await hall.open()
+    """Print how the subscribers connected; then wait for each total that is asked for."""
+    pool = _SubscriberPool(url, count, rate)
+    opening = await pool.open()
     _print({"took_s": opening.took_s, "total": opening.total})
     gc.collect()
     gc.freeze()
     questions = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(questions), sys.stdin)
     while question := await questions.readline():
-        hall.want(int(question))
-        _print(await hall.reached())
+        pool.want(int(question))
+        _print(await pool.reached())
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
-    os._exit(0)  # thousands of sockets are closed faster by the kernel than one by one
+    os._exit(0)  # the kernel closes thousands of sockets faster than we do one by one
 
 
 def _print(answer: object) -> None:

@@ -1,6 +1,6 @@
-"""Voters in a process of their own: `python -m bench.load.voters URL COUNT SECONDS SEED`, driven by `vote`.
+"""Voters in their own process: `python -m bench.load.voters URL COUNT SECONDS SEED`, driven by `vote`.
 
-An open loop: each vote has its moment, fixed beforehand, and goes out whether or not the ones before it were answered.
+An open loop: each vote is sent at its planned moment, whether or not earlier ones were answered.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).parents[2]
 ANSWER_WITHIN_S = 30.0
 LEAD_S = 0.2  # before the first vote
-AGAIN_S = 0.1  # after a vote that was refused since every execution environment was busy
+AGAIN_S = 0.1  # before a vote is sent again that was refused because every execution environment was busy
 
 
 class Cast(NamedTuple):
-    """One vote, by the monotonic clock."""
+    """One vote, on the monotonic clock."""
 
     due: float
     sent: float  # for the first time
@@ -29,13 +29,13 @@ class Cast(NamedTuple):
 
 
 def moments(count: int, seconds: float, seed: int) -> list[float]:
-    """*count* moments by chance within *seconds*, ascending: a Poisson stream, of which the number is known."""
+    """*count* random moments within *seconds*, ascending: a Poisson process with a known number of events."""
     chance = random.Random(seed)
     return sorted(chance.uniform(0, seconds) for _ in range(count))
 
 
 def vote(http_url: str, count: int, seconds: float, seed: int) -> list[Cast]:
-    """Cast *count* votes of *count* new voters within *seconds*; return once all are answered.
+    """Cast the votes of *count* new voters within *seconds*; return once all are answered.
 
     Raises:
         subprocess.CalledProcessError: a vote was answered with an error, or refused for 30 s.
@@ -47,8 +47,8 @@ def vote(http_url: str, count: int, seconds: float, seed: int) -> list[Cast]:
     return [Cast(*cast) for cast in json.loads(run.stdout)]
 
 
-class _Line(asyncio.Protocol):
-    """One kept HTTP/1.1 connection, one request at a time."""
+class _Connection(asyncio.Protocol):
+    """One persistent HTTP/1.1 connection, with one request at a time."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -59,7 +59,7 @@ class _Line(asyncio.Protocol):
         self._transport = transport
 
     def post(self, request: bytes) -> asyncio.Future[bytes]:
-        """Send *request*; its answer is there once the body's last brace is."""
+        """Send *request*; the response is complete with the last brace of its body."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return self._answer
@@ -67,7 +67,7 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if b"\r\n\r\n" in self._received and self._received.endswith(b"}"):
-            if not self._answer.done():  # else another vote has broken everything off
+            if not self._answer.done():  # it is done if another vote failed and cancelled all
                 self._answer.set_result(self._received)
             self._received = b""
 
@@ -77,12 +77,12 @@ class _Line(asyncio.Protocol):
 
 
 def _is_busy(answer: bytes) -> bool:
-    """Whether the gateway found no execution environment: a 503 of the function itself tells its error."""
+    """Whether the gateway had no free execution environment; a 503 of the function itself has an error code."""
     return answer.startswith(b"HTTP/1.1 503 ") and b'"error"' not in answer
 
 
-class _Booth:
-    """Casts votes on lines that are kept, and opens one more where none is free."""
+class _VoterPool:
+    """Casts votes over persistent connections, and opens another one if none is free."""
 
     def __init__(self, http_url: str) -> None:
         parts = urlsplit(http_url)
@@ -92,34 +92,34 @@ class _Booth:
             f'Content-Length: 12\r\n\r\n{{"vote":"{choice}"}}'.encode()
             for choice in "ab"
         ]
-        self._free: list[_Line] = []
+        self._free: list[_Connection] = []
 
     async def cast(self, due: float, number: int) -> Cast:
-        """Wait for the moment *due*, cast one vote, again where it is refused, and return when what happened."""
+        """Wait for the moment *due*, send a vote until it is accepted, and return the times."""
         await asyncio.sleep(due - time.monotonic())
-        line = self._free.pop() if self._free else await self._line()
+        connection = self._free.pop() if self._free else await self._connect()
         sent = time.monotonic()
         refused = 0
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            while _is_busy(answer := await line.post(self._requests[number % 2])):
+            while _is_busy(answer := await connection.post(self._requests[number % 2])):
                 refused += 1
                 await asyncio.sleep(AGAIN_S)
         answered = time.monotonic()
         if not answer.startswith(b"HTTP/1.1 202"):
             raise ConnectionError(f"not accepted: {answer.decode()}")
-        self._free.append(line)
+        self._free.append(connection)
         return Cast(due, sent, answered, refused)
 
-    async def _line(self) -> _Line:
-        _, line = await asyncio.get_running_loop().create_connection(_Line, *self._address)
-        return line
+    async def _connect(self) -> _Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, *self._address)
+        return connection
 
 
 async def _vote(http_url: str, count: int, seconds: float, seed: int) -> list[Cast]:
-    booth = _Booth(http_url)
+    pool = _VoterPool(http_url)
     begin = time.monotonic() + LEAD_S
     return await asyncio.gather(
-        *(booth.cast(begin + moment, number) for number, moment in enumerate(moments(count, seconds, seed)))
+        *(pool.cast(begin + moment, number) for number, moment in enumerate(moments(count, seconds, seed)))
     )
 
 

@@ -1,6 +1,6 @@
-"""`python -m bench.load.worker VOTES`: one run of the worker in a process of its own, as one execution environment is.
+"""`python -m bench.load.worker VOTES`: one run of the worker in its own process, as in an execution environment.
 
-It says when it is ready, drains VOTES votes once a line comes in, and prints what that took as JSON.
+Prints `ready`, waits for a line on standard input, drains VOTES votes, and prints the measurements as JSON.
 """
 
 import json
@@ -8,64 +8,92 @@ import os
 import re
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from voting.worker.batch import Counted
+
+# Those of functions/worker/app.py, and boto3, which the worker imports while it waits for the fence.
+IMPORTS = (
+    "aws_lambda_powertools.utilities.typing",
+    "boto3",
+    "psycopg",
+    "voting.clients",
+    "voting.worker.drain",
+    "voting.worker.publisher",
+)
 
 
 def peak_mb() -> float:
-    """The most memory that this process had resident so far, since its program was loaded.
+    """The peak resident memory of this process since its program was loaded.
 
-    Not ru_maxrss, which a child takes over from the process that started it.
+    Not ru_maxrss, which a child inherits from the process that started it.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     (kilobytes,) = re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
     return int(kilobytes) / 1024
 
 
-def main() -> None:
-    bare_mb = peak_mb()
-    answers, sys.stdout = sys.stdout, sys.stderr  # where the run writes its logs and metrics
-    # Here, so that the share of the imports shows: the worker's own, as functions/worker/app.py has them.
-    import aws_lambda_powertools.utilities.typing  # noqa: F401, PLC0415
-    import boto3  # noqa: F401, PLC0415
-    import psycopg  # noqa: F401, PLC0415
+class CommitClock:
+    """Records when votes are committed, and gives the run exactly the time that it needs for *expected* votes."""
 
-    from voting.clients import Clients  # noqa: PLC0415
-    from voting.database.roles import Role  # noqa: PLC0415
-    from voting.settings import Settings  # noqa: PLC0415
-    from voting.worker.drain import STOP_BEFORE_END_S, Drain  # noqa: PLC0415
-    from voting.worker.publisher import Announcer  # noqa: PLC0415
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._stored = 0
+        self.commits: list[tuple[int, float]] = []  # votes stored by then, seconds since the start
 
-    imported_mb = peak_mb()
-    expected = int(sys.argv[1])
-    settings = Settings(os.environ)
-    clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
-    commits: list[tuple[int, float]] = [(0, 0.0)]  # votes stored by then, seconds since the start
+    def start(self, counted: "Counted") -> None:
+        """Start the clock of the run that keeps *counted* up to date."""
+        self._counted = counted
+        self._started = time.perf_counter()
 
-    def remaining_s() -> float:
-        """Forever until all is committed, and for the one step more that acknowledges it."""
-        stored, _ = commits[-1]
-        if stored >= expected:
+    def remaining_s(self) -> float:
+        """Enough for one more step, until all votes are committed; a run asks after each commit."""
+        from voting.worker.drain import STOP_BEFORE_END_S  # noqa: PLC0415 - measured as one of IMPORTS
+
+        if self._stored >= self._expected:  # the step after the last commit has acknowledged it
             return 0.0
-        if drain.counted.stored > stored:
-            commits.append((drain.counted.stored, time.perf_counter() - started))
+        if self._counted.stored > self._stored:
+            self._stored = self._counted.stored
+            self.commits.append((self._stored, time.perf_counter() - self._started))
         return STOP_BEFORE_END_S + 1
 
+
+def drain(expected: int, answers: TextIO) -> dict[str, Any]:
+    """Drain *expected* votes once a line arrives on standard input; return commits and CPU time."""
+    from voting.clients import Clients  # noqa: PLC0415 - measured as one of IMPORTS
+    from voting.database.roles import Role  # noqa: PLC0415
+    from voting.settings import Settings  # noqa: PLC0415
+    from voting.worker.drain import Drain  # noqa: PLC0415
+    from voting.worker.publisher import Announcer  # noqa: PLC0415
+
+    settings = Settings(os.environ)
+    clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
+    clock = CommitClock(expected)
     with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
-        drain = Drain(clients, remaining_s, announcer.moved, announcer.next_turn_at)
+        run = Drain(clients, clock.remaining_s, announcer.moved, announcer.next_turn_at)
         print("ready", file=answers, flush=True)
         sys.stdin.readline()
-        started, cpu = time.perf_counter(), time.process_time()
-        drain.run()
+        cpu = time.process_time()
+        clock.start(run.counted)
+        run.run()
         cpu_s = time.process_time() - cpu
     clients.close()
-    took = {
-        "commits": commits[1:],
-        "cpu_s": cpu_s,
-        "bare_mb": bare_mb,
-        "imported_mb": imported_mb,
-        "peak_mb": peak_mb(),
-    }
-    print(json.dumps(took), file=answers, flush=True)
+    return {"commits": clock.commits, "cpu_s": cpu_s}
+
+
+def main() -> None:
+    """Measure memory before the imports, after them and at its peak; drain in between."""
+    bare_mb = peak_mb()
+    answers, sys.stdout = sys.stdout, sys.stderr  # the run writes its logs and metrics to standard output
+    for name in IMPORTS:
+        import_module(name)
+    imported_mb = peak_mb()
+    drained = drain(int(sys.argv[1]), answers)
+    memory = {"bare_mb": bare_mb, "imported_mb": imported_mb, "peak_mb": peak_mb()}
+    print(json.dumps(drained | memory), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A report as a picture (SVG): its curves, or else a bar for each median. The same report gives the same bytes."""
+"""The plot of a report (SVG): its curves, or else a bar for each median. The same report gives the same bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999", "#222222")  # Okabe and Ito
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text: small, searchable, and the same whatever fonts this machine has
+    "svg.fonttype": "none",  # text stays text: small, searchable, and independent of installed fonts
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -21,8 +21,8 @@ STYLE: dict[str, Any] = {
 
 
 def draw(name: str, title: str, report: Report, file: Path) -> None:
-    """Write the picture of *report*."""
-    from cycler import cycler  # noqa: PLC0415 - a run that draws nothing does without these packages
+    """Write the plot of *report* to *file*."""
+    from cycler import cycler  # noqa: PLC0415 - only a run that draws needs these packages
     from matplotlib import rc_context  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -39,7 +39,7 @@ def draw(name: str, title: str, report: Report, file: Path) -> None:
             figure.set_size_inches(8, 0.5 + 0.28 * rows + 0.7 * len(units))
         figure.suptitle(title, fontsize=11)
         figure.savefig(file, format="svg", metadata={"Date": None})
-    # matplotlib ends some lines with a blank, which git would complain about.
+    # matplotlib ends some lines with a space, which git complains about.
     file.write_text("".join(f"{line.rstrip()}\n" for line in file.read_text("utf-8").splitlines()), "utf-8")
 
 
@@ -57,9 +57,9 @@ def _draw_curves(axis: "Axes", report: Report) -> None:
             side.axes.set(**{f"{side.axis_name}scale": "log"})
         side.set_major_formatter(_tick)
     if not plot.log_y:
-        axis.set_ylim(bottom=0)  # a cut axis makes small differences look large
+        axis.set_ylim(bottom=0)  # a truncated axis exaggerates small differences
     axis.grid(alpha=0.3)
-    axis.legend(edgecolor="none")  # on white, should a curve pass behind it
+    axis.legend(edgecolor="none")  # on white, in case a curve passes behind it
 
 
 def _draw_bars(axis: "Axes", comparisons: Sequence[Comparison], report: Report) -> int:

@@ -1,4 +1,4 @@
-"""The runs that were measured, kept in one JSON file: a list with a line per run, so that a diff shows what came."""
+"""The recorded runs, in one JSON file: a list with a line per run, so that a diff shows only the new one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,26 @@ from typing import Any
 from bench.harness.machine import Machine
 from bench.harness.measurement import Comparison, Curve, Figure, Goal, Plot, Report
 
+FILE = Path(__file__).parents[2] / "docs" / "benchmarks" / "results.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one `make bench` found. *failures* has the last line of the error of each benchmark that broke off."""
+    """The results of one `make bench`; *failures* has the last line of the error of each benchmark that failed."""
 
     date: str  # ISO 8601, UTC
     commit: str
     command: str
     machine: Machine
     versions: Mapping[str, str]
-    is_full: bool  # every benchmark was asked for
+    is_full: bool  # with every benchmark
     took_s: float
     reports: Mapping[str, Report]
     failures: Mapping[str, str]
 
 
 def append(file: Path, run: Run) -> None:
-    """Add *run* at the end; a reader never sees half of it."""
+    """Append *run*; the file is replaced as a whole, so a reader never sees half of it."""
     runs = [*_documents(file), asdict(run)]
     new = file.with_suffix(".new")
     new.write_text(
@@ -36,7 +38,7 @@ def append(file: Path, run: Run) -> None:
 
 
 def last_full(file: Path) -> Run | None:
-    """The newest run of all benchmarks; None before the first."""
+    """The newest full run, or None."""
     return next((_run(document) for document in reversed(_documents(file)) if document["is_full"]), None)
 
 

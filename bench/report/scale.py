@@ -1,7 +1,7 @@
 """`python -m bench.report.scale`: the figures of docs/scale.md, from the last full run and the published quotas.
 
-Everything between the two marks of that page is written anew. What is measured comes from bench/results.json, what
-money costs from votectl's table of prices, what a broadcast takes from the product's own planner.
+Everything between the two marks of that page is rewritten. Measurements come from docs/benchmarks/results.json, prices
+from votectl's table, and the duration of a broadcast from the product's own planner.
 """
 
 import math
@@ -30,33 +30,33 @@ VOTERS = 1000, 100_000, 10_000_000
 SUBSCRIBERS = 1000, 100_000, 1_000_000
 VOTES_EACH = 1.2
 BUSIEST = 0.1 / 60  # a tenth of all votes come in the busiest minute
-AWAY_S = 600  # a database that does not answer, while votes wait in Redis
-CORE_MB = 1769  # of memory, with which Lambda gives a function one whole vCPU
+AWAY_S = 600  # outage of the database, during which votes wait in Redis
+CORE_MB = 1769  # memory with which Lambda gives a function one full vCPU
 
-# Published: docs/scale.md names the pages.
+# Published quotas; docs/scale.md names the pages.
 REQUESTS_PER_S, CONCURRENCY = 10_000, 1000
 CONNECTS_PER_S = 200  # the default of ConnectionsPerSecond in template.yaml; an account takes 500
 LONGEST_CONNECTION_S = 7200
-STEADY = 100_000  # voters, so many that every broadcast has a change to tell
+STEADY = 100_000  # voters, enough for every broadcast to have a change to send
 REGION = "eu-central-1"
 STACK = Stack("arm64", "cache.t4g.small", 2, "db.t4g.medium", 20, multi_az=True, nat=False)
 
 
 class Missing(Exception):
-    """The run lacks a figure that is reckoned with; the message names it."""
+    """The run lacks a figure that the page needs; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the run says, on its machine."""
+    """The figures of the run that the page is based on."""
 
     drained_per_s: float  # votes, into 5 M rows
     worker_mb: float
     vote_us: float
     push_us: float
     read_ms: float  # of the tally
-    posts_per_s: float  # of one shard, at 20 ms an answer
-    posts_per_core_s: float  # for each second of the core that it took
+    posts_per_s: float  # of one shard, at 20 ms per response
+    posts_per_core_s: float  # per CPU-second
     queued_bytes: float
     subscriber_bytes: float
     row_bytes: float
@@ -92,7 +92,7 @@ class Measured:
 
 
 def _picker(reports: Mapping[str, Report], name: str) -> Callable[..., float]:
-    """Find ours in the first comparison of the report *name* whose case holds some words: its median, or else."""
+    """Return a function that finds our figure by words of its case in the report *name*; the median by default."""
     if name not in reports:
         raise Missing(f"the run has no report {name!r}")
 
@@ -106,7 +106,7 @@ def _picker(reports: Mapping[str, Report], name: str) -> Callable[..., float]:
 
 
 def render(run: Run) -> str:
-    """What stands between the marks."""
+    """The text between the marks."""
     measured = Measured.of(run)
     parts = [
         f"Measured on {run.machine.cores} cores of {run.machine.processor}, {run.date[:10]}, commit {run.commit[:10]}.",
@@ -139,7 +139,7 @@ def _voters(m: Measured) -> Iterator[Sequence[str]]:
     peaks = [voters * VOTES_EACH * BUSIEST for voters in VOTERS]
     capacity = m.drained_per_s * FUNCTION_MB / CORE_MB
     yield _row("votes a second in the busiest minute", peaks, lambda peak: f"{peak:,.0f}")
-    # Each voter loads a page once, and votes more than once: pages come at the rate of the voters.
+    # Each voter loads one page and casts VOTES_EACH votes.
     requests = [peak * (1 + 1 / VOTES_EACH) for peak in peaks]
     yield _row(f"requests a second, of {REQUESTS_PER_S:,}", requests, _against(REQUESTS_PER_S))
     busy = [peak * (VOTE_MS + PAGE_MS / VOTES_EACH) / 1000 for peak in peaks]
@@ -156,8 +156,8 @@ def _voters(m: Measured) -> Iterator[Sequence[str]]:
 
 def _subscribers(m: Measured) -> Iterator[Sequence[str]]:
     events = [_event(0, count) for count in SUBSCRIBERS]
-    yield _row("everybody has news every … s", events, lambda event: f"{event.interval_s:,.2f}")
-    yield _row("nobody is staler than … s (simulated)", m.oldest_s, lambda each: f"{each:,.1f}")
+    yield _row("results for each subscriber every … s", events, lambda event: f"{event.interval_s:,.2f}")
+    yield _row("oldest figures on any screen, s (simulated)", m.oldest_s, lambda each: f"{each:,.1f}")
     yield _row("shards at once", events, lambda event: str(len(event.turn.shards)))
     yield _row("ws_broadcast: invokes a minute", events, lambda event: f"{_invokes_a_minute(event):,.0f}")
     yield _row(
@@ -165,7 +165,7 @@ def _subscribers(m: Measured) -> Iterator[Sequence[str]]:
     )
     again = [count / LONGEST_CONNECTION_S for count in SUBSCRIBERS]
     yield _row("reconnects a second, after 2 h each", again, lambda each: f"{each:,.1f}")
-    # A ping, or a page's subscribe, is a frame in, and its answer a post. While frames come, there are fewer.
+    # A ping is a frame in and a post out. There are fewer while result frames arrive.
     pings = [2 * count / ping_s(count, _event(0, count).budget) for count in SUBSCRIBERS]
     yield _row(f"pings and pongs a second where no frame comes, of {REQUESTS_PER_S:,}", pings, _against(REQUESTS_PER_S))
     answering = [each / 2 * FRAME_MS / 1000 for each in pings]
@@ -189,7 +189,7 @@ def _invokes_a_minute(event: Event) -> float:
 
 
 def _usd(voters: int, subscribers: int) -> float:
-    """What an hour adds for them. Subscribers alone: beside votes that come all the time, which are not in it."""
+    """What an hour costs for them. With subscribers alone, the steady votes behind the broadcasts are not included."""
     prices = Prices.of(REGION)
     total = math.fsum(line.usd for line in lines_of(_event(voters or STEADY, subscribers), STACK, prices))
     alone = 0.0 if voters else math.fsum(line.usd for line in lines_of(_event(STEADY, 0), STACK, prices))
@@ -219,8 +219,8 @@ def write(run: Run, page: Path = PAGE) -> None:
 
 
 def main() -> int:
-    """Renew the page from the last full run."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench" / "results.json"
+    """Update the page from the last full run."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else runs.FILE
     run = runs.last_full(path)
     if run is None:
         print(f"no full run is recorded in {path}: make bench", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A report as tables, for a terminal and for Markdown alike: the Markdown is aligned, so both are one text."""
+"""A report as tables: aligned Markdown, which reads well in a terminal too."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ COLUMNS = ("case", "contender", "median", "spread", "ours ÷ theirs")
 
 
 def render_comparisons(comparisons: Sequence[Comparison]) -> str:
-    """Contender by contender: median, least to greatest value, and the ratio to it."""
+    """A row per contender: median, spread, and the ratio of ours to it."""
     rows = [row for comparison in comparisons for row in _rows(comparison)]
     return _table(COLUMNS, rows, numbers=(2, 3, 4))
 
 
 def render_goals(goals: Sequence[Goal]) -> str:
-    """Goal by goal: what was reached, and whether that is enough."""
+    """A row per goal: the value reached, and whether it meets the target."""
     rows = [
         (goal.text, number(goal.reached), f"{goal.sense} {number(goal.target)}", "met" if goal.met else "**MISSED**")
         for goal in goals
@@ -23,7 +23,7 @@ def render_goals(goals: Sequence[Goal]) -> str:
 
 
 def render_report(report: Report, *, judged: bool) -> str:
-    """Everything but the plot; the goals only where the figures mean something."""
+    """The report without its plot; goals only if they are to be judged, which a smoke run is not."""
     parts = []
     if report.comparisons:
         parts.append(render_comparisons(report.comparisons))
@@ -34,7 +34,7 @@ def render_report(report: Report, *, judged: bool) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands apart: 0.0123, 4.56, 78.9, 12,300."""
+    """Three significant digits with separators: 0.0123, 4.56, 78.9, 12,300."""
     if value == 0:
         return "0"
     if abs(value) >= 100:

@@ -1,7 +1,7 @@
-"""The limit of holding subscribers: `python -m bench.rivals.bare_broadcast`, the library `websockets` and nothing else.
+"""The upper limit for subscribers: `python -m bench.rivals.bare_broadcast`, the library `websockets` alone.
 
-A server in a process of its own that greets every connection with results, and broadcasts those it is told to: no
-functions, no registry, no post for each connection. It is driven by `BareBroadcast`.
+A server in its own process that sends results to every new connection and broadcasts totals on demand: no functions,
+no registry, no post per connection. `BareBroadcast` drives it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class BareBroadcast:
-    """The server's process; it runs while entered, at `url`."""
+    """The process of the server, which serves at `url` while this is entered."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -39,7 +39,7 @@ class BareBroadcast:
         self._pipe(self._process.stdout).close()
 
     def change(self, total: int) -> float:
-        """Have everybody sent *total*; return when that began, by the monotonic clock."""
+        """Broadcast *total*; return the monotonic time of the start."""
         began = time.monotonic()
         self._pipe(self._process.stdin).write(f"{total}\n")
         self._pipe(self._process.stdin).flush()
@@ -52,7 +52,7 @@ class BareBroadcast:
 
 
 def _frame(total: int) -> str:
-    """As long as ours."""
+    """A frame as long as ours."""
     options = [{"id": choice, "label": "Cats", "votes": total // 2, "percent": 50.0} for choice in "ab"]
     return json.dumps({"type": "results", "version": total, "total": total, "options": options}, separators=(",", ":"))
 

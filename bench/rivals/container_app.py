@@ -1,7 +1,6 @@
-"""From vote to screen in the old design: a vote a tenth of a second, results polled once a second.
+"""From vote to screen in the old design: ten votes per second, results polled once a second.
 
-Flattered wherever there is a choice: votes reach its list without a web service, and what its poll has read is on all
-screens at once.
+The emulation is kind to it: votes reach the list without a web service, and a polled result is on all screens at once.
 """
 
 import threading
@@ -16,7 +15,7 @@ from bench.harness.stores import Stores
 from bench.load.voters import moments
 from tests.migration.old_design import OldProducer, OldWorker
 
-PAUSE_S = 0.1  # the old worker's, in each round of its loop
+PAUSE_S = 0.1  # of the old worker, in each round of its loop
 POLL_EVERY_S = 1.0
 TABLE = """
 DROP TABLE IF EXISTS votes CASCADE;
@@ -25,10 +24,10 @@ CREATE TABLE votes (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL)
 
 
 def latencies_s(stores: Stores, count: int, seconds: float, seed: int) -> list[float]:
-    """Cast *count* votes within *seconds*; return for each how long it took to the screen.
+    """Cast *count* votes within *seconds*; return how long each took to the screen.
 
-    The window ends with the last vote and one more poll. A vote that is not on the screen then is counted as if it came
-    there at this moment: it would come later.
+    The window ends with the last vote and one more poll. A vote that is not on the screen by then counts as shown at
+    that moment, which is too early.
     """
     with Redis.from_url(stores.redis_url) as redis, _worker(stores) as stored, _poll(stores) as polls:
         redis.delete("votes")
@@ -46,7 +45,7 @@ def latencies_s(stores: Stores, count: int, seconds: float, seed: int) -> list[f
 
 
 def shown_at(stored: float | None, polls: list[tuple[float, float]], end: float) -> float:
-    """When the first poll that began after the commit was answered; *end* where that is still to come."""
+    """When the first poll that began after the commit was answered; *end* if there was none."""
     if stored is None:
         return end
     return min((answered for began, answered in polls if began >= stored), default=end)
@@ -54,7 +53,7 @@ def shown_at(stored: float | None, polls: list[tuple[float, float]], end: float)
 
 @contextmanager
 def _worker(stores: Stores) -> Iterator[dict[str, float]]:
-    """Run the old worker, pause included; tell when it had stored whose vote."""
+    """Run the old worker with its pause; yield the times at which it stored each vote."""
     with psycopg.connect(stores.postgres_url, autocommit=True) as database:
         database.execute(TABLE)
     worker = OldWorker(stores.redis_url, stores.postgres_url)
@@ -74,7 +73,7 @@ def _worker(stores: Stores) -> Iterator[dict[str, float]]:
 
 @contextmanager
 def _poll(stores: Stores) -> Iterator[list[tuple[float, float]]]:
-    """Ask for the results once a second, as the old result service does; tell when each poll began and was answered."""
+    """Query the results once a second, as the old result service does; yield the start and end of each poll."""
     polls: list[tuple[float, float]] = []
     with psycopg.connect(stores.postgres_url, autocommit=True) as database:
 
@@ -89,7 +88,7 @@ def _poll(stores: Stores) -> Iterator[list[tuple[float, float]]]:
 
 
 class _Thread(threading.Thread):
-    """A thread whose error is raised where it is joined."""
+    """A thread that keeps its error for the one that joins it."""
 
     failure: Exception | None = None
 

@@ -1,7 +1,7 @@
-"""The container app's worker, without its pause of 100 ms a vote: what ours replaces.
+"""The worker of the container app, without its pause of 100 ms per vote.
 
-It is C# there. Its time goes into a round trip to Redis and a commit for each vote, so that the language hardly shows;
-psycopg even prepares its statements, which the C# code does not.
+The original is in C#. It spends its time on a round trip to Redis and a commit per vote, so the language hardly
+matters; psycopg even prepares its statements, which the C# code does not.
 """
 
 import json
@@ -13,10 +13,10 @@ from voting.queue.queue_view import VOTES
 
 
 def drain(redis: Redis, postgres: psycopg.Connection) -> int:
-    """Store vote by vote, each in a transaction of its own, until the list is empty; return how many."""
+    """Store each vote in its own transaction until the list is empty; return the number of votes."""
     stored = 0
     while (message := redis.lpop(VOTES)) is not None:
-        vote = json.loads(message)  # type: ignore[arg-type] # a list only where a count is given
+        vote = json.loads(message)  # type: ignore[arg-type] # returns a list only if given a count
         try:
             postgres.execute("INSERT INTO votes (id, vote) VALUES (%s, %s)", (vote["voter_id"], vote["vote"]))
         except psycopg.errors.UniqueViolation:

@@ -1,4 +1,4 @@
-"""Who posts frames beside our own poster: boto3 as a user has it, and wrk as the limit; and whom they post to."""
+"""The alternatives to our poster: boto3 as documented, and wrk as the limit; and the connections to post to."""
 
 import random
 import re
@@ -23,7 +23,7 @@ from voting.results.results import Results
 from voting.tally import Tally
 
 REGION = "eu-central-1"
-CREDENTIALS = Credentials("ASIAEXAMPLE", "s" * 40, "t" * 900)  # a role's session token is about that long
+CREDENTIALS = Credentials("ASIAEXAMPLE", "s" * 40, "t" * 900)  # about as long as the session token of a role
 RESULTS = Results.of(Tally(1_700_000_000_000, {"a": 61_728, "b": 61_728}), {"a": "Cats", "b": "Dogs"})
 FRAME = RESULTS.frame()
 THREADS = 64
@@ -31,7 +31,7 @@ ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
 
 
 def connection_ids(count: int, *, faulty: bool = False, hanging: bool = True) -> list[str]:
-    """As API Gateway makes them, in any order; where *faulty*, 2% are gone, 1% throttled at first, 1% never answer."""
+    """Connection ids as API Gateway makes them; if *faulty*, 2% are gone, 1% throttled at first, 1% never respond."""
     chance = random.Random(count)
     first = ["L"] * count
     if faulty:
@@ -41,7 +41,7 @@ def connection_ids(count: int, *, faulty: bool = False, hanging: bool = True) ->
 
 
 def with_boto3(api: Management, threads: int) -> Callable[[Iterable[str]], None]:
-    """boto3 as its documentation has it used: one client, which threads may share, with a line for each of them."""
+    """boto3 as its documentation recommends: one client for all threads, with a connection for each."""
     client = boto3.session.Session().client(
         "apigatewaymanagementapi",
         endpoint_url=f"{'https' if api.secure else 'http'}://127.0.0.1:{api.port}/live",
@@ -80,10 +80,10 @@ def with_boto3(api: Management, threads: int) -> Callable[[Iterable[str]], None]
 
 
 def with_wrk(api: Management, connections: int, seconds: int) -> float:
-    """Requests a second of one of our requests, sent over and over: made and signed once.
+    """Requests per second with one of our signed requests, sent over and over.
 
     Raises:
-        FileNotFoundError: there is no wrk here.
+        FileNotFoundError: wrk is not installed.
     """
     posts = _signed(CREDENTIALS, REGION, f"127.0.0.1:{api.port}")
     head, _, body = posts.to(connection_ids(1)[0]).partition(b"\r\n\r\n")
@@ -92,7 +92,7 @@ def with_wrk(api: Management, connections: int, seconds: int) -> float:
     lines += [
         "wrk.headers['{}'] = '{}'".format(*header.split(": ", 1))
         for header in headers
-        if not header.startswith(("host:", "content-length:"))  # wrk writes these itself
+        if not header.startswith(("host:", "content-length:"))  # wrk adds these itself
     ]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write("\n".join(lines))
@@ -114,7 +114,7 @@ def _signed(credentials: Credentials, region: str, host: str) -> SignedRequests:
 
 
 def differing_signatures(count: int) -> int:
-    """How many of *count* requests, with ids and tokens by chance, botocore signs otherwise than we do."""
+    """How many of *count* requests with random ids and tokens botocore signs differently."""
     chance, differing = random.Random(7), 0
     for _ in range(count):
         token = "".join(chance.choices(ID_CHARACTERS + "/+=", k=chance.randrange(1, 1000)))

@@ -45,7 +45,7 @@ def overrides_of(call: list[str]) -> dict[str, str]:
     ("overrides", "words"),
     [
         ("""'OptionA="Green Tea'""", "parameter_overrides of dev: No closing quotation"),
-        ("[", "samconfig.toml is no TOML"),
+        ("[", "samconfig.toml is not valid TOML"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_a_line(deploy, capfd, overrides, words):

@@ -1,7 +1,7 @@
-"""What a flood costs the owner by the hour: for each kind of request, unbounded and as the stack bounds it.
+"""What a flood costs the owner per hour: for each kind of request, without limits and within those of the stack.
 
-Prices, durations and sizes are those of the estimate of an event. A request that a throttle refuses is not billed, by
-AWS's staff on re:Post; where the HTTP API logs it, the line is.
+Prices, durations and sizes are those of the event estimate. A request that a throttle refuses is not billed, according
+to AWS staff on re:Post; its line in the access log of the HTTP API is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,28 +28,28 @@ from votectl.table import table
 from voting.broadcast.planner import Budget, round_s
 from voting.broadcast.subscribers import BUCKETS
 
-# The defaults of template.yaml, requests a second.
+# The defaults of template.yaml, requests per second.
 VOTES_PER_S, VIEWS_PER_S, CONNECTIONS_PER_S, FRAMES_PER_S = 4000, 2000, 200, 400
 
-RATES = 10, 100, 1_000, 10_000  # of the attacker's requests a second
-TRACED = 1 / 20  # of all invocations, by X-Ray's default sampling
+RATES = 10, 100, 1_000, 10_000  # requests per second of the attacker
+TRACED = 1 / 20  # share of all invocations, by X-Ray's default sampling
 LONGEST_CONNECTION_MINUTES = 120  # then API Gateway closes it
-REFUSAL_LOG_BYTES = 350  # a line of the access log
+REFUSAL_LOG_BYTES = 350  # one line of the access log
 ERROR_FRAME_BYTES, PONG_BYTES = 120, 15
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """One kind of request, sent without a pause."""
+    """One kind of request, sent without pause."""
 
     what: str
-    usd: float  # for one that is let through
-    most_per_s: float | None  # of them are let through; None where nothing bounds them
+    usd: float  # for one that is admitted
+    most_per_s: float | None  # admitted per second; None if there is no limit
     bound: str
-    usd_unbounded: float | None = None  # for one, where the bound is not on their number alone
+    usd_unbounded: float | None = None  # for one, if the limit is not only on their number
 
     def usd_an_hour(self, per_s: float) -> float:
-        """What *per_s* of them would cost if nothing bounded them."""
+        """What *per_s* of them would cost without limits."""
         return (self.usd if self.usd_unbounded is None else self.usd_unbounded) * per_s * 3600
 
     @property
@@ -59,7 +59,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What single things cost, in USD."""
+    """Unit costs, in USD."""
 
     prices: Prices
     architecture: str
@@ -68,17 +68,17 @@ class Bill:
         return self.prices.price(name).usd
 
     def invocation(self, duration_ms: float, memory_mb: int) -> float:
-        """Of a function, with its logs and its share of the traces."""
+        """One invocation of a function, with its logs and its share of the traces."""
         compute = gb_seconds(1, duration_ms, memory_mb) * self.price(f"lambda_{self.architecture}")
         logs = LOG_BYTES / GB * self.price("log_ingested")
         return self.price("lambda_request") + compute + logs + TRACED * self.price("trace")
 
     def request(self, duration_ms: float, memory_mb: int, answer_bytes: int) -> float:
-        """To the HTTP API."""
+        """One request to the HTTP API."""
         return self.price("http_request") + self.invocation(duration_ms, memory_mb) + self.egress(answer_bytes)
 
     def frame(self, *answers_bytes: int) -> float:
-        """Of a subscriber, and its answers."""
+        """One frame from a subscriber, and the frames sent in response."""
         return (
             self.price("websocket_message")
             + self.invocation(FRAME_MS, FUNCTION_MB)
@@ -86,11 +86,11 @@ class Bill:
         )
 
     def message(self, size_bytes: int) -> float:
-        """To a subscriber."""
+        """One message to a subscriber."""
         return self.price("websocket_message") + self.egress(size_bytes + FRAME_OVERHEAD_BYTES)
 
     def connection(self, minutes: float) -> float:
-        """Of a subscriber, from $connect to $disconnect."""
+        """One connection of a subscriber, from $connect to $disconnect."""
         return 2 * self.invocation(FRAME_MS, FUNCTION_MB) + minutes * self.price("websocket_minute")
 
     def egress(self, size_bytes: int) -> float:
@@ -98,7 +98,7 @@ class Bill:
 
 
 def floods(bill: Bill, subscribers: int, budget: Budget) -> Iterator[Flood]:
-    """All kinds of requests; *subscribers* are those who watch while it happens."""
+    """All kinds of floods, while *subscribers* watch."""
     page = bill.request(PAGE_MS, VOTE_MB, VOTE_PAGE_BYTES)
     results = bill.request(RESULTS_MS, FUNCTION_MB, ANSWER_BYTES)
     yield Flood("GET / (the page)", page, VIEWS_PER_S, "ViewsPerSecond")
@@ -120,7 +120,7 @@ def floods(bill: Bill, subscribers: int, budget: Budget) -> Iterator[Flood]:
 
 
 def _broadcasts(bill: Bill, subscribers: int, budget: Budget) -> Flood:
-    """A vote moves the results, and everybody is sent them: as often as the budget allows, however many votes come."""
+    """A vote changes the results, and all subscribers get them, as often as the budget allows."""
     broadcast = subscribers * bill.message(frame_bytes())
     return Flood(
         "POST a vote: its broadcast", broadcast, 1 / round_s(subscribers, budget), "BroadcastMessagesPerSecond"
@@ -128,14 +128,14 @@ def _broadcasts(bill: Bill, subscribers: int, budget: Budget) -> Flood:
 
 
 def _strangers_ping(bill: Bill, subscribers: int) -> Flood:
-    """Without its bound it would have its bucket of subscribers sent the results."""
+    """Without its limit, the whole bucket of the connection would get the results."""
     alone = bill.frame(PONG_BYTES, frame_bytes())
     amplified = bill.frame(PONG_BYTES) + subscribers / BUCKETS * bill.message(frame_bytes())
     return Flood("frame: ping of a stranger", alone, FRAMES_PER_S, "answered alone; FramesPerSecond", amplified)
 
 
-def reckon(bill: Bill, subscribers: int, budget: Budget) -> dict[str, Any]:
-    """Everything that is printed, as a JSON document; USD throughout."""
+def flood_costs(bill: Bill, subscribers: int, budget: Budget) -> dict[str, Any]:
+    """Everything that is printed, as a JSON document; amounts in USD."""
     return {
         "region": bill.prices.region,
         "prices_dated": bill.prices.dated.isoformat(),
@@ -154,7 +154,7 @@ def reckon(bill: Bill, subscribers: int, budget: Budget) -> dict[str, Any]:
 
 
 def describe_attack(document: Mapping[str, Any]) -> Iterator[str]:
-    """*document* in words and a table."""
+    """Render *document* as text with a table."""
     yield (
         f"What a flood costs in USD an hour, at list prices of {document['region']} as of {document['prices_dated']},\n"
         f"while {document['subscribers']:,} watch: by requests a second if nothing bounded it, and at most as it is.\n"

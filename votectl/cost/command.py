@@ -1,4 +1,4 @@
-"""`votectl cost`: a month's standing cost and that of an event, what dominates it, and what slower broadcasts save."""
+"""`votectl cost`: the cost of a month and of an event, its largest item, and what slower broadcasts save."""
 
 import argparse
 import json
@@ -8,30 +8,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from votectl.cost.attack import Bill, describe_attack, reckon
-from votectl.cost.estimate import Event, Line, Stack, event_lines, standing
+from votectl.cost.attack import Bill, describe_attack, flood_costs
+from votectl.cost.estimate import Event, LineItem, Stack, event_lines, standing
 from votectl.cost.prices import NoPrice, Prices, regions
 from votectl.table import table
 from voting.broadcast.planner import Budget
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
-SLOWER = (1, 2, 5, 10)  # times the interval that is asked for, or that the budget allows
+SLOWER = (1, 2, 5, 10)  # multiples of the interval that is asked for, or that the budget allows
 
 
 def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
-    """Declare the command and all that it takes."""
+    """Declare the command and its options."""
     cost = commands.add_parser(
         "cost",
         help="estimate what a month and an event cost",
-        description="Estimate what the deployed stack costs: a month in which nobody votes, and what one event adds. "
-        "List prices without free tiers; docs/cost.md says what is assumed. It asks nobody and needs no account.",
+        description="Estimate what the deployed stack costs: a month without votes, and what one event adds. List "
+        "prices without free tiers; docs/cost.md lists the assumptions. Works offline and without an account.",
     )
     add = cost.add_argument
-    add("--voters", type=_count, default=10_000, help="who vote (default: %(default)s)")
-    add("--votes-per-voter", type=_positive, default=1.2, help="with second thoughts (default: %(default)s)")
-    add("--subscribers", type=_count, default=1_000, help="who watch the results live (default: %(default)s)")
-    add("--hours", type=_positive, default=1.0, help="how long the event lasts (default: %(default)s)")
-    add("--region", choices=regions(), default="eu-central-1", help="whose prices (default: %(default)s)")
+    add("--voters", type=_count, default=10_000, help="number of voters (default: %(default)s)")
+    add("--votes-per-voter", type=_positive, default=1.2, help="average, including re-votes (default: %(default)s)")
+    add("--subscribers", type=_count, default=1_000, help="people who watch the results live (default: %(default)s)")
+    add("--hours", type=_positive, default=1.0, help="duration of the event (default: %(default)s)")
+    add("--region", choices=regions(), default="eu-central-1", help="region of the prices (default: %(default)s)")
     add("--interval-ms", type=_interval, default=50, help="BROADCAST_INTERVAL_MS, 50 at least (default: %(default)s)")
     add("--messages-per-s", type=_rate, default=4000, help="BROADCAST_MESSAGES_PER_S (default: %(default)s)")
     add("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(default: %(default)s)")
@@ -41,7 +41,7 @@ def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
     add("--database-storage", type=_count, default=20, metavar="GIB", help="(default: %(default)s)")
     add("--single-az", action="store_true", help="no standby of the database (parameter DatabaseMultiAz=false)")
     add("--nat", action="store_true", help="with a NAT gateway (parameter Egress=nat)")
-    add("--attack", action="store_true", help="what a flood of each kind of request costs by the hour, and its bound")
+    add("--attack", action="store_true", help="show what a flood of each kind of request costs per hour, and its limit")
     add("--json", action="store_true", help="print JSON, for scripts")
     cost.set_defaults(command=run_cost)
 
@@ -77,16 +77,16 @@ def run_cost(options: argparse.Namespace) -> int:
 
 
 def _run_attack(options: argparse.Namespace) -> int:
-    """Print what floods cost."""
+    """Print what floods cost; return the exit code."""
     bill = Bill(Prices.of(options.region), options.architecture)
     budget = Budget(options.messages_per_s, options.interval_ms / 1000)
-    document = reckon(bill, options.subscribers, budget)
+    document = flood_costs(bill, options.subscribers, budget)
     print(json.dumps(document, indent=2) if options.json else "\n".join(describe_attack(document)))
     return 0
 
 
 def estimate(event: Event, stack: Stack, prices: Prices) -> dict[str, Any]:
-    """Everything that is printed, as a JSON document; USD throughout."""
+    """Everything that is printed, as a JSON document; amounts in USD."""
     month, extra = list(standing(stack, prices)), list(event_lines(event, stack, prices))
     return {
         "region": prices.region,
@@ -102,7 +102,7 @@ def estimate(event: Event, stack: Stack, prices: Prices) -> dict[str, Any]:
     }
 
 
-def _part(lines: Sequence[Line]) -> dict[str, Any]:
+def _part(lines: Sequence[LineItem]) -> dict[str, Any]:
     total = math.fsum(line.usd for line in lines)
     greatest = max(lines, key=lambda line: line.usd)
     return {
@@ -126,7 +126,7 @@ def _other_intervals(event: Event, stack: Stack, prices: Prices) -> Iterator[dic
 
 
 def describe(document: dict[str, Any]) -> Iterator[str]:
-    """*document* in words and tables."""
+    """Render *document* as text with tables."""
     yield f"List prices of {document['region']} in USD as of {document['prices_dated']}, without free tiers and taxes."
     for name, title in (("month", "A month in which nobody votes"), ("event", "What the event adds")):
         part = document[name]

@@ -1,4 +1,4 @@
-"""What AWS charges: the table `prices.toml` for one region."""
+"""AWS's prices in one region, from the table `prices.toml`."""
 
 import datetime as dt
 import tomllib
@@ -12,12 +12,12 @@ TABLE = Path(__file__).with_name("prices.toml")
 
 
 class NoPrice(Exception):
-    """The table has no such price, or not for the region; the message names what there is."""
+    """The table has no such price; the message lists those it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for one unit, and how well that is known: published, repeated or assumed."""
+    """USD for one unit, and how reliable that is: published, repeated or assumed."""
 
     usd: float
     unit: str
@@ -38,7 +38,7 @@ class Prices:
         """Read the table for *region*.
 
         Raises:
-            NoPrice: it has none for this region.
+            NoPrice: it has no prices for this region.
         """
         table = read_table()
         if region not in regions():
@@ -46,10 +46,10 @@ class Prices:
         return cls(region, table["dated"], table)
 
     def price(self, name: str, kind: str | None = None) -> Price:
-        """The price of *name*, for some of a *kind* such as `cache.t4g.small`.
+        """The price of *name*; some have a *kind* such as `cache.t4g.small`.
 
         Raises:
-            NoPrice: there is none of this kind.
+            NoPrice: there is no price for this kind.
         """
         entry = self.table[name]
         if kind is not None:
@@ -62,10 +62,10 @@ class Prices:
 
 @cache
 def read_table() -> dict[str, Any]:
-    """The whole file."""
+    """Parse the whole file."""
     return tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 
 def regions() -> list[str]:
-    """The regions that there are prices for."""
+    """The regions with prices."""
     return [name for name in read_table()["egress"] if name not in {"unit", "source"}]

@@ -1,4 +1,4 @@
-"""The proof of a load test as far as the API shows it: how the totals moved."""
+"""The audit of a load test as far as the API allows it: how the totals changed."""
 
 import asyncio
 import itertools
@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from votectl.loadtest.http_connection import HttpConnection, NoAnswer, NotSent
+from votectl.loadtest.api_client import ApiClient, NoAnswer, NotSent
 from votectl.loadtest.store_audit import possible_choices
 from votectl.loadtest.voter import Voter
 
@@ -16,12 +16,12 @@ TIMEOUT_S = 35.0
 
 
 class NoResults(Exception):
-    """The API shows no results, or old ones only."""
+    """The API shows no results, or only stale ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """By how much one choice's total may have grown, and by how much it did."""
+    """The bounds within which the total of one choice should have grown, and by how much it did."""
 
     choice: str
     least: int
@@ -34,16 +34,13 @@ class Movement:
 
 
 async def read_totals(url: str) -> Counter[str]:
-    """The votes by choice.
+    """The votes for each choice.
 
     Raises:
-        NoResults, http_connection.NotSent, http_connection.NoAnswer
+        NoResults, NotSent, NoAnswer: the totals cannot be read.
     """
-    connection = HttpConnection(url, TIMEOUT_S)
-    try:
-        reply = await connection.request("GET", "/api/results", {"Accept": "application/json"})
-    finally:
-        connection.close()
+    async with ApiClient(url, TIMEOUT_S) as client:
+        reply = await client.request("GET", "/api/results", {"Accept": "application/json"})
     if reply.status != 200:
         raise NoResults(f"/api/results answered {reply.status}")
     results = json.loads(reply.body)
@@ -53,10 +50,10 @@ async def read_totals(url: str) -> Counter[str]:
 
 
 async def follow(url: str, before: Counter[str], voters: list[Voter], within_s: float) -> list[Movement]:
-    """Read the totals until they have moved as the voters' last choices say, or until *within_s* is over.
+    """Read the totals until they have moved as the voters' last choices say, or until *within_s* has passed.
 
     Raises:
-        NoResults, http_connection.NotSent, http_connection.NoAnswer: they could not be read at the end of that time.
+        NoResults, NotSent, NoAnswer: the totals cannot be read at the end of that time.
     """
     deadline = time.monotonic() + within_s
     while True:
@@ -72,12 +69,12 @@ async def follow(url: str, before: Counter[str], voters: list[Voter], within_s: 
 
 
 def compare(before: Counter[str], after: Counter[str], voters: list[Voter]) -> list[Movement]:
-    """The movement of every choice that was there before."""
+    """Compare each choice that existed before."""
     least: Counter[str] = Counter()
     most: Counter[str] = Counter()
     for voter in voters:
         for cast in itertools.takewhile(lambda cast: cast.outcome != "accepted", voter.casts):
-            most[cast.choice] += cast.outcome == "maybe"  # sent without an id, so each may have made a voter of its own
+            most[cast.choice] += cast.outcome == "maybe"  # sent without an id, so each may count as another voter
         if voter.id is None:
             continue
         choices = possible_choices(voter)

@@ -1,4 +1,4 @@
-"""`votectl loadtest`: sends votes and re-votes, and then proves the accounts."""
+"""`votectl loadtest`: send votes and re-votes, then audit them."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ from collections import Counter
 
 from votectl.arguments import address
 from votectl.loadtest.api_audit import NoResults, follow, read_totals
-from votectl.loadtest.http_connection import NoAnswer, NotSent
+from votectl.loadtest.api_client import NoAnswer, NotSent
 from votectl.loadtest.plan import Plan, outcomes, send
 from votectl.loadtest.store_audit import AWAY, Accounts, Stores, account
 from votectl.loadtest.voter import Cast, Voter
@@ -18,7 +18,7 @@ from voting.reason import explain
 from voting.settings import InvalidSetting
 
 DRAINED_WITHIN_S = 60.0
-DRAINED_VOTES_PER_S = 1000  # what a slow database still does
+DRAINED_VOTES_PER_S = 1000  # a rate that even a slow database reaches
 
 
 def add_loadtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,16 +26,19 @@ def add_loadtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = commands.add_parser(
         "loadtest",
         help="send seeded votes and prove that each one counts",
-        description="Send seeded votes, then prove the accounts: accepted = rows + superseded + queued + in process + "
-        "parked, and every voter's last choice. Against --url, only what the API shows is compared. Exit code 0: all "
+        description="Send seeded votes, then audit them: accepted = rows + superseded + queued + in process + parked, "
+        "and every voter's last choice. With --url, only the totals of the API are compared. Exit code 0: the "
         "accounts balance; 1: they do not, or nothing could be sent; 2: usage.",
     )
     parser.add_argument("--votes", type=int, default=1000, help="how many votes to send (default: %(default)s)")
-    parser.add_argument("--voters", type=int, default=700, help="by how many voters at most (default: %(default)s)")
+    parser.add_argument("--voters", type=int, default=700, help="most voters (default: %(default)s)")
     parser.add_argument(
-        "--revote-share", type=float, default=0.3, help="share of votes by who has voted, 0 to 1 (default: %(default)s)"
+        "--revote-share",
+        type=float,
+        default=0.3,
+        help="share of votes that are re-votes, 0 to 1 (default: %(default)s)",
     )
-    parser.add_argument("--concurrency", type=int, default=16, help="connections at once (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=16, help="requests at the same time (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same votes (default: %(default)s)")
     parser.add_argument(
         "--url", type=address, help="a deployed stack's HttpUrl (default: the local run, stores included)"
@@ -44,7 +47,7 @@ def add_loadtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run_loadtest(options: argparse.Namespace) -> int:
-    """Send, wait, compare; return the exit code."""
+    """Send the votes, wait until they are stored, compare; return the exit code."""
     least = {"votes": 1, "voters": 1, "concurrency": 1}
     for name, value in least.items():
         if getattr(options, name) < value:
@@ -96,7 +99,7 @@ def _against_stores(plan: Plan, run: LocalRun, options: argparse.Namespace) -> i
     sums = outcomes(voters)
     say(table(_lines(accounts, sums)))
     if not drained:
-        say("The list was not drained in time: what was queued is counted as such.")
+        say("The list was not drained in time; votes still in it count as queued.")
     return _verdict(accounts.balance and accounts.accepted == sums["accepted"], sums)
 
 
@@ -115,7 +118,7 @@ def _lines(accounts: Accounts, sums: Counter[str]) -> list[tuple[str, object]]:
         ("refused, not recorded", sums["refused"]),
         ("maybes (no answer)", sums["maybe"]),
         ("  voters with either choice", accounts.unsure),
-        ("  rows beside the sum", accounts.rows_of_maybes),
+        ("  rows of maybes, not in the sum", accounts.rows_of_maybes),
     ]
 
 
@@ -130,9 +133,9 @@ def _against_api(plan: Plan, url: str, options: argparse.Namespace) -> int:
     say(table(rows))
     say(table([("accepted", sums["accepted"]), ("refused", sums["refused"]), ("maybes (no answer)", sums["maybe"])]))
     say(
-        "Not checked, since the API does not show it: the rows one by one, which voter chose what, what is queued\n"
-        "or parked. Whoever else voted meanwhile is in these totals too. `votectl ops status` and `tally verify`\n"
-        "tell more."
+        "Not checked, since the API does not show it: single rows, the choice of each voter, queued and parked\n"
+        "votes. The totals include votes that others cast during the test. `votectl ops status` and\n"
+        "`votectl ops tally verify` show more."
     )
     return _verdict(all(movement.is_right for movement in movements), sums)
 

@@ -1,4 +1,4 @@
-"""A load of votes and re-votes: what is sent is decided by a seed, and what became of it is kept for the audit."""
+"""A load of votes and re-votes: a seed decides what is sent, and the voters remember what became of it."""
 
 import asyncio
 import random
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from votectl.loadtest.http_connection import HttpConnection
+from votectl.loadtest.api_client import ApiClient
 from votectl.loadtest.voter import Cast, Voter
 
 TIMEOUT_S = 35.0  # API Gateway gives up after 30
@@ -14,14 +14,14 @@ TIMEOUT_S = 35.0  # API Gateway gives up after 30
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who votes what, in order; voters are numbers from 0."""
+    """Pairs of voter and choice, in order; voters are numbered from 0."""
 
     votes: tuple[tuple[int, str], ...]
     voters: int
 
     @classmethod
     def of(cls, votes: int, voters: int, revote_share: float, seed: int) -> "Plan":
-        """*votes* in all, of which at least *revote_share* by somebody who has voted before."""
+        """Plan *votes* votes, at least *revote_share* of them by voters who have voted before."""
         rng = random.Random(seed)
         first = max(1, min(voters, votes - round(votes * revote_share)))
         is_first = [True] * (first - 1) + [False] * (votes - first)
@@ -35,29 +35,25 @@ class Plan:
 
 
 async def send(plan: Plan, url: str, concurrency: int, sent: Callable[[Cast], None]) -> list[Voter]:
-    """Send the plan over *concurrency* connections and tell each outcome; return the voters.
+    """Send the plan with at most *concurrency* requests at the same time; call *sent* with each outcome.
 
-    A voter's votes are serial and in the plan's order: all of them go over the same connection.
+    The votes of one voter are sent one after the other, in the order of the plan.
     """
     voters = [Voter() for _ in range(plan.voters)]
     lanes: list[list[tuple[int, str]]] = [[] for _ in range(min(concurrency, plan.voters))]
     for voter, choice in plan.votes:
         lanes[voter % len(lanes)].append((voter, choice))
 
-    async def drive(lane: list[tuple[int, str]]) -> None:
-        connection = HttpConnection(url, TIMEOUT_S)
-        try:
-            for voter, choice in lane:
-                sent(await voters[voter].cast(choice, connection))
-        finally:
-            connection.close()
+    async def drive(lane: list[tuple[int, str]], client: ApiClient) -> None:
+        for voter, choice in lane:
+            sent(await voters[voter].cast(choice, client))
 
-    async with asyncio.TaskGroup() as group:
+    async with ApiClient(url, TIMEOUT_S) as client, asyncio.TaskGroup() as group:
         for lane in lanes:
-            group.create_task(drive(lane))
+            group.create_task(drive(lane, client))
     return voters
 
 
 def outcomes(voters: list[Voter]) -> Counter[str]:
-    """How many votes were accepted, refused, or are maybes."""
+    """Count the votes by outcome: accepted, refused, maybe."""
     return Counter(cast.outcome for voter in voters for cast in voter.casts)

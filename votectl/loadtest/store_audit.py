@@ -1,4 +1,4 @@
-"""The proof of a load test: what the voters were told, against what the stores hold."""
+"""The audit of a load test: the responses that the voters got, compared with what the stores hold."""
 
 import time
 from collections import Counter
@@ -16,7 +16,7 @@ from voting.queue.queue_view import QueueView
 from voting.settings import Settings
 from voting.vote import InvalidVote, Vote, parse
 
-# What the methods of Stores raise where one does not answer.
+# Raised by the methods of Stores if a store does not answer.
 AWAY = (redis.ConnectionError, redis.TimeoutError, psycopg.OperationalError)
 LOOK_EVERY_S = 0.1
 IDS_AT_ONCE = 10_000
@@ -24,28 +24,28 @@ IDS_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the stores hold of some voters."""
+    """What the stores hold for some voters."""
 
     rows: Mapping[str, str]
-    queued: Mapping[str, str]  # the newest choice of each
+    queued: Mapping[str, str]  # the newest choice of each voter
     in_process: Mapping[str, str]
     parked: Counter[str]  # dead letters by voter
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """accepted = rows + superseded + queued + in process + parked, if nothing was lost or made up."""
+    """accepted = rows + superseded + queued + in process + parked, if nothing was lost or invented."""
 
     accepted: int
     rows: int
     superseded: int  # by a later vote of the same voter
-    queued: int  # voters without a row, whose vote waits
+    queued: int  # voters without a row whose vote is in the list
     in_process: int
     parked: int
-    rows_of_maybes: int  # of voters that were never told "accepted": beside the sum
-    right: int  # voters whose last choice is the one that counts
+    rows_of_maybes: int  # rows of voters without an accepted vote; not part of the sum
+    right: int  # voters whose last choice counts
     wrong: int
-    unsure: int  # among the right ones, voters whose last request got no answer: either choice was allowed
+    unsure: int  # right voters whose last request got no response, so that either choice was allowed
 
     @property
     def difference(self) -> int:
@@ -57,7 +57,7 @@ class Accounts:
 
 
 class Stores:
-    """The stores of a local run, read."""
+    """Read access to the stores of a local run."""
 
     def __init__(self, redis_url: str, database_url: str) -> None:
         settings = Settings({"REDIS_URL": redis_url, "DATABASE_URL": database_url})
@@ -65,7 +65,7 @@ class Stores:
         self._queue = QueueView(self._clients.redis())
 
     def wait_drained(self, within_s: float) -> bool:
-        """Wait until nothing is queued or in process; return whether it came to that."""
+        """Wait until nothing is queued or in process; return false if *within_s* is over first."""
         deadline = time.monotonic() + within_s
         while self._queue.length():
             if time.monotonic() > deadline:
@@ -74,8 +74,8 @@ class Stores:
         return True
 
     def holdings(self, ids: set[str]) -> Holdings:
-        """Everything there is of the voters *ids*."""
-        # In the order in which votes move, so that one that moves meanwhile is seen twice rather than never.
+        """Everything that the stores hold for the voters *ids*."""
+        # In the order in which votes move, so that one that moves between two reads is seen twice rather than never.
         queued, in_process = (self._newest(ids, in_process=side) for side in (False, True))
         parked = Counter(vote.voter_id for vote in self._parked() if vote.voter_id in ids)
         table = VoteTable(self._clients.postgres())
@@ -100,12 +100,12 @@ def _votes(messages: Iterator[bytes]) -> Iterator[Vote]:
     for message in messages:
         try:
             yield parse(message)
-        except InvalidVote:  # junk is nobody's vote
+        except InvalidVote:  # it belongs to no voter
             continue
 
 
 def account(voters: list[Voter], held: Holdings) -> Accounts:
-    """Make up the accounts of *voters*."""
+    """Compute the accounts of *voters*."""
     sums: Counter[str] = Counter()
     for voter in voters:
         if voter.id is not None:
@@ -130,9 +130,9 @@ def _account(voter: Voter, voter_id: str, held: Holdings) -> Counter[str]:
 
 
 def possible_choices(voter: Voter, *, any_accepted: bool = False) -> set[str]:
-    """What may count for *voter*, who has had a vote accepted: that choice, or the one of a maybe after it.
+    """The choices that may count for *voter*: the last accepted one, and those of maybes after it.
 
-    *any_accepted* where an unknown one of the accepted votes was parked.
+    Set *any_accepted* if one of the accepted votes, unknown which, was parked.
     """
     found: set[str] = set()
     for cast in reversed(voter.casts):

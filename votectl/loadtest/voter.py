@@ -1,27 +1,27 @@
-"""A voter as the API sees one: a browser that keeps its cookies and sends one request after the other."""
+"""A voter as the API sees one: a browser that keeps its cookies and sends one request at a time."""
 
 import json
 from dataclasses import dataclass, field
 from typing import Literal
 
-from votectl.loadtest.http_connection import HttpConnection, NoAnswer, NotSent, Reply
+from votectl.loadtest.api_client import ApiClient, NoAnswer, NotSent, Reply
 
 Outcome = Literal["accepted", "refused", "maybe"]
-NOT_RECORDED = "not_recorded"  # the one 503 that says for sure that the vote does not count
+NOT_RECORDED = "not_recorded"  # the only code of a 503 with which the vote certainly does not count
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """One vote, and what became of it as far as its voter knows. A maybe may count or not."""
+    """One vote and its outcome as the voter knows it; a maybe may count or not."""
 
     choice: str
     outcome: Outcome
-    why: str = ""  # status and code, where it was not accepted
+    why: str = ""  # status and code, unless it was accepted
 
 
 @dataclass(slots=True)
 class Voter:
-    """Cookies, and every vote in order. `id` is None until an answer has set it."""
+    """Cookies, and every vote in order. `id` is None until a response has set it."""
 
     cookies: dict[str, str] = field(default_factory=dict)
     casts: list[Cast] = field(default_factory=list)
@@ -30,13 +30,13 @@ class Voter:
     def id(self) -> str | None:
         return self.cookies.get("voter_id")
 
-    async def cast(self, choice: str, connection: HttpConnection) -> Cast:
-        """Vote, and remember it."""
+    async def cast(self, choice: str, client: ApiClient) -> Cast:
+        """Vote, and remember the outcome."""
         headers = {"Content-Type": "application/json"}
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         try:
-            reply = await connection.request("POST", "/api/votes", headers, b'{"vote": "%s"}' % choice.encode())
+            reply = await client.request("POST", "/api/votes", headers, b'{"vote": "%s"}' % choice.encode())
         except NotSent as error:
             cast = Cast(choice, "refused", f"not sent: {error}")
         except NoAnswer as error:

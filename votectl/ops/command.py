@@ -1,4 +1,4 @@
-"""`votectl ops`: what an operator asks of the function ops, and its answers in words."""
+"""`votectl ops`: operations on a stack through its function ops."""
 
 import argparse
 import sys
@@ -18,12 +18,12 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public n
 
 
 def add_ops(commands: "Commands[argparse.ArgumentParser]") -> None:
-    """Declare the command and all that it takes."""
+    """Declare the command and its operations."""
     ops = commands.add_parser(
         "ops",
-        help="look after the queue, the dead letters, the tally and the handover",
-        description="Look after a stack through its function ops. Exit code 0: fine; 1: a problem was found, or it was "
-        "refused; 2: usage.",
+        help="inspect and repair the queue, the dead letters, the tally and the handover",
+        description="Operate a stack through its function ops. Exit code 0: no problem; 1: a problem was found, or the "
+        "operation was refused; 2: usage.",
     )
     ops.add_argument(
         "--function", type=named, metavar="NAME", help="a deployed function (output OpsFunctionName; default: local)"
@@ -37,19 +37,19 @@ def add_ops(commands: "Commands[argparse.ArgumentParser]") -> None:
     _add_dead(names)
 
     tally = names.add_parser("tally", help="check the tally").add_subparsers(required=True, metavar="OPERATION")
-    verify = _operation(tally, "verify", "tally verify", "compare the tally with the rows while nobody writes")
-    verify.add_argument("--repair", action="store_true", help="make it right in the same transaction")
+    verify = _operation(tally, "verify", "tally verify", "compare the tally with the rows, with writes blocked")
+    verify.add_argument("--repair", action="store_true", help="correct it in the same transaction")
 
     preflight = _operation(
-        names, "preflight", "preflight", "find what would go wrong with a running deployment's stores"
+        names, "preflight", "preflight", "check whether the stores of a running deployment are ready for this system"
     )
     preflight.add_argument(
         "--watch", dest="watch_s", type=float, metavar="SECONDS", help="how long to watch the list (default: 5)"
     )
 
     _add_handover(names)
-    _operation(names, "install", "install", "create what is missing in the database, and the functions' logins")
-    _operation(names, "indexes", "indexes", "build the contract's indexes while everybody writes on")
+    _operation(names, "install", "install", "create missing database objects and the functions' logins")
+    _operation(names, "indexes", "indexes", "build the contract's indexes without blocking writes")
 
 
 def _operation(
@@ -69,25 +69,25 @@ def _add_dead(names: "Commands[argparse.ArgumentParser]") -> None:
         verbs,
         "requeue",
         "dead requeue",
-        "queue dead letters again that are votes now, of voters who have no other vote",
+        "queue dead letters again that are valid votes now, if their voters have no other vote",
     )
     drop = _operation(verbs, "drop", "dead drop", "delete dead letters for good")
     for parser in (show, requeue, drop):
-        parser.add_argument("--reason", type=named, help="only those parked for this reason")
+        parser.add_argument("--reason", type=named, help="only letters parked for this reason")
     for parser, default in ((show, 50), (requeue, 10_000)):
-        parser.add_argument("--limit", type=int, default=default, help="at most so many (default: %(default)s)")
-    show.add_argument("--offset", type=int, default=0, help="skip so many (default: %(default)s)")
+        parser.add_argument("--limit", type=int, default=default, help="at most this many (default: %(default)s)")
+    show.add_argument("--offset", type=int, default=0, help="skip this many (default: %(default)s)")
     requeue.add_argument(
-        "--force", action="store_true", help="all that are whole: an older choice may then win over a newer one"
+        "--force", action="store_true", help="all complete ones: an older choice may then replace a newer one"
     )
-    drop.add_argument("--yes", action="store_true", help="do not ask")
+    drop.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def _add_handover(names: "Commands[argparse.ArgumentParser]") -> None:
     takeover = _operation(names, "takeover", "takeover", "let our worker drain the list again")
-    takeover.add_argument("--force", action="store_true", help="even if somebody takes votes from the list")
+    takeover.add_argument("--force", action="store_true", help="even if another worker takes votes from the list")
     handback = _operation(
-        names, "handback", "handback", "stop our worker and return its batch to the list, so that another may drain"
+        names, "handback", "handback", "stop our worker and return its batch to the list, for another to drain"
     )
     for parser in (takeover, handback):
         parser.add_argument(
@@ -98,12 +98,12 @@ def _add_handover(names: "Commands[argparse.ArgumentParser]") -> None:
         )
 
 
-# What of the options goes to the function.
+# Options that are passed on to the function.
 ARGUMENTS = ("count", "reason", "limit", "offset", "force", "repair", "watch_s")
 
 
 def run_ops(options: argparse.Namespace) -> int:
-    """Perform one operation, print its answer, return the exit code."""
+    """Perform one operation, print the response, return the exit code."""
     try:
         function = _function(options)
         if function is None:
@@ -126,13 +126,13 @@ def run_ops(options: argparse.Namespace) -> int:
 
 
 def _enabled(schedule: str) -> bool:
-    """Enable the schedule of a worker that has taken over; where that fails, say what is left to do."""
+    """Enable the schedule after a takeover; if that fails, say what is left to do."""
     try:
         was_disabled = set_state(schedule, "ENABLED")
     except ScheduleUnchanged as error:
         complain(
-            f"It was taken over, but the schedule was not enabled, and without it nothing starts our worker: {error}\n"
-            "Run the same command again when that is mended, or enable the schedule by hand."
+            f"The takeover succeeded, but the schedule that starts our worker was not enabled: {error}\n"
+            "Fix the cause and run the same command again, or enable the schedule by hand."
         )
         return False
     complain(f"the schedule {schedule} {'is enabled' if was_disabled else 'was enabled already'}")
@@ -153,7 +153,7 @@ def _function(options: argparse.Namespace) -> OpsFunction | None:
 
 def _confirmed(options: argparse.Namespace) -> bool:
     if not sys.stdin.isatty():
-        options.usage_error("there is nobody to ask: confirm with --yes")
+        options.usage_error("standard input is not a terminal: confirm with --yes")
     which = f"all dead letters of the reason {options.reason}" if options.reason else "all dead letters"
     return input(f"Delete {which} for good? Type yes: ").strip() == "yes"
 
@@ -162,7 +162,7 @@ def _perform(options: argparse.Namespace, function: OpsFunction) -> dict[str, An
     given = {name: getattr(options, name, None) for name in ARGUMENTS}
     arguments = {name: value for name, value in given.items() if value is not None}
     schedule: str | None = getattr(options, "schedule", None)
-    if options.operation == "handback" and schedule:  # first: or a run would begin in between, and end at once
+    if options.operation == "handback" and schedule:  # first, or a run would start in between and end at once
         complain(
             f"the schedule {schedule} {'is disabled' if set_state(schedule, 'DISABLED') else 'was disabled already'}"
         )
@@ -174,7 +174,7 @@ def _perform(options: argparse.Namespace, function: OpsFunction) -> dict[str, An
 
 
 def _with_progress(function: OpsFunction) -> dict[str, Any]:
-    """Build the indexes, and ask now and then in a second invocation how far they are."""
+    """Build the indexes, and show their progress with further invocations."""
     over = threading.Event()
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""The function ops, invoked: the local run's, or a deployed one."""
+"""Invocations of the function ops, locally or deployed."""
 
 import http.client
 import json
@@ -10,17 +10,17 @@ from typing import Any
 
 from votectl.local_run import LocalRun
 
-LOGICAL_ID = "OpsFunction"  # locally functions go by their names in the template
+LOGICAL_ID = "OpsFunction"  # local functions are named by their logical ids
 PATIENCE_S = 910  # the function's own timeout is 900
-Invoked = tuple[bytes, str | None]  # the payload, and what kind of error it is
+Invoked = tuple[bytes, str | None]  # payload, and the kind of error if there is one
 
 
 class NotInvoked(Exception):
-    """The function did not answer; the message says why."""
+    """The function did not respond; the message says why."""
 
 
 class OpsFunction:
-    """One function, wherever it is."""
+    """The function ops of one stack."""
 
     def __init__(self, name: str, run: LocalRun | None) -> None:
         """Invoke *name* on AWS with the shell's credentials, or on the local *run* with its own.
@@ -32,15 +32,15 @@ class OpsFunction:
         self._invoke = _deployed(name) if run is None else partial(_invoke_locally, run, name)
 
     def perform(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer of *operation*, be it a typed error.
+        """Return the response to *operation*, which may be a typed error.
 
         Raises:
-            NotInvoked: there is no such function, no right to invoke it, it broke off, or it is another function.
+            NotInvoked: the function is missing, forbidden, failed, or is not the function ops.
         """
         payload, error = self._invoke(json.dumps({"operation": operation, **arguments}).encode())
         try:
             document: Any = json.loads(payload)
-        except ValueError:  # another server
+        except ValueError:  # from another server
             document = None
         if isinstance(document, dict) and error:
             raise NotInvoked(f"{document.get('errorType')}: {document.get('errorMessage')}")
@@ -50,14 +50,14 @@ class OpsFunction:
 
 
 def _invoke_locally(run: LocalRun, name: str, payload: bytes) -> Invoked:
-    """Invoke by plain HTTP: a client of AWS's would read the shell's files and proxies, and break on them."""
-    from botocore.auth import SigV4Auth  # noqa: PLC0415 - demo and loadtest need none of it
+    """Invoke by plain HTTP: an AWS client would read the shell's AWS files and proxies, and fail on them."""
+    from botocore.auth import SigV4Auth  # noqa: PLC0415 - slow to import, and not needed by demo and loadtest
     from botocore.awsrequest import AWSRequest  # noqa: PLC0415
     from botocore.credentials import Credentials  # noqa: PLC0415
 
     url = f"{run.invoke}/2015-03-31/functions/{name}/invocations"
     try:
-        request = urllib.request.Request(url, payload)  # noqa: S310 - from run.json; first, since it checks the address
+        request = urllib.request.Request(url, payload)  # noqa: S310 - the address is from run.json; this raises if it is malformed
         signed = AWSRequest("POST", url, data=payload)
         SigV4Auth(Credentials(*run.credentials), "lambda", run.region).add_auth(signed)
         request.headers.update(signed.headers.items())
@@ -79,11 +79,11 @@ def _reason(error: urllib.error.HTTPError) -> str:
 
 
 def _deployed(name: str) -> Callable[[bytes], Invoked]:
-    from botocore.config import Config  # noqa: PLC0415 - the local run needs none of it
+    from botocore.config import Config  # noqa: PLC0415 - slow to import, and not needed locally
 
     from votectl.aws_client import FAILURES, NotConfigured, client, explain  # noqa: PLC0415
 
-    # A repeated handover or requeueing would be confusing: one attempt.
+    # One attempt: a repeated handover or requeue would be confusing.
     config = Config(read_timeout=PATIENCE_S, connect_timeout=10, retries={"total_max_attempts": 1})
     try:
         functions = client("lambda", config)

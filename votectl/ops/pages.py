@@ -1,4 +1,4 @@
-"""A long operation on the dead letters, in invocations of seconds each: how far it has come, and the sum of them."""
+"""Long operations on the dead letters, split into invocations of seconds, with progress and a total."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from votectl.ops.function import NotInvoked, OpsFunction
 from votectl.table import many, was
 
-PAGED = {"dead requeue": "requeued", "dead drop": "dropped"}  # and what their answers count
+PAGED = {"dead requeue": "requeued", "dead drop": "dropped"}  # operation: the count in its response
 PAGE_S = 2.0
 
 
@@ -18,12 +18,12 @@ def page_by_page(
     say: Callable[[str], None],
     page_s: float = PAGE_S,
 ) -> dict[str, Any]:
-    """Perform *operation* to its end, *page_s* at a time, and *say* after each how many letters are done.
+    """Repeat *operation* for *page_s* at a time until it is complete, and *say* the progress after each invocation.
 
-    Returns the last answer, with the counts of all, be it a typed error.
+    Returns the last response, which may be a typed error, with the counts of all invocations.
 
     Raises:
-        NotInvoked: the message says what earlier invocations have done.
+        NotInvoked: an invocation failed; the message says what earlier ones have done.
     """
     counted, done, left = PAGED[operation], 0, Counter[str]()
     given = {**arguments, "within_s": page_s}

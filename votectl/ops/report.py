@@ -1,4 +1,4 @@
-"""The answers of the function ops, as a person reads them."""
+"""The responses of the function ops as text."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ ROOM = ("dropped", "shortened")
 
 
 def describe(operation: str, answer: Answer) -> str:
-    """*answer* in words and tables, its problems last."""
+    """Render *answer* as text and tables, problems last."""
     answer = all_plain(answer)
     if not answer["ok"]:
         refusal = f"refused ({answer['error']['code']}): {answer['error']['message']}"
@@ -24,7 +24,7 @@ def describe(operation: str, answer: Answer) -> str:
         ]
         return "\n".join([refusal, *done])
     lines = list(REPORTS[operation](answer))
-    if operation != "preflight":  # there they stand among the findings
+    if operation != "preflight":  # its findings include the problems
         lines += [f"PROBLEM: {problem}" for problem in answer["problems"]]
     return "\n".join(lines)
 

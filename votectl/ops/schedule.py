@@ -1,8 +1,8 @@
-"""The schedule that starts the worker every minute, on AWS."""
+"""The EventBridge schedule that starts the worker every minute."""
 
 from typing import Literal
 
-# An update replaces the schedule whole: what it holds besides is sent back as it was.
+# An update replaces the whole schedule, so these are sent back unchanged.
 KEPT = (
     "Description",
     "EndDate",
@@ -21,10 +21,10 @@ class ScheduleUnchanged(Exception):
 
 
 def set_state(name: str, state: Literal["ENABLED", "DISABLED"]) -> bool:
-    """Enable or disable the schedule *name*, or GROUP/NAME; return whether it was otherwise.
+    """Enable or disable the schedule *name*, or GROUP/NAME; return whether that changed it.
 
     Raises:
-        ScheduleUnchanged: there is no such schedule, or no right to change it.
+        ScheduleUnchanged: the schedule does not exist, or may not be changed.
     """
     group, _, bare = name.rpartition("/")
     which = {"Name": bare, "GroupName": group or "default"}

@@ -1,4 +1,4 @@
-"""`python -m votectl` in the shell of somebody whose AWS configuration is broken: a sentence and an exit code."""
+"""`python -m votectl` in a shell with a broken AWS configuration: one sentence and an exit code."""
 
 import json
 import os

@@ -141,7 +141,7 @@ def test_dead_letters_are_listed_queued_again_and_dropped(run: Run, answer, redi
     assert "refused_by_database 23514" in listed
     assert answer("dead", "requeue")["requeued"] == 1
     wait_for(lambda: fresh.results()["options"][1]["votes"] == 1, "the letter to be counted")
-    with pytest.raises(SystemExit):  # nobody is there to confirm it
+    with pytest.raises(SystemExit):  # without a terminal, nothing confirms it
         run("ops", "dead", "drop")
     assert redis.llen(DEAD) == 1
     assert run("ops", "dead", "drop", "--yes") == (0, "1 letter was dropped\n")
@@ -250,7 +250,7 @@ def test_a_takeover_whose_schedule_cannot_be_enabled_is_told_as_done(aws, capsys
     assert printed.out.startswith("our worker drains from its next run on")
     assert "not done" not in printed.err
     assert "misspelt" in printed.err
-    assert "Run the same command again" in printed.err
+    assert "run the same command again" in printed.err
 
 
 def lambda_answers(answer: dict[str, Any]) -> None:

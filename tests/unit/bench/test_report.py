@@ -99,7 +99,7 @@ def test_numbers_have_three_digits_that_mean_something(value: float, text: str) 
     assert number(value) == text
 
 
-def test_a_table_is_aligned_and_tells_median_spread_and_ratio() -> None:
+def test_a_table_is_aligned_and_shows_median_spread_and_ratio() -> None:
     lines = render_comparisons(REPORT.comparisons).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[2].split("|")] == [
@@ -122,7 +122,7 @@ def test_a_table_is_aligned_and_tells_median_spread_and_ratio() -> None:
     ]
 
 
-def test_a_tiny_ratio_is_told_as_a_fraction() -> None:
+def test_a_tiny_ratio_is_shown_as_a_fraction() -> None:
     row = render_comparisons([Comparison("", Figure("ours", "ms", (0.05,)), (Figure("GROUP BY", "ms", (200.0,)),))])
     assert "1/4,000" in row
     assert "once" in row
@@ -157,7 +157,7 @@ def test_the_last_full_run_comes_back_as_it_was(tmp_path: Path) -> None:
     assert len(file.read_text().splitlines()) == 5  # a line per run
 
 
-def test_the_page_shows_every_row_and_what_broke_off(tmp_path: Path) -> None:
+def test_the_page_shows_every_row_and_what_failed(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "drain.md").touch()
     text = page.render(run(), {"drain": "How fast?", "results": "How dear?", "local": "How many?"}, tmp_path)
@@ -165,7 +165,7 @@ def test_the_page_shows_every_row_and_what_broke_off(tmp_path: Path) -> None:
     assert "[docs/bench/drain.md](bench/drain.md)" in text
     assert "images/bench-drain.svg" in text
     assert "commit abc1234, `make bench` in 10 minutes" in text
-    assert "`ONLY=local` broke off: `RuntimeError: no`" in text
+    assert "`ONLY=local` failed: `RuntimeError: no`" in text
     assert "How dear?" not in text  # it was not there yet when this run was made
 
 

@@ -60,7 +60,7 @@ def test_what_is_beyond_a_quota_is_bold() -> None:
     assert cells(render(run()), "requests a second") == ["4", "367", "**36,667**"]
 
 
-def test_a_worker_is_reckoned_at_its_part_of_a_core() -> None:
+def test_the_worker_is_rated_at_its_share_of_a_core() -> None:
     # 200 votes/s of 100,000 x 512 / 1769
     assert cells(render(run()), "worker: share of what it drains") == ["0.0%", "0.7%", "69.1%"]
 
@@ -72,11 +72,11 @@ def test_a_shard_is_held_up_by_its_part_of_a_core_or_by_the_answers() -> None:
 
 
 def test_the_interval_is_the_planners() -> None:
-    assert cells(render(run()), "everybody has news every") == ["0.25", "25.00", "250.00"]
+    assert cells(render(run()), "results for each subscriber every") == ["0.25", "25.00", "250.00"]
 
 
-def test_the_worst_of_the_simulation_is_told() -> None:
-    assert cells(render(run()), "nobody is staler than") == ["1.5"] * 3
+def test_the_worst_of_the_simulation_is_shown() -> None:
+    assert cells(render(run()), "oldest figures on any screen") == ["1.5"] * 3
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -90,14 +90,14 @@ def test_a_case_that_the_run_lacks_is_named() -> None:
         render(run(results=report({})))
 
 
-def test_only_what_stands_between_the_marks_is_written_anew(tmp_path: Path) -> None:
+def test_only_the_text_between_the_marks_is_rewritten(tmp_path: Path) -> None:
     page = tmp_path / "scale.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page.write_text(f"before\n{BEGIN}\nstale figures\n{END}\nafter\n")
     write(run(), page)
     written = page.read_text()
     assert written.startswith("before\n")
     assert written.endswith("\nafter\n")
-    assert "old" not in written
+    assert "stale figures" not in written
     write(run(), page)
     assert page.read_text() == written
 

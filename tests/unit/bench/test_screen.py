@@ -21,7 +21,7 @@ def test_greater_total_reaches_the_smaller_ones_too() -> None:
     assert steps(arrivals, subscribers=2, one=0) == [Step(1, 1.0, 1.5), Step(2, 2.0, 2.0), Step(3, 2.0, 2.0)]
 
 
-def test_total_that_somebody_lacks_has_not_reached_all() -> None:
+def test_total_that_one_subscriber_lacks_has_not_reached_all() -> None:
     arrivals = [Arrival(1.0, 0, 11, 1), Arrival(1.1, 1, 11, 1), Arrival(2.0, 0, 12, 2)]
     assert steps(arrivals, subscribers=2, one=1) == [Step(1, 1.1, 1.1)]
 
@@ -40,7 +40,7 @@ def test_quantiles_are_values_that_occurred() -> None:
     assert Quantiles.of([0.002]) == Quantiles(2.0, 2.0)
 
 
-def test_vote_of_the_old_way_is_shown_by_the_first_poll_that_began_after_its_commit() -> None:
+def test_vote_of_the_old_design_is_shown_by_the_first_poll_that_began_after_its_commit() -> None:
     polls = [(1.0, 1.1), (2.0, 2.1)]
     assert [shown_at(stored, polls, end=3.0) for stored in (0.5, 1.0, 1.05, 2.5, None)] == [1.1, 1.1, 2.1, 3.0, 3.0]
 

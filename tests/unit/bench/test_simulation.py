@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.benchmarks.fanout import CASES, SMOKE
-from bench.simulation.world import Conditions, Found, Gateway, Planned, Registry, Unplanned, World
+from bench.simulation.conditions import Conditions, Measurements
+from bench.simulation.gateway import Gateway
+from bench.simulation.registry import Registry
+from bench.simulation.worker import Planned, Unplanned
+from bench.simulation.world import World
 from voting.broadcast.planner import Budget
 from voting.broadcast.subscribers import BUCKETS
 
@@ -38,22 +42,22 @@ def test_votes_take_their_part_of_the_throttle() -> None:
     assert gateway.votes_refused > 1000
 
 
-def test_everybody_is_in_one_bucket() -> None:
+def test_each_subscriber_is_in_exactly_one_bucket() -> None:
     members = [each for bucket in Registry(1000).buckets for each in bucket]
     assert sorted(members, key=int) == [str(number) for number in range(1000)]
     assert len(Registry(1000).buckets) == BUCKETS
 
 
 def test_the_busiest_seconds_are_found_wherever_they_are() -> None:
-    found = Found(by_second={0: 10, 5: 40, 6: 60})
+    found = Measurements(by_second={0: 10, 5: 40, 6: 60})
     assert found.busiest(1) == 60
     assert found.busiest(2) == 50
     assert found.busiest(100) == pytest.approx(1.1)
 
 
-def test_an_age_of_nobody_is_beyond_all_bounds() -> None:
-    assert Found().age_s(0.99) == math.inf
-    assert Found(ages_s=[3.0, 1.0, 2.0]).age_s(0.99) == 3.0
+def test_without_a_frame_the_age_is_infinite() -> None:
+    assert Measurements().age_s(0.99) == math.inf
+    assert Measurements(ages_s=[3.0, 1.0, 2.0]).age_s(0.99) == 3.0
 
 
 def test_the_same_seed_finds_the_same() -> None:
@@ -61,7 +65,7 @@ def test_the_same_seed_finds_the_same() -> None:
     assert (first.posts, first.oldest_s, first.ages_s) == (second.posts, second.oldest_s, second.ages_s)
 
 
-def test_a_world_in_groups_is_about_the_same_world() -> None:
+def test_a_weighted_world_measures_about_the_same() -> None:
     whole, grouped = (World(calm(8000, weight=weight), Planned(BUDGET)).run(20) for weight in (1, 8))
     assert grouped.posts == pytest.approx(whole.posts, rel=0.05)
     assert grouped.oldest_s == pytest.approx(whole.oldest_s, rel=0.2)
@@ -87,15 +91,15 @@ def test_a_planned_audience_of_any_size_is_served_in_rounds() -> None:
         assert found.oldest_s <= 1.5 + 1.3 * subscribers / 4000
 
 
-def test_votes_pass_beside_a_planned_fan_out_and_not_beside_the_other() -> None:
+def test_votes_pass_during_a_planned_fan_out_and_not_during_an_unplanned_one() -> None:
     conditions = Conditions(20_000, 20)
     planned = World(conditions, Planned(BUDGET)).run(20)
-    unplanned = World(conditions, Unplanned(0.05, 16), whole=True).run(20)
+    unplanned = World(conditions, Unplanned(0.05, 16), is_resumable=False).run(20)
     assert planned.votes_refused == 0
     assert unplanned.votes_refused_share > 0.1
 
 
-def test_nobody_is_left_out_where_functions_are_cut_short_and_shards_are_lost() -> None:
+def test_every_subscriber_is_served_although_functions_are_cut_short_and_shards_are_lost() -> None:
     conditions = Conditions(50_000, 100, posts_per_s=1000, time_limit_s=2.0, lost_share=0.1, seed=4)
     found = World(conditions, Planned(BUDGET)).run(200)
     assert found.oldest_s < 150
@@ -115,5 +119,5 @@ def test_an_estimate_does_not_swing() -> None:
     assert max(late) <= 2 * min(late)
 
 
-def test_every_size_that_is_measured_comes_out_even() -> None:
+def test_every_measured_size_is_a_multiple_of_its_weight() -> None:
     assert all(case.subscribers % case.weight == 0 for case in (*CASES, *SMOKE))

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from votectl.loadtest.api_audit import Movement, compare, follow
-from votectl.loadtest.http_connection import NoAnswer
+from votectl.loadtest.api_client import NoAnswer
 from votectl.loadtest.store_audit import Accounts, Holdings, account
 from votectl.loadtest.voter import Cast, Voter
 

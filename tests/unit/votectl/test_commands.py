@@ -84,7 +84,7 @@ def test_a_run_json_that_others_can_write_to_is_not_believed(mode: int, tmp_path
 def test_a_fifo_in_place_of_run_json_is_not_waited_for(tmp_path, capsys) -> None:
     os.mkfifo(tmp_path / "run.json")
     assert main(["ops", "status"]) == 2
-    assert "no plain file" in capsys.readouterr().err
+    assert "not a plain file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", ["ops status", "loadtest", "demo"])

@@ -1,4 +1,4 @@
-"""Figures that were reckoned by hand, and what the command says of them."""
+"""Costs calculated by hand, and the output of the command."""
 
 import json
 
@@ -152,9 +152,9 @@ def test_a_nat_gateway_bills_what_broadcasts_send_through_it() -> None:
     assert usd(event_lines(an_event(), stack, US))["NAT gateway: broadcasts"] == pytest.approx(12 * 0.045)
 
 
-def test_nobody_voting_and_nobody_watching_costs_nothing() -> None:
-    nobody = an_event(voters=0, subscribers=0)
-    assert sum(usd(event_lines(nobody, STACK, US)).values()) == 0
+def test_an_event_without_voters_and_subscribers_costs_nothing() -> None:
+    empty = an_event(voters=0, subscribers=0)
+    assert sum(usd(event_lines(empty, STACK, US)).values()) == 0
 
 
 # ---------------------------------------------------------------- The table of prices
@@ -201,7 +201,7 @@ def test_the_command_speaks_json(capsys) -> None:
     assert "ElastiCache: 2 x cache.t4g.small" in document["assumed"]
 
 
-def test_slower_broadcasts_are_reckoned_from_what_the_budget_allows(capsys) -> None:
+def test_slower_broadcasts_start_from_what_the_budget_allows(capsys) -> None:
     main(["cost", "--json", "--voters", "100000", "--subscribers", "20000"])
     others = json.loads(capsys.readouterr().out)["other_intervals"]
     assert [row["least_interval_ms"] for row in others] == [5_000, 10_000, 25_000, 50_000]

@@ -1,4 +1,4 @@
-"""What floods cost: figures reckoned by hand, the bounds of the template, and the page that shows them."""
+"""What floods cost: figures calculated by hand, the bounds of the template, and the page that shows them."""
 
 import json
 import re
