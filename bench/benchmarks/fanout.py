@@ -1,6 +1,6 @@
 """Fan-out under quotas, simulated: the product's planner and deliveries beside posting every change to everybody.
 
-A million subscribers and an account's throttle do not fit on a laptop. The simulation is of `bench.fanout_world`.
+A million subscribers and an account's throttle do not fit on a laptop. The simulation is of `bench.simulation.world`.
 """
 
 import sys
@@ -55,9 +55,9 @@ NOTES = (
         "come twice, 1% of the shards freeze in the middle of their work."
     ),
     (
-        "Ours are `voting.fanout.Fanout` and `voting.broadcast.Delivery` themselves, on a simulated clock, with the "
-        "default budget of 4,000 messages/s. Beside them: every change to everybody, each 50 ms at the earliest, by 16 "
-        "shards that begin at the start each time and know no budget."
+        "Ours are `voting.broadcast.planner.TurnPlanner` and `voting.broadcast.delivery.Delivery` themselves, on a "
+        "simulated clock, with the default budget of 4,000 messages/s. Beside them: every change to everybody, each 50 ms "
+        "at the earliest, by 16 shards that begin at the start each time and know no budget."
     ),
     "From 10,000 on, one simulated subscriber stands for 20, 80 and 250, and all rates are divided alike.",
     (

@@ -1,8 +1,8 @@
 """A world in which fan-out can be tried at any size: simulated time, and the product's own decisions.
 
-`voting.fanout.Fanout` plans and `voting.broadcast.Delivery` hands out and records, as they do in the worker and in
-ws_broadcast. What is simulated is what is around them: API Gateway's throttle with the votes in it, Lambda's
-environments and its asynchronous invokes, and posts whose answers take their time.
+`voting.broadcast.planner.TurnPlanner` plans and `voting.broadcast.delivery.Delivery` hands out and records, as in the
+worker and in ws_broadcast. What is simulated is what is around them: API Gateway's throttle with the votes in it,
+Lambda's environments and its asynchronous invokes, and posts whose answers take their time.
 
 To make a million affordable, one simulated subscriber may stand for *weight* real ones: all rates are divided by it,
 and the planner is told the real numbers.
@@ -19,9 +19,11 @@ from typing import Protocol
 
 from voting.broadcast.delivery import LINGER_S, Delivery, measured
 from voting.broadcast.feed import Limits
-from voting.broadcast.planner import HEAD_START_S, PRIOR_POSTS_PER_S, Audience, Budget, Fanout, Shard
-from voting.broadcast.poster import ANSWER_WITHIN_S, BACKOFF_S, IN_FLIGHT, LONGEST_BACKOFF_S, SLOW_AFTER_S
+from voting.broadcast.planner import HEAD_START_S, PRIOR_POSTS_PER_S, Audience, Budget, Shard, TurnPlanner
+from voting.broadcast.post_schedule import BACKOFF_S, LONGEST_BACKOFF_S
+from voting.broadcast.posting_loop import ANSWER_WITHIN_S, IN_FLIGHT, SLOW_AFTER_S
 from voting.broadcast.subscribers import BUCKETS, Bucket
+from voting.jitter import full_jitter_s
 from voting.results.results import Results
 
 STEP_S = 0.005  # how often a shard looks at its answers and begins new posts
@@ -61,10 +63,10 @@ class Planned:
     """The product."""
 
     def __init__(self, budget: Budget) -> None:
-        self._fanout = Fanout(budget)
+        self._planner = TurnPlanner(budget)
 
     def turn(self, version: int, audience: Audience, now: float) -> Sequence[Shard]:
-        return self._fanout.turn(version, audience, now).shards
+        return self._planner.turn(version, audience, now).shards
 
 
 class Unplanned:
@@ -131,7 +133,7 @@ class Gateway:
 
 
 class Registry:
-    """`connections.Subscribers` without a store."""
+    """`subscribers.Subscribers` without a store."""
 
     def __init__(self, subscribers: int) -> None:
         self.buckets: list[list[str]] = [
@@ -327,7 +329,7 @@ class World:
 
 
 class Invocation:
-    """One shard on its way: what voting.posting does, in simulated time."""
+    """One shard on its way: what `voting.broadcast.poster` does, in simulated time."""
 
     def __init__(self, world: World, shard: Shard, feed: Delivery | Whole) -> None:
         conditions, weight = world.conditions, world.conditions.weight
@@ -371,7 +373,7 @@ class Invocation:
             if is_throttled:
                 self._throttled += 1
                 attempts = self._attempts[connection_id] = self._attempts.get(connection_id, 0) + 1
-                rest_s = self._world.rng.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts - 1, 10)))
+                rest_s = full_jitter_s(attempts - 1, BACKOFF_S, LONGEST_BACKOFF_S, self._world.rng.uniform)
                 heapq.heappush(self._resting, (now + rest_s, connection_id))
             else:
                 self._world.sent(connection_id, version)

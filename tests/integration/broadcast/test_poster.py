@@ -12,8 +12,10 @@ import pytest
 
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
-from voting.broadcast.feed import Limits, OneForAll
-from voting.broadcast.poster import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, THROTTLED_ATTEMPTS, Forbidden, Poster
+from voting.broadcast.feed import Limits, SameFrame
+from voting.broadcast.post_schedule import ATTEMPTS, THROTTLED_ATTEMPTS
+from voting.broadcast.poster import Forbidden, Poster
+from voting.broadcast.posting_loop import ANSWER_WITHIN_S, IN_FLIGHT
 from voting.broadcast.sigv4 import Credentials
 
 
@@ -135,7 +137,7 @@ def test_more_clients_that_do_not_read_than_may_be_in_flight_hold_up_nobody(api:
 
     api.behaviour = behave
     started = time.monotonic()
-    outcome = poster.serve(OneForAll(ids(3000), b"1"), Limits(within_s=30))
+    outcome = poster.serve(SameFrame(ids(3000), b"1"), Limits(within_s=30))
     assert outcome.sent == 3000 - len(deaf)
     assert max(answered) - started < 3.0
     assert set(outcome.failed) == deaf  # given up, and no more tried until time is up
@@ -233,7 +235,7 @@ def test_nobody_listening_fails_all_and_ends() -> None:
 # ---------------------------------------------------------------- Feeds and limits
 
 
-class Feed(OneForAll):
+class Feed(SameFrame):
     """Connections whose frame the test may change under way, and who was settled."""
 
     def __init__(self, connection_ids: list[str], frame: bytes = b"1") -> None:

@@ -9,7 +9,9 @@ from redis.exceptions import RedisError
 
 from voting.broadcast.feed import Limits
 from voting.broadcast.planner import HEAD_START_S, Shard, learned
-from voting.broadcast.poster import IN_FLIGHT, Outcome, Poster
+from voting.broadcast.post_schedule import Outcome
+from voting.broadcast.poster import Poster
+from voting.broadcast.posting_loop import IN_FLIGHT
 from voting.broadcast.subscribers import Bucket, Subscribers
 from voting.observability import tell
 from voting.results.results import Results
@@ -27,7 +29,7 @@ class NothingToSend(Exception):
 
 
 class Registry(Protocol):
-    """What a delivery needs of `connections.Subscribers`; the simulation has one without a store."""
+    """What a delivery needs of `subscribers.Subscribers`; the simulation has one without a store."""
 
     def read(self, numbers: Sequence[int], at: int) -> list[Bucket]: ...
     def mark_delivered(self, versions: Mapping[int, int], before: Mapping[int, str]) -> None: ...
@@ -223,7 +225,7 @@ def deliver(
 
     Raises:
         NothingToSend: there are no results.
-        posting.Forbidden: the management API refuses us; nothing more is recorded.
+        poster.Forbidden: the management API refuses us; nothing more is recorded.
         RedisError: the registry is away. What is not recorded is set off again.
     """
     delivery = Delivery(shard, subscribers, newest)

@@ -39,7 +39,7 @@ class Limits:
 UNLIMITED = Limits()
 
 
-class OneForAll:
+class SameFrame:
     """One frame for each of some connections."""
 
     def __init__(self, connection_ids: Iterable[str], frame: bytes) -> None:

@@ -82,7 +82,7 @@ def end(verdict: Verdict, connection_id: str, clients: Clients, poster: Poster) 
     """Close the connection that floods, as far as *verdict* says; tell it once why.
 
     Raises:
-        posting.Forbidden: the function may not close connections.
+        poster.Forbidden: the function may not close connections.
     """
     if verdict is Verdict.TELL:
         poster.post([connection_id], TOO_MANY, within_s=TELL_WITHIN_S)

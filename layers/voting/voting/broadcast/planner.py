@@ -27,7 +27,7 @@ HEAD_START_S = 0.5  # so much of its pace a shard may send at once: gateways tak
 PRIOR_POSTS_PER_S = 4000.0  # of one shard, before any was measured and after a long silence
 LEAST_POSTS_PER_S, MOST_POSTS_PER_S = 100.0, 20_000.0
 SILENCE_S = 600.0  # after which a measurement says nothing any more: other machines, another day
-WEIGHT = 0.25  # of a new measurement beside all earlier ones
+MEASUREMENT_WEIGHT = 0.25  # of a new measurement beside all earlier ones
 GROWTH = 1.1  # of the estimate, where a shard kept its pace and could have done more
 
 PINGS_SHARE = 0.05  # of the budget of messages, for pings and pongs together
@@ -178,7 +178,7 @@ def _spread(chosen: Sequence[tuple[int, int]], count: int) -> list[list[tuple[in
 
 
 @dataclass(slots=True)
-class Fanout:
+class TurnPlanner:
     """The worker's side of all turns: what is under way, and when the budget has paid for the last turn.
 
     Its times are those of any clock that only moves on, in seconds.
@@ -229,7 +229,7 @@ def learned(posts_per_s: float, achieved: float, *, kept_pace: bool) -> float:
     the estimate then grows a little, so that one bad day does not leave us with many small shards for ever. A single
     measurement moves it by a quarter at most.
     """
-    smoothed = posts_per_s + WEIGHT * (achieved - posts_per_s)
+    smoothed = posts_per_s + MEASUREMENT_WEIGHT * (achieved - posts_per_s)
     moved = max(achieved, posts_per_s * GROWTH) if kept_pace else smoothed
-    bounded = min(max(moved, posts_per_s * (1 - WEIGHT)), posts_per_s * (1 + WEIGHT))
+    bounded = min(max(moved, posts_per_s * (1 - MEASUREMENT_WEIGHT)), posts_per_s * (1 + MEASUREMENT_WEIGHT))
     return min(max(bounded, LEAST_POSTS_PER_S), MOST_POSTS_PER_S)
