@@ -56,8 +56,8 @@ NOTES = (
     ),
     (
         "Ours are `voting.broadcast.planner.TurnPlanner` and `voting.broadcast.delivery.Delivery` themselves, on a "
-        "simulated clock, with the default budget of 4,000 messages/s. Beside them: every change to everybody, each 50 ms "
-        "at the earliest, by 16 shards that begin at the start each time and know no budget."
+        "simulated clock, with the default budget of 4,000 messages/s. Next to them: every change to everybody, each "
+        "50 ms at the earliest, by 16 shards that begin at the start each time and know no budget."
     ),
     "From 10,000 on, one simulated subscriber stands for 20, 80 and 250, and all rates are divided alike.",
     (
