@@ -102,7 +102,7 @@ class Subscribers:
     def read(self, numbers: Iterable[int], at: int = 0) -> list[Bucket]:
         """Return the buckets of *numbers*, in this order, without the subscribers that an earlier attempt has served.
 
-        An attempt passes *at*, the time at which it was set off, in ms since the epoch. Buckets that the same attempt
+        An attempt passes *at*, the time of its invocation, in ms since the epoch. Buckets that the same attempt
         or a later one has begun are left out: an invocation that comes twice or late would only repeat their frames.
         Expired subscribers are removed first.
         """

@@ -1,7 +1,7 @@
 -- Begin an attempt at some buckets, except those that the same attempt, or a later one, has begun already.
 --
 -- KEYS[1]  begun
--- ARGV[1]  when the attempt was set off, in ms since the epoch; 0 only reads: every bucket is free, and none is begun
+-- ARGV[1]  when the attempt was invoked, in ms since the epoch; 0 only reads: every bucket is free, and none is begun
 -- ARGV     from 2 on: the buckets
 --
 -- Returns, per bucket, 1 if it was free, else 0.
