@@ -226,7 +226,7 @@ def learned(posts_per_s: float, achieved: float, *, kept_pace: bool) -> float:
     """Return the new estimate of the posts per second of one shard, after a shard has *achieved* this many.
 
     A shard that fell behind its pace shows its capacity. One that kept its pace shows only that the capacity is at
-    least this high, so the estimate grows a little; otherwise, one bad measurement would mean many small shards for ever.
+    least this high, so the estimate grows a little; otherwise, one bad measurement would mean small shards for ever.
     A single measurement moves the estimate by a quarter at most.
     """
     smoothed = posts_per_s + MEASUREMENT_WEIGHT * (achieved - posts_per_s)
