@@ -33,7 +33,8 @@ from bench.rivals.posters import (
 from tests import certificate
 from voting.broadcast.delivery import deliver
 from voting.broadcast.planner import Shard
-from voting.broadcast.poster import ANSWER_WITHIN_S, IN_FLIGHT, Poster
+from voting.broadcast.poster import Poster
+from voting.broadcast.posting_loop import ANSWER_WITHIN_S, IN_FLIGHT
 from voting.broadcast.subscribers import BUCKETS, Subscribers
 
 WRK_S = 2

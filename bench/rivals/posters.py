@@ -17,7 +17,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from bench.load.management_stub import Letter, Management
-from voting.broadcast.poster import ANSWER_WITHIN_S
+from voting.broadcast.posting_loop import ANSWER_WITHIN_S
 from voting.broadcast.sigv4 import Credentials, SignedRequests
 from voting.results.results import Results
 from voting.tally import Tally

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from voting.broadcast.planner import Audience, Budget, Fanout, Shard
+from voting.broadcast.planner import Audience, Budget, Shard, TurnPlanner
 from voting.broadcast.subscribers import BUCKETS
 
 
@@ -18,10 +18,10 @@ class Planned:
     """The product's planner."""
 
     def __init__(self, budget: Budget) -> None:
-        self._fanout = Fanout(budget)
+        self._planner = TurnPlanner(budget)
 
     def turn(self, version: int, audience: Audience, now: float) -> Sequence[Shard]:
-        return self._fanout.turn(version, audience, now).shards
+        return self._planner.turn(version, audience, now).shards
 
 
 class Unplanned:

@@ -23,7 +23,9 @@ from bench.simulation.worker import Worker
 from voting.broadcast.delivery import LINGER_S, Delivery, measured
 from voting.broadcast.feed import Limits
 from voting.broadcast.planner import HEAD_START_S, Audience, Shard
-from voting.broadcast.poster import ANSWER_WITHIN_S, BACKOFF_S, IN_FLIGHT, LONGEST_BACKOFF_S, SLOW_AFTER_S
+from voting.broadcast.post_schedule import BACKOFF_S, LONGEST_BACKOFF_S
+from voting.broadcast.posting_loop import ANSWER_WITHIN_S, IN_FLIGHT, SLOW_AFTER_S
+from voting.jitter import full_jitter_s
 from voting.results.results import Results
 
 STEP_S = 0.005  # between a shard's looks at its responses
@@ -183,7 +185,7 @@ class Invocation:
             if is_throttled:
                 self._throttled += 1
                 attempts = self._attempts[connection_id] = self._attempts.get(connection_id, 0) + 1
-                rest_s = self._world.rng.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** min(attempts - 1, 10)))
+                rest_s = full_jitter_s(attempts - 1, BACKOFF_S, LONGEST_BACKOFF_S, self._world.rng.uniform)
                 heapq.heappush(self._resting, (now + rest_s, connection_id))
             else:
                 self._world.sent(connection_id, version)

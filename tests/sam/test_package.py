@@ -77,6 +77,7 @@ def test_the_layer_brings_the_package_its_libraries_and_the_certificates(s3: Any
     for wanted in (
         "voting/queue/vote_queue.py",
         "voting/database/schema.sql",
+        "voting/broadcast/scripts/read_state.lua",
         "redis/client.py",
         "psycopg/connection.py",
     ):

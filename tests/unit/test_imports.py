@@ -34,7 +34,7 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
         "clients": {VALUES, "database"},
         "results": {VALUES, "clients", "queue", "database"},
         "web": {VALUES, "results"},
-        "broadcast": {VALUES, "clients", "queue", "results"},
+        "broadcast": {VALUES, "clients", "results"},
         "worker": {VALUES, "clients", "queue", "database", "results", "broadcast"},
         "ops": {VALUES, "clients", "queue", "database", "results", "broadcast", "worker"},
     },

@@ -14,7 +14,16 @@ from redis import Redis
 
 from voting.broadcast.delivery import Delivery
 from voting.broadcast.feed import Limits
-from voting.broadcast.planner import GRACE_S, HEAD_START_S, LONGEST_PATIENCE_S, Audience, Budget, Fanout, Shard, round_s
+from voting.broadcast.planner import (
+    GRACE_S,
+    HEAD_START_S,
+    LONGEST_PATIENCE_S,
+    Audience,
+    Budget,
+    Shard,
+    TurnPlanner,
+    round_s,
+)
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.broadcast.websocket_api import answer
 from voting.clients import Clients
@@ -47,7 +56,7 @@ class World:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.registry = Subscribers(self.redis)
-        self.fanout = Fanout(BUDGET)
+        self.planner = TurnPlanner(BUDGET)
         self.snapshots = Snapshots(self.redis)
         self.version = 0
         self.running: list[Running] = []
@@ -89,7 +98,7 @@ class World:
     def owe_all(self) -> None:
         """As the worker does when the figures become stale, and when they are fresh again."""
         self.registry.owe_all()
-        self.fanout.forget_what_is_under_way()
+        self.planner.forget_what_is_under_way()
 
     def run(self, seconds: float, *happenings: tuple[float, Callable[["World"], None]], changes: bool = True) -> None:
         """Let so many *seconds* go by, with *happenings*: how often, and what."""
@@ -116,7 +125,7 @@ class World:
     def _plan(self) -> None:
         state = self.registry.state()
         audience = Audience(state.sizes, state.delivered, served=state.served)
-        for shard in self.fanout.turn(self.version, audience, self.now).shards:
+        for shard in self.planner.turn(self.version, audience, self.now).shards:
             self.running.append(Running(self, replace(shard, at=int(self.now * 1000))))
 
 

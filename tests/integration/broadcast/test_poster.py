@@ -1,4 +1,7 @@
-"""The poster against a management API that answers as it is told to: throttled, gone, hanging, closing its lines."""
+"""The poster against a management API that throttles, is slow, hangs or closes its HTTP connections, as a test chooses.
+
+Covers poster, posting_loop and http_connection.
+"""
 
 import random
 import socket
@@ -12,8 +15,10 @@ import pytest
 
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
-from voting.broadcast.feed import Limits, OneForAll
-from voting.broadcast.poster import ANSWER_WITHIN_S, ATTEMPTS, IN_FLIGHT, THROTTLED_ATTEMPTS, Forbidden, Poster
+from voting.broadcast.feed import Limits, SameFrame
+from voting.broadcast.post_schedule import ATTEMPTS, THROTTLED_ATTEMPTS
+from voting.broadcast.poster import Forbidden, Poster
+from voting.broadcast.posting_loop import ANSWER_WITHIN_S, IN_FLIGHT
 from voting.broadcast.sigv4 import Credentials
 
 
@@ -41,35 +46,39 @@ def test_connections_are_closed_and_those_that_had_gone_are_told_apart(api: Mana
     assert api.closed == Counter(ids(50))
     again = poster.disconnect(ids(3))
     assert (again.sent, sorted(again.gone)) == (0, ids(3))
-    assert poster.post(ids(1), b"1").sent == 1  # over the same lines
+    assert poster.post(ids(1), b"1").sent == 1  # over the same connections
     assert not api.posts.keys() - set(ids(1))
 
 
-def test_lines_are_kept_between_two_posts(api: ManagementApi, poster: Poster) -> None:
+def test_http_connections_are_kept_between_two_posts(api: ManagementApi, poster: Poster) -> None:
     poster.post(ids(20), b"1")
-    lines = api.lines
-    poster.post(ids(lines), b"2")
-    assert api.lines == lines <= 20
+    opened = api.lines
+    poster.post(ids(opened), b"2")
+    assert api.lines == opened <= 20
 
 
-def test_kept_lines_that_were_closed_meanwhile_cost_nobody_the_frame(api: ManagementApi, poster: Poster) -> None:
+def test_kept_connections_that_the_server_closed_cost_no_subscriber_the_frame(
+    api: ManagementApi, poster: Poster
+) -> None:
     poster.post(ids(50), b"1")
     api.hang_up()
     outcome = poster.post(ids(3), b"2")
     assert (outcome.sent, outcome.failed) == (3, [])
 
 
-def test_kept_lines_that_turn_out_closed_when_used_cost_nobody_the_frame(api: ManagementApi, poster: Poster) -> None:
+def test_kept_connections_that_turn_out_closed_when_used_cost_no_subscriber_the_frame(
+    api: ManagementApi, poster: Poster
+) -> None:
     poster.post(ids(50), b"1")
     kept = api.lines
-    answers = iter([CLOSE] * kept)  # to whom gets onto one of the kept lines, and again on the next of them
+    answers = iter([CLOSE] * kept)  # one on each of the kept connections
     api.behaviour = lambda _id, _posts: next(answers, 200)
     outcome = poster.post(ids(1), b"2")
     assert (outcome.sent, outcome.failed) == (1, [])
     assert kept > 2
 
 
-def test_a_line_that_was_closed_meanwhile_costs_nobody_the_frame(api: ManagementApi, poster: Poster) -> None:
+def test_a_connection_that_the_server_closes_costs_no_subscriber_the_frame(api: ManagementApi, poster: Poster) -> None:
     api.behaviour = lambda _id, posts: CLOSE if posts == 0 else 200
     outcome = poster.post(ids(50), b"1")
     assert (outcome.sent, outcome.failed) == (50, [])
@@ -135,7 +144,7 @@ def test_more_clients_that_do_not_read_than_may_be_in_flight_hold_up_nobody(api:
 
     api.behaviour = behave
     started = time.monotonic()
-    outcome = poster.serve(OneForAll(ids(3000), b"1"), Limits(within_s=30))
+    outcome = poster.serve(SameFrame(ids(3000), b"1"), Limits(within_s=30))
     assert outcome.sent == 3000 - len(deaf)
     assert max(answered) - started < 3.0
     assert set(outcome.failed) == deaf  # given up, and no more tried until time is up
@@ -233,7 +242,7 @@ def test_nobody_listening_fails_all_and_ends() -> None:
 # ---------------------------------------------------------------- Feeds and limits
 
 
-class Feed(OneForAll):
+class Feed(SameFrame):
     """Connections whose frame the test may change under way, and who was settled."""
 
     def __init__(self, connection_ids: list[str], frame: bytes = b"1") -> None:

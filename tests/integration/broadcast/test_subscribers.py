@@ -86,6 +86,13 @@ def test_what_an_attempt_has_begun_is_left_to_it_and_not_to_a_later_one(redis: R
     assert subscribers.of([number]) == ["one="]
 
 
+def test_a_late_attempt_does_not_let_a_newer_one_begin_twice(redis: Redis) -> None:
+    subscribers = Subscribers(redis)
+    assert len(subscribers.read([7], 18)) == 1
+    assert subscribers.read([7], 17) == []
+    assert subscribers.read([7], 18) == []
+
+
 def test_an_attempt_begins_where_the_last_one_stopped(redis: Redis) -> None:
     subscribers = Subscribers(redis)
     ids = sorted(id_ for id_ in (f"c{n}=" for n in range(2000)) if bucket_of(id_) == 7)

@@ -7,7 +7,7 @@ from redis import Redis
 from tests.conftest import Handler, event
 from tests.management_api import ManagementApi
 from voting.broadcast.delivery import MEASURED_FROM
-from voting.broadcast.planner import Audience, Budget, Fanout
+from voting.broadcast.planner import Audience, Budget, TurnPlanner
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
@@ -167,7 +167,7 @@ def test_strangers_cost_nobody_else_a_frame(ws_connect, context, api, redis: Red
             ws_connect(frame, context)
     state = registry.state()
     assert sum(state.sizes) == 420
-    assert Fanout(Budget(4000, 0.05)).turn(17, Audience(state.sizes, state.delivered), 0.0).shards == ()
+    assert TurnPlanner(Budget(4000, 0.05)).turn(17, Audience(state.sizes, state.delivered), 0.0).shards == ()
     assert api.posts.keys().isdisjoint(idle)
     assert sum(api.posts.values()) == 120 * {"pings of strangers": 2, "subscribes of strangers": 1}.get(attack, 4)
 

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voting.broadcast import planner
-from voting.broadcast.planner import LONGEST_PING_S, Audience, Budget, Fanout, Shard, learned, ping_s, plan, round_s
+from voting.broadcast.planner import (
+    LONGEST_PING_S,
+    Audience,
+    Budget,
+    Shard,
+    TurnPlanner,
+    learned,
+    ping_s,
+    plan,
+    round_s,
+)
 from voting.broadcast.subscribers import BUCKETS
 
 sizes = st.lists(st.integers(0, 20_000), min_size=BUCKETS, max_size=BUCKETS)
@@ -131,34 +141,34 @@ def test_an_event_of_buckets_alone_knows_no_pace() -> None:
 
 def test_whoever_has_the_newest_version_is_left_in_peace() -> None:
     delivered = dict.fromkeys(range(BUCKETS), 5)
-    assert Fanout(BUDGET).turn(5, Audience(evenly(100), delivered), 0.0).shards == ()
+    assert TurnPlanner(BUDGET).turn(5, Audience(evenly(100), delivered), 0.0).shards == ()
 
 
 def test_changes_before_the_budget_has_paid_wait_for_the_next_turn() -> None:
-    fanout_ = Fanout(BUDGET)
-    assert fanout_.turn(5, Audience(evenly(1000), {}), 0.0).shards
+    turns = TurnPlanner(BUDGET)
+    assert turns.turn(5, Audience(evenly(1000), {}), 0.0).shards
     delivered = dict.fromkeys(range(BUCKETS), 5)
-    early = fanout_.turn(6, Audience(evenly(1000), delivered), 0.2)
+    early = turns.turn(6, Audience(evenly(1000), delivered), 0.2)
     assert (early.shards, early.interval_s) == ((), pytest.approx(0.05))
-    assert fanout_.turn(6, Audience(evenly(1000), delivered), 0.26).shards
+    assert turns.turn(6, Audience(evenly(1000), delivered), 0.26).shards
 
 
 def test_what_is_under_way_is_not_set_off_twice_and_what_was_lost_is() -> None:
-    fanout_ = Fanout(BUDGET)
+    turns = TurnPlanner(BUDGET)
     audience = Audience(evenly(10), {})
-    (shard,) = fanout_.turn(5, audience, 0.0).shards
-    assert fanout_.turn(5, audience, shard.within_s).shards == ()
-    assert fanout_.turn(6, audience, shard.within_s).shards == ()
-    assert fanout_.turn(6, audience, shard.within_s + planner.GRACE_S).shards
+    (shard,) = turns.turn(5, audience, 0.0).shards
+    assert turns.turn(5, audience, shard.within_s).shards == ()
+    assert turns.turn(6, audience, shard.within_s).shards == ()
+    assert turns.turn(6, audience, shard.within_s + planner.GRACE_S).shards
 
 
 def test_who_joins_while_a_shard_is_under_way_does_not_wait_for_it() -> None:
-    fanout_ = Fanout(BUDGET)
+    turns = TurnPlanner(BUDGET)
     first = [0] * BUCKETS
     first[3] = 1
-    fanout_.turn(5, Audience(first, {}), 0.0)
+    turns.turn(5, Audience(first, {}), 0.0)
     first[4] = 1
-    assert [shard.buckets for shard in fanout_.turn(5, Audience(first, {}), 0.1).shards] == [(4,)]
+    assert [shard.buckets for shard in turns.turn(5, Audience(first, {}), 0.1).shards] == [(4,)]
 
 
 def test_who_was_served_longest_ago_comes_first_whatever_is_owed_to_all() -> None:
@@ -171,13 +181,13 @@ def test_who_was_served_longest_ago_comes_first_whatever_is_owed_to_all() -> Non
 
 def test_debts_everywhere_again_and_again_starve_no_bucket() -> None:
     """The figures turn stale and fresh every second; a round takes 25."""
-    fanout_ = Fanout(Budget(4000, 0.05))
+    turns = TurnPlanner(Budget(4000, 0.05))
     served: dict[int, int] = {}
     longest = 0
     for second in range(1, 100):
-        todo = fanout_.turn(second, Audience(evenly(100_000), {}, served=served), float(second))
+        todo = turns.turn(second, Audience(evenly(100_000), {}, served=served), float(second))
         served |= {bucket: second for shard in todo.shards for bucket in shard.buckets}
-        fanout_.forget_what_is_under_way()
+        turns.forget_what_is_under_way()
         longest = max(longest, *(second - served.get(bucket, 0) for bucket in range(BUCKETS)))
     assert longest <= round_s(100_000, Budget(4000, 0.05)) + planner.TURN_S
 
@@ -188,14 +198,14 @@ def test_debts_everywhere_again_and_again_starve_no_bucket() -> None:
 )
 def test_nobody_starves_whatever_is_lost(counts: list[int], losses: list[bool]) -> None:
     """Turns against a clock: each shard is lost, or delivers; the version moves on all the time."""
-    fanout_ = Fanout(Budget(1000, 0.05))
+    turns = TurnPlanner(Budget(1000, 0.05))
     audience = Audience(counts, {})
     delivered: dict[int, int] = {}
     lost = iter(losses)
     now, version = 0.0, 1
     for _ in range(400):
         version += 1
-        todo = fanout_.turn(version, Audience(counts, delivered), now)
+        todo = turns.turn(version, Audience(counts, delivered), now)
         for shard in todo.shards:
             if not next(lost, False):
                 delivered |= dict.fromkeys(shard.buckets, version)

@@ -1,4 +1,4 @@
-"""One shard of a broadcast: a part of the audience is posted the newest results, bucket after bucket."""
+"""One shard of a broadcast: posts the newest results to its part of the audience, bucket by bucket."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,25 +9,27 @@ from redis.exceptions import RedisError
 
 from voting.broadcast.feed import Limits
 from voting.broadcast.planner import HEAD_START_S, Shard, learned
-from voting.broadcast.poster import IN_FLIGHT, Outcome, Poster
+from voting.broadcast.post_schedule import Outcome
+from voting.broadcast.poster import Poster
+from voting.broadcast.posting_loop import IN_FLIGHT
 from voting.broadcast.subscribers import Bucket, Subscribers
 from voting.observability import tell
 from voting.results.results import Results
 
-REFRESH_S = 0.25  # after so long it looks for newer results, and records what is delivered
-READ_AHEAD = 2000  # subscribers; a bucket counts as sent what was newest when it was read
-LINGER_S = 1.0  # for the last answers: one connection that hangs must not keep a whole bucket from its next frame
-LEAST_S = 1.0  # for posting, however little time is left: so that every attempt gets somewhere
-TO_END_S = 5.0  # of the function's time: for the last answers, and for recording
-MEASURED_FROM = 4 * IN_FLIGHT  # posts; fewer say more about one round trip than about many
+REFRESH_S = 0.25  # how often to look for newer results, and to record what is delivered
+READ_AHEAD = 2000  # subscribers; a bucket is recorded with the version that was newest when it was read
+LINGER_S = 1.0  # for the last responses: one hanging connection must not keep a whole bucket from its next frame
+LEAST_S = 1.0  # for posting, even if less time is left: every attempt makes some progress
+TO_END_S = 5.0  # of the function's time, reserved for the last responses and for recording
+MEASURED_FROM = 4 * IN_FLIGHT  # posts; with fewer, the time of a single round trip dominates
 
 
 class NothingToSend(Exception):
-    """Nobody has written a snapshot yet."""
+    """No snapshot has been written yet."""
 
 
 class Registry(Protocol):
-    """What a delivery needs of `connections.Subscribers`; the simulation has one without a store."""
+    """The part of `subscribers.Subscribers` that a delivery uses; the simulation has one without a store."""
 
     def read(self, numbers: Sequence[int], at: int) -> list[Bucket]: ...
     def mark_delivered(self, versions: Mapping[int, int], before: Mapping[int, str]) -> None: ...
@@ -36,13 +38,13 @@ class Registry(Protocol):
 
 @dataclass(slots=True)
 class _Pass:
-    """One bucket on its way."""
+    """The progress of one bucket."""
 
     bucket: Bucket
-    least: int  # the version that everybody in it has, once it is done
-    taken: int = 0
-    open: int = 0  # taken, and nobody knows yet what became of them
-    reached: int = 0
+    least: int  # the oldest version that a subscriber of it has, once it is done
+    taken: int = 0  # connections handed out
+    open: int = 0  # of those, the ones that are not settled yet
+    reached: int = 0  # sent a frame, or gone
 
     @property
     def is_done(self) -> bool:
@@ -50,16 +52,16 @@ class _Pass:
 
     @property
     def is_in_vain(self) -> bool:
-        """Whether nobody at all was reached: the fault is the gateway's or the network's, and not a subscriber's."""
+        """Return whether no subscriber at all was reached: the fault is the gateway's or the network's."""
         return self.taken > 0 and not self.reached
 
 
 class Delivery:
-    """What the poster asks for the next connection and its frame, and tells whom it is done with.
+    """The feed of the poster: hands out connections with the newest frame, and records which buckets are done.
 
-    A delivery that is overtaken goes on with the newest results; whoever was served before gets them with the next
-    one. What counts as delivered to a bucket is the least version that anybody in it was sent, and nothing before
-    everybody was: whom a deadline leaves out is served first next time, from there on where this one stopped.
+    If newer results come during a delivery, the rest of the subscribers get those; the others get them with the next
+    delivery. A bucket is recorded once all its subscribers are settled, with the oldest version that any of them was
+    sent. A bucket that a deadline cuts short comes first in the next turn, which resumes where this one stopped.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Delivery:
         newest: Callable[[], Results | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Deliver to *shard*'s buckets of *registry* what *newest* returns, on a *clock* in seconds.
+        """Deliver what *newest* returns to the buckets of *shard* in *registry*; *clock* returns seconds.
 
         Raises:
             NothingToSend: there are no results.
@@ -78,28 +80,28 @@ class Delivery:
         self._registry = registry
         self._newest = newest
         self._clock = clock
-        self._begun: dict[int, _Pass] = {}  # by bucket, until it is done
-        self._done: list[_Pass] = []  # to be recorded
-        self.in_vain: list[int] = []  # buckets of which nobody was reached: not recorded, so they are set off again
-        self._of: dict[str, _Pass] = {}  # where each open connection belongs
+        self._begun: dict[int, _Pass] = {}  # by bucket, until the bucket is done
+        self._done: list[_Pass] = []  # not recorded yet
+        self.in_vain: list[int] = []  # buckets without a subscriber reached: not recorded, so they are due again
+        self._of: dict[str, _Pass] = {}  # by open connection
         self._has_ended = False
         self._ids = self._pull()
         self._failure: RedisError | None = None
         self._frame = b""
-        self.version = -1  # of the frame in hand
-        self.started_at = self.last_at = clock()  # last: when a connection was handed out
+        self.version = -1  # of the current frame
+        self.started_at = self.last_at = clock()  # last_at: when the latest connection was handed out
         self.taken = 0
         self._recorded: set[int] = set()
-        self._others: set[int] = set()  # buckets that another attempt serves
+        self._others: set[int] = set()  # buckets that another attempt serves or has served
         self._refresh()
         if self.version < 0:
             raise NothingToSend
 
     def next(self) -> tuple[str, bytes] | None:
-        """Hand out the next connection and the newest frame; None at the end, or where the registry is away."""
+        """Hand out the next connection and the newest frame; None at the end, or if the registry is unavailable."""
         try:
             connection_id = next(self._ids, None)
-        except RedisError as error:  # what is in flight ends well; then `finish` tells
+        except RedisError as error:  # requests in flight still complete; `finish` raises it
             self._failure = error
             return None
         self._has_ended = connection_id is None
@@ -111,15 +113,16 @@ class Delivery:
         pass_.open -= 1
         pass_.reached += is_reached
         self._note(pass_)
-        # Whoever hangs is waited for a little. The other buckets need not wait for that: they are due again.
+        # The last responses may take LINGER_S. The buckets that do not wait for them are recorded now, so that the
+        # worker can send them the next version.
         if self._has_ended and self._failure is None and len(self._done) >= len(self._begun):
             self._record_if_possible()
 
     def finish(self) -> list[int]:
-        """Record what is delivered, and how far the rest is; return the buckets for which there was no time.
+        """Record what is delivered, and how far the other buckets are; return the buckets that are not done.
 
         Raises:
-            RedisError: the registry was away, now or before. What is not recorded is set off again.
+            RedisError: the registry was unavailable, now or earlier. What is not recorded is sent again.
         """
         if self._failure is not None:
             raise self._failure
@@ -132,16 +135,16 @@ class Delivery:
 
     @property
     def took_s(self) -> float:
-        """From the beginning until the latest connection was handed out: who is slow to answer does not count."""
+        """Time from the start until the latest connection was handed out, without the wait for the last responses."""
         return self.last_at - self.started_at
 
     def _pull(self) -> Iterator[str]:
         for numbers in self._groups():
-            # Invokes come at least once, and in any order: what another attempt does or has done is left to it.
+            # Invocations come at least once, and in any order: skip what another attempt serves or has served.
             read = self._registry.read(numbers, self._shard.at)
             buckets = [each for each in read if not each.has(self._shard.version or self.version)]
             self._others |= set(numbers).difference(each.number for each in buckets)
-            # Whoever subscribes from now on is sent at least this version as its first results.
+            # A client that subscribes from now on gets at least this version as its first results.
             passes = [_Pass(each, self.version if each.least is None else each.least) for each in buckets]
             self._begun |= {pass_.bucket.number: pass_ for pass_ in passes}
             for pass_ in passes:
@@ -161,7 +164,7 @@ class Delivery:
         return connection_id
 
     def _groups(self) -> Iterator[Sequence[int]]:
-        """The shard's buckets, as many at a time as are read ahead."""
+        """Yield the buckets of the shard in groups of about READ_AHEAD subscribers."""
         buckets, subscribers = self._shard.buckets, self._shard.subscribers
         step = max(1, READ_AHEAD * len(buckets) // max(1, subscribers))
         for first in range(0, len(buckets), step):
@@ -193,21 +196,21 @@ class Delivery:
     def _record_if_possible(self) -> None:
         try:
             self._record()
-        except RedisError as error:  # `finish` tells
+        except RedisError as error:  # `finish` raises it
             self._failure = error
 
     @staticmethod
     def _served(pass_: _Pass, open_: Mapping[str, object]) -> str | None:
-        """The last of the connections up to which all are settled."""
+        """Return the last connection before the first one that is still open; None if there is none."""
         taken = pass_.bucket.connection_ids[: pass_.taken]
         first_open = next((place for place, each in enumerate(taken) if each in open_), len(taken))
         return taken[first_open - 1] if first_open else None
 
 
 def measured(shard: Shard, posts: int, took_s: float) -> float | None:
-    """What the estimate of a shard's posts a second becomes, now that this one began *posts* within *took_s*.
+    """Return the new estimate of a shard's posts per second, after this one began *posts* within *took_s*.
 
-    None where they were too few to tell.
+    None if there were too few posts to measure.
     """
     if posts < MEASURED_FROM or not took_s:
         return None
@@ -217,14 +220,14 @@ def measured(shard: Shard, posts: int, took_s: float) -> float | None:
 def deliver(
     shard: Shard, subscribers: Subscribers, newest: Callable[[], Results | None], poster: Poster, remaining_s: float
 ) -> Outcome:
-    """Post the newest results to everybody in *shard*, forget who is gone, and record what was delivered.
+    """Post the newest results to all subscribers in *shard*, remove those that are gone, and record what was delivered.
 
-    It stops in time where *remaining_s* are not enough for everybody.
+    If *remaining_s* is too short for all of them, it stops in time.
 
     Raises:
         NothingToSend: there are no results.
-        posting.Forbidden: the management API refuses us; nothing more is recorded.
-        RedisError: the registry is away. What is not recorded is set off again.
+        poster.Forbidden: the management API refuses our requests; nothing more is recorded.
+        RedisError: the registry is unavailable. What is not recorded is sent again.
     """
     delivery = Delivery(shard, subscribers, newest)
     within_s = max(LEAST_S, min(shard.within_s, remaining_s - TO_END_S))
@@ -232,10 +235,10 @@ def deliver(
     if outcome.gone:
         subscribers.remove(outcome.gone)
     if undone := delivery.finish():
-        tell("time is up before everybody was posted to", buckets=undone, throttled=outcome.throttled)
+        tell("time ran out before all subscribers were posted to", buckets=undone, throttled=outcome.throttled)
     if delivery.in_vain:
-        tell("nobody in these buckets could be reached; they are posted to again", buckets=delivery.in_vain)
+        tell("no subscriber in these buckets could be reached; they are tried again", buckets=delivery.in_vain)
     estimate = measured(shard, delivery.taken, delivery.took_s)
-    if estimate is not None and not outcome.throttled:  # a throttle says nothing about us
+    if estimate is not None and not outcome.throttled:  # a throttled shard shows the limit of the account, not its own
         subscribers.mark_speed(estimate)
     return outcome

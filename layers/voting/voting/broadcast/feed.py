@@ -1,4 +1,4 @@
-"""What a poster is fed: connections with frames, one at a time, and how fast it may take them."""
+"""The input of a poster: connections with their frames, one at a time, and the limits on its pace."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -7,40 +7,40 @@ from typing import Protocol
 
 
 class Feed(Protocol):
-    """Whoever knows what is to be posted next. It is asked shortly before the post begins."""
+    """A source of posts. The poster asks for each post just before it makes it."""
 
     def next(self) -> tuple[str, bytes] | None:
-        """The next connection id, which is not on its way already, and its frame; None when there is nothing more."""
+        """Return a connection id that has no post in flight, and its frame; None at the end."""
         ...
 
     def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
-        """Hear that *connection_id* was sent its frame or is gone, or that it could not be reached."""
+        """Called once per connection: it was sent its frame or is gone, or it could not be reached."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How fast a feed may be posted, and for how long."""
+    """How fast posts may be made, and for how long."""
 
-    pace: float = math.inf  # attempts a second
-    head_start_s: float = 0.0  # so much of the pace may go out at once
-    within_s: float = 20.0  # then nothing more begins, and who is throttled is left
-    linger_s: float = math.inf  # for each answer that is still out when the feed has ended, unless most are
+    pace: float = math.inf  # attempts per second
+    head_start_s: float = 0.0  # a burst: this many seconds' worth of attempts may begin at once
+    within_s: float = 20.0  # after this, no attempt begins, and pending retries fail
+    linger_s: float = math.inf  # how long to wait for each of the last responses; longer if most are missing
 
     def allowed(self, elapsed_s: float) -> float:
-        """How many attempts may have begun after *elapsed_s*."""
+        """Return how many attempts may have begun after *elapsed_s*."""
         return math.inf if math.isinf(self.pace) else self.pace * (elapsed_s + self.head_start_s)
 
     def due_s(self, attempt: int) -> float:
-        """When the *attempt*-th, counted from 1, may begin: after so many seconds."""
+        """Return after how many seconds the *attempt*-th attempt, counted from 1, may begin."""
         return attempt / self.pace - self.head_start_s  # 0 without a pace
 
 
 UNLIMITED = Limits()
 
 
-class OneForAll:
-    """One frame for each of some connections."""
+class SameFrame:
+    """The same frame for each of some connections."""
 
     def __init__(self, connection_ids: Iterable[str], frame: bytes) -> None:
         self._connection_ids: Iterator[str] = iter(connection_ids)
@@ -51,4 +51,4 @@ class OneForAll:
         return None if connection_id is None else (connection_id, self._frame)
 
     def settle(self, connection_id: str, *, is_reached: bool = True) -> None:
-        """Nobody asks."""
+        """Do nothing: the outcome tells everything."""

@@ -1,7 +1,7 @@
-"""How often a connection sends frames, and the end of those that flood.
+"""Limits how many frames a connection may send, and closes those that exceed it.
 
-API Gateway throttles a route, not a connection: one that sends without a pause takes the route from everybody. A page
-needs a frame in 20 seconds.
+API Gateway throttles a route, not a connection: one client that sends without a pause uses up the route for all. A page
+needs one frame per 20 seconds.
 """
 
 import json
@@ -18,9 +18,9 @@ from voting.broadcast.websocket_api import forget
 from voting.clients import Clients
 from voting.observability import tell
 
-MOST = 20  # frames of one connection within WINDOW_S; a page that its reader turns to again and again sends some more
-UNNOTICED = 4  # of them that each execution environment keeps to itself: honest clients cost Redis nothing
-TELL_WITHIN_S = 1.0  # a flooder that does not read its answers
+MOST = 20  # frames per connection and WINDOW_S; a page that its reader often returns to sends a few extra ones
+UNNOTICED = 4  # of them per execution environment that Redis is not asked about: honest clients cost it nothing
+TELL_WITHIN_S = 1.0  # the client may not read what it is sent
 CLOSE_WITHIN_S = 3.0
 TOO_MANY = json.dumps(
     {
@@ -32,29 +32,29 @@ TOO_MANY = json.dumps(
 
 
 class Verdict(Enum):
-    """What becomes of a frame."""
+    """What to do with a frame."""
 
     ANSWER = "answer"
-    TELL = "tell and close"  # the first one too many
-    CLOSE = "close"  # it goes on: the first attempt may have failed
-    IGNORE = "ignore"  # it is being closed
+    TELL = "tell and close"  # the first frame above the limit
+    CLOSE = "close"  # frames keep coming: the first attempt to close may have failed
+    IGNORE = "ignore"  # the connection is being closed
 
 
 class Meter:
-    """How many frames connections have sent: in this execution environment, and from the fifth on in all of them.
+    """Counts the frames of each connection: the first few in this execution environment, the others in Redis.
 
-    A flood that is spread over many environments is counted in Redis, less the first few of each. Where Redis is away,
-    each environment decides by itself.
+    So a flood that is spread over many environments is noticed, apart from the first UNNOTICED frames in each. While
+    Redis is unavailable, each environment decides on its own.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Count on a *clock* in seconds that is the same in all environments."""
+        """Count by *clock*, which returns seconds and is the same in all environments."""
         self._clock = clock
         self._since = float("-inf")
         self._counts: Counter[str] = Counter()
 
     def judge(self, connection_id: str, clients: Clients) -> Verdict:
-        """Count one frame of *connection_id*, and say what is to become of it."""
+        """Count one frame of *connection_id*, and return what to do with it."""
         here = self._count_here(connection_id)
         if here <= UNNOTICED:
             return Verdict.ANSWER
@@ -79,10 +79,10 @@ class Meter:
 
 
 def end(verdict: Verdict, connection_id: str, clients: Clients, poster: Poster) -> None:
-    """Close the connection that floods, as far as *verdict* says; tell it once why.
+    """Close a connection that sends too many frames, if *verdict* says so; tell the client why, once.
 
     Raises:
-        posting.Forbidden: the function may not close connections.
+        poster.Forbidden: the function is not allowed to close connections.
     """
     if verdict is Verdict.TELL:
         poster.post([connection_id], TOO_MANY, within_s=TELL_WITHIN_S)

@@ -1,7 +1,7 @@
-"""Kept HTTP/1.1 connections that never block: hundreds of them beside each other on one thread.
+"""Persistent, non-blocking HTTP/1.1 connections: one thread keeps hundreds of them busy.
 
-RFC 9112, as far as the management API makes use of it. Bare sockets, since asyncio's TLS alone costs as much as all
-the rest of a post.
+They speak the part of RFC 9112 that the management API uses. They are bare sockets, because asyncio's TLS alone costs
+as much as the rest of a post.
 """
 
 import errno
@@ -11,14 +11,14 @@ import ssl
 import time
 from typing import Any
 
-READ_BYTES = 16384  # as much as a TLS record holds, so that nothing stays behind where no selector sees it
+READ_BYTES = 16384  # one TLS record: what stayed in the TLS buffer, no selector would report
 RESOLVED_FOR_S = 60.0
 
-Address = tuple[int, tuple[Any, ...]]  # family, and what connect takes of it
+Address = tuple[int, tuple[Any, ...]]  # family, and the argument of connect()
 
 
 class Endpoint:
-    """Where lines lead: a host and a port, with TLS or without."""
+    """The host and port that connections go to, with or without TLS."""
 
     def __init__(self, host: str, port: int, *, secure: bool) -> None:
         self.host = host
@@ -28,7 +28,7 @@ class Endpoint:
         self._resolved_at = float("-inf")
 
     def address(self) -> Address:
-        """The address that is to be tried next; raises OSError where the name has none."""
+        """Return the address to try next; raise OSError if the name has none."""
         if time.monotonic() - self._resolved_at > RESOLVED_FOR_S:
             found = socket.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM)
             self._addresses = [(family, address) for family, _, _, _, address in found]
@@ -36,13 +36,13 @@ class Endpoint:
         return self._addresses[0]
 
     def avoid(self, address: Address) -> bool:
-        """Leave *address* alone until the name is resolved anew; return whether there is another one."""
+        """Skip *address* until the name is resolved again; return whether there is another one."""
         if len(self._addresses) > 1 and address in self._addresses:
             self._addresses.remove(address)
         return self._addresses[0] != address
 
 
-class Line:
+class HttpConnection:
     """One connection, which carries one request at a time."""
 
     __slots__ = (
@@ -55,24 +55,24 @@ class Line:
         "_shaking",
         "_socket",
         "_unsent",
-        "asked_at",
-        "connection_id",
         "is_closing",
         "is_doubtful",
         "is_slow",
+        "recipient",
+        "sent_at",
     )
 
     def __init__(self, endpoint: Endpoint, selector: selectors.BaseSelector) -> None:
-        """Begin to connect; *selector* tells, with this line as its data, when `proceed` is due.
+        """Begin to connect. *selector* reports when to call `proceed`; the data of its key is this object.
 
         Raises:
             OSError: the host has no address, or none that can be reached from here.
         """
-        self.connection_id: str | None = None  # whom it posts to at the moment
-        self.asked_at = 0.0
+        self.recipient: str | None = None  # connection id of the request under way; None while idle
+        self.sent_at = 0.0
         self.is_slow = False
-        self.is_closing = False  # the other side has said so
-        self.is_doubtful = False  # it was kept for so long that the other side may have closed it
+        self.is_closing = False  # the server has announced that it closes this connection
+        self.is_doubtful = False  # idle for so long that the server may have closed it
         self._endpoint = endpoint
         self._selector = selector
         self._awaited = 0
@@ -80,27 +80,27 @@ class Line:
         self._received = b""
         self._connect()
 
-    def ask(self, request: bytes) -> None:
-        """Send *request*, as soon as that can be done; raises OSError where the line is broken."""
+    def send(self, request: bytes) -> None:
+        """Send *request* as soon as the connection is ready; raise OSError if it is broken."""
         self._unsent = request
         if self._is_open:
-            self._send()
+            self._flush()
 
     def proceed(self) -> int | None:
-        """Go on with what has become possible; return the status of the answer once all of it is here.
+        """Send or receive what is possible now; return the status code once the whole response is here.
 
         Raises:
-            OSError: the line is broken.
+            OSError: the connection is broken.
         """
         if self._unsent:
             if self._is_open or self._open():
-                self._send()
+                self._flush()
             return None
         try:
             data = self._socket.recv(READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
-        if not data or self.connection_id is None:
+        if not data or self.recipient is None:
             raise ConnectionResetError
         if self._received:
             data = self._received + data
@@ -113,7 +113,7 @@ class Line:
         self._socket.close()
 
     def avoid(self) -> None:
-        """Have later lines try another address if this one never came to be."""
+        """Make later connections try another address if this one was never established."""
         if not self._is_open:
             self._endpoint.avoid(self._address)
 
@@ -133,7 +133,7 @@ class Line:
         self._await(selectors.EVENT_WRITE)
 
     def _open(self) -> bool:
-        """Go on connecting and shaking hands; return whether the line is ready for its first request."""
+        """Continue to connect and shake hands; return whether the first request can be sent."""
         if not self._shaking:
             failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if failure and not self._endpoint.avoid(self._address):
@@ -162,7 +162,7 @@ class Line:
         self._shaking = True
         self._await(selectors.EVENT_WRITE)
 
-    def _send(self) -> None:
+    def _flush(self) -> None:
         try:
             sent = self._socket.send(self._unsent)
         except (BlockingIOError, ssl.SSLWantWriteError):
@@ -174,7 +174,7 @@ class Line:
         self._await(selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ)
 
     def _await(self, events: int) -> None:
-        """Have the selector tell of *events* from now on, and of no others."""
+        """Make the selector report *events* from now on, and no others."""
         if not self._awaited:
             self._selector.register(self._socket, events, self)
         elif events != self._awaited:
@@ -186,8 +186,8 @@ class Line:
             self._selector.unregister(self._socket)
             self._awaited = 0
 
-    def _status(self, answer: bytes) -> int | None:
-        head, complete, body = answer.partition(b"\r\n\r\n")
+    def _status(self, response: bytes) -> int | None:
+        head, complete, body = response.partition(b"\r\n\r\n")
         if not complete:
             return None
         head = head.lower()
@@ -200,55 +200,55 @@ class Line:
                 return None
             status = int(head[9:12])
         except ValueError as error:
-            raise ConnectionAbortedError("that is no HTTP") from error
+            raise ConnectionAbortedError("the response is not HTTP") from error
         self.is_closing = b"\r\nconnection: close" in head
         self.is_doubtful = False
         return status
 
 
-class Lines:
-    """The open lines, those in use and those that idle."""
+class ConnectionPool:
+    """The open connections to one endpoint, busy and idle."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.selector = selectors.DefaultSelector()
-        self.idle: list[Line] = []
+        self.idle: list[HttpConnection] = []
         self._endpoint = endpoint
-        self._all: set[Line] = set()
+        self._all: set[HttpConnection] = set()
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def busy(self) -> list[Line]:
-        return [line for line in self._all if line.connection_id is not None]
+    def busy(self) -> list[HttpConnection]:
+        return [connection for connection in self._all if connection.recipient is not None]
 
-    def open(self) -> Line:
-        line = Line(self._endpoint, self.selector)
-        self._all.add(line)
-        return line
+    def open(self) -> HttpConnection:
+        connection = HttpConnection(self._endpoint, self.selector)
+        self._all.add(connection)
+        return connection
 
-    def drop(self, line: Line) -> None:
-        line.close()
-        self._all.remove(line)
+    def drop(self, connection: HttpConnection) -> None:
+        connection.close()
+        self._all.remove(connection)
 
     def drop_busy(self) -> None:
-        """Close lines whose answer is still to come: the next request would get it for its own."""
-        for line in self.busy():
-            self.drop(line)
+        """Close the connections whose response is still to come: the next request would take it for its own."""
+        for connection in self.busy():
+            self.drop(connection)
 
     def drop_closed(self) -> None:
-        """Close idle lines that the other side has closed, and doubt the rest."""
+        """Drop the idle connections that the server has closed, and mark the others as doubtful."""
         for key, _ in self.selector.select(0):
-            line: Line = key.data
+            connection: HttpConnection = key.data
             try:
-                line.proceed()
+                connection.proceed()
             except OSError:
-                self.idle.remove(line)
-                self.drop(line)
-        for line in self.idle:
-            line.is_doubtful = True
+                self.idle.remove(connection)
+                self.drop(connection)
+        for connection in self.idle:
+            connection.is_doubtful = True
 
     def close(self) -> None:
         self.idle.clear()
-        for line in tuple(self._all):
-            self.drop(line)
+        for connection in tuple(self._all):
+            self.drop(connection)
         self.selector.close()

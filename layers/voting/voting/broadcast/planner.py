@@ -1,11 +1,11 @@
-"""The plan of a fan-out: who is sent the newest results next, by how many shards at once, and how fast.
+"""Plans a fan-out: which subscribers are sent the newest results next, by how many shards, and at which pace.
 
-No clock, no store, no gateway in here: the worker and the simulation of bench/ decide by this very code.
+This module uses no clock, store or gateway: the worker and the simulation in bench/ run the same code.
 
-The audience is served in turns. A turn takes the buckets that were served longest ago, as many as the budget serves in
-TURN_S, and the next turn begins when the budget has paid for it. So a small audience gets everything at once, every
-least interval; a large one gets it in the course of some turns, each with the figures that are newest by then; and
-nobody waits longer than the others, however large the audience and however often a shard is lost.
+The audience is served in turns. A turn takes the buckets that were served longest ago, as many as the budget covers in
+TURN_S. The next turn begins when the budget has paid for this one. A small audience is served in a single turn, at most
+once per least interval. A large one is served over several turns, each with the results that are newest by then. No
+bucket waits longer than the others, however large the audience is and however often a shard is lost.
 """
 
 import heapq
@@ -16,27 +16,27 @@ from typing import Any
 
 from voting.results.results import PING_S
 
-TURN_S = 10.0  # posting that one turn plans for; a shard has 30 s (template.yaml), which leaves room for trouble
-MOST_SHARDS = 16  # as many as template.yaml reserves environments
-SHARD_S = 1.0  # posting that is worth an invocation: more and smaller shards would cost cold starts and gain little
-PATIENCE_S = 4.0  # that a shard has beyond twice its time: the 3 s of a connection that hangs, and some
+TURN_S = 10.0  # planned length of a turn; a shard may run for 30 s (template.yaml), which leaves room for delays
+MOST_SHARDS = 16  # the number of environments that template.yaml reserves
+SHARD_S = 1.0  # posting time that is worth an invocation: smaller shards cost cold starts and gain little
+PATIENCE_S = 4.0  # extra time of a shard, on top of twice its planned time: 3 s for a hanging connection, and a margin
 LONGEST_PATIENCE_S = 20.0  # a shard must end well within its 30 s
-GRACE_S = 1.0  # to start, and to end; then what a shard has not delivered is set off again
-HEAD_START_S = 0.5  # so much of its pace a shard may send at once: gateways take bursts (API Gateway 5,000)
+GRACE_S = 1.0  # for a shard to start and to end; after that, what it has not delivered is due again
+HEAD_START_S = 0.5  # the burst of a shard, in seconds of its pace: gateways accept bursts (API Gateway 5,000)
 
-PRIOR_POSTS_PER_S = 4000.0  # of one shard, before any was measured and after a long silence
+PRIOR_POSTS_PER_S = 4000.0  # of one shard, without a recent measurement
 LEAST_POSTS_PER_S, MOST_POSTS_PER_S = 100.0, 20_000.0
-SILENCE_S = 600.0  # after which a measurement says nothing any more: other machines, another day
-WEIGHT = 0.25  # of a new measurement beside all earlier ones
-GROWTH = 1.1  # of the estimate, where a shard kept its pace and could have done more
+SILENCE_S = 600.0  # after this, a measurement is out of date: later shards may run on other machines
+MEASUREMENT_WEIGHT = 0.25  # of a new measurement in the smoothed estimate
+GROWTH = 1.1  # of the estimate, if a shard kept its pace and may have been able to do more
 
-PINGS_SHARE = 0.05  # of the budget of messages, for pings and pongs together
-LONGEST_PING_S = 540  # the gateway closes a connection that is idle for ten minutes
+PINGS_SHARE = 0.05  # of the message budget, for pings and pongs together
+LONGEST_PING_S = 540  # API Gateway closes a connection that is idle for ten minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the operator grants: API Gateway bills each message, and shares its throttle between them and the votes."""
+    """The operator's limits: API Gateway bills each message, and its throttle is shared with the votes."""
 
     messages_per_s: float
     least_interval_s: float
@@ -44,18 +44,18 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """The registry as it is now: by bucket how many subscribers, and the version that all of them were sent."""
+    """The current state of the registry, by bucket: its size and the version that all its subscribers were sent."""
 
     sizes: Sequence[int]
-    delivered: Mapping[int, int]  # without the buckets that are owed their version once more
+    delivered: Mapping[int, int]  # without the buckets that are owed a resend
     posts_per_s: float = PRIOR_POSTS_PER_S  # of one shard, as measured
-    served: Mapping[int, int] = field(default_factory=dict)  # by bucket, when it was; any clock that only moves on
+    served: Mapping[int, int] = field(default_factory=dict)  # by bucket, when it last was; any monotonic clock
 
     def lagging(self, version: int) -> list[int]:
-        """The buckets with subscribers that wait for *version*, those first that were served longest ago.
+        """Return the buckets whose subscribers lack *version*, those that were served longest ago first.
 
-        Versions alone cannot tell: a bucket that is owed has none, and all that are owed would wait equally long,
-        however often those with the lowest numbers were served before the others.
+        The version alone does not give this order: buckets that are owed a resend have none, so the ones with the
+        lowest numbers would always come first.
         """
         behind = [b for b, size in enumerate(self.sizes) if size and self.delivered.get(b, 0) < version]
         return sorted(behind, key=lambda bucket: (self.served.get(bucket, 0), self.delivered.get(bucket, 0)))
@@ -63,18 +63,18 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one invocation of ws_broadcast is to do."""
+    """The work of one invocation of ws_broadcast."""
 
     buckets: tuple[int, ...]  # in the order in which they are due
     subscribers: int
-    pace: float  # messages a second that it may send: its share of the budget
-    within_s: float  # after so long it stops, since others are set off in its place soon after
+    pace: float  # messages per second: its share of the budget
+    within_s: float  # its time limit; soon after it, what is not delivered is given to other shards
     posts_per_s: float = PRIOR_POSTS_PER_S  # the estimate that the plan was made with
-    version: int = 0  # what it was set off for; a bucket that has it already was served by another attempt
-    at: int = 0  # when it was set off, in ms since the epoch; what tells one attempt from another
+    version: int = 0  # the one to deliver; a bucket that already has it was served by another attempt
+    at: int = 0  # attempt id: the time of the invocation, in ms since the epoch
 
     def as_event(self) -> dict[str, Any]:
-        """What the function is invoked with."""
+        """Return the payload of the invocation."""
         return {
             "buckets": list(self.buckets),
             "subscribers": self.subscribers,
@@ -87,7 +87,7 @@ class Shard:
 
     @classmethod
     def of_event(cls, event: Mapping[str, Any]) -> "Shard":
-        """Read what `as_event` wrote; an event that names buckets alone knows no hurry and no budget."""
+        """Parse what `as_event` returns; an event with buckets only has no limit on its pace."""
         return cls(
             tuple(event["buckets"]),
             int(event.get("subscribers", 0)),
@@ -99,14 +99,14 @@ class Shard:
         )
 
     def keeps_pace(self, messages: int, took_s: float) -> bool:
-        """Whether a shard that took so long for *messages* was held up by its pace and nothing else."""
+        """Return whether only its pace limited a shard that took *took_s* for *messages*."""
         paced_s = messages / self.pace - HEAD_START_S
         return paced_s > 0 and took_s <= 1.1 * paced_s
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The shards to set off now, and the time until the budget has paid for them: the next turn's earliest start."""
+    """The shards to invoke now, and the seconds until the budget has paid for them and the next turn may begin."""
 
     shards: tuple[Shard, ...]
     interval_s: float
@@ -115,16 +115,16 @@ class Plan:
 def plan(
     waiting: Sequence[tuple[int, int]], budget: Budget, posts_per_s: float = PRIOR_POSTS_PER_S, version: int = 0
 ) -> Plan:
-    """Plan a turn over *waiting*: buckets that are due for *version* with their sizes, the longest waiting first.
+    """Plan a turn over *waiting*: pairs of bucket and size, due for *version*, in the order in which they are due.
 
-    Every bucket of the turn is in exactly one shard. The paces of all shards sum up to the budget.
+    Every bucket of the turn is in exactly one shard. The paces of all shards add up to the budget.
     """
     per_s = min(budget.messages_per_s, MOST_SHARDS * posts_per_s)
     chosen = list(_turn(waiting, TURN_S * per_s))
     messages = sum(size for _, size in chosen)
     if not messages:
         return Plan((), budget.least_interval_s)
-    # A bucket that is larger than a turn is not done in one: its shard stops after LONGEST_PATIENCE_S, midway.
+    # A bucket that is larger than a turn takes several: its shard stops midway, after LONGEST_PATIENCE_S.
     interval_s = max(budget.least_interval_s, min(messages / per_s, LONGEST_PATIENCE_S))
     count = min(MOST_SHARDS, len(chosen), math.ceil(messages / (max(interval_s, SHARD_S) * posts_per_s)))
     posting_s = max(interval_s, messages / (count * posts_per_s))
@@ -139,22 +139,22 @@ def plan(
 
 
 def round_s(subscribers: int, budget: Budget, posts_per_s: float = PRIOR_POSTS_PER_S) -> float:
-    """The time in which each of *subscribers* is sent one frame: how often anybody hears of changes."""
+    """Return the seconds in which each of *subscribers* is sent one frame."""
     return max(budget.least_interval_s, subscribers / min(budget.messages_per_s, MOST_SHARDS * posts_per_s))
 
 
 def ping_s(subscribers: int, budget: Budget) -> int:
-    """How many seconds each of *subscribers* should let pass between two pings, each of which is answered by a pong.
+    """Return the seconds between two pings of each of *subscribers*; each ping is answered by a pong.
 
-    PING_S where they are few. Beyond that pings and pongs take PINGS_SHARE of the budget, as far as the idle time-out
-    of the gateway lets them.
+    It is PING_S if they are few. Otherwise, pings and pongs take PINGS_SHARE of the budget, or more where the gateway's
+    idle timeout requires it.
     """
     fair_s = 2 * subscribers / (PINGS_SHARE * budget.messages_per_s)
     return round(min(max(fair_s, PING_S), LONGEST_PING_S))
 
 
 def _turn(waiting: Sequence[tuple[int, int]], most: float) -> Iterator[tuple[int, int]]:
-    """The first of *waiting*, *most* messages in all; at least one bucket."""
+    """Yield the first of *waiting*, up to *most* messages in total, but at least one bucket."""
     messages = 0
     for bucket, size in waiting:
         messages += size
@@ -164,8 +164,8 @@ def _turn(waiting: Sequence[tuple[int, int]], most: float) -> Iterator[tuple[int
 
 
 def _spread(chosen: Sequence[tuple[int, int]], count: int) -> list[list[tuple[int, int]]]:
-    """Spread *chosen* over *count* shards, the largest first to whoever has least; each keeps the order given."""
-    loads = [(0, number) for number in range(count)]  # a heap as it is
+    """Spread *chosen* over *count* shards, the largest first to the least loaded; each shard keeps the given order."""
+    loads = [(0, number) for number in range(count)]  # already a heap
     owner: dict[int, int] = {}
     for bucket, size in sorted(chosen, key=lambda each: -each[1]):
         load, number = loads[0]
@@ -178,25 +178,25 @@ def _spread(chosen: Sequence[tuple[int, int]], count: int) -> list[list[tuple[in
 
 
 @dataclass(slots=True)
-class Fanout:
-    """The worker's side of all turns: what is under way, and when the budget has paid for the last turn.
+class TurnPlanner:
+    """Plans turn after turn, and keeps which buckets are under way and when the budget has paid for the last turn.
 
-    Its times are those of any clock that only moves on, in seconds.
+    Times are in seconds, of any monotonic clock.
     """
 
     budget: Budget
-    _under_way: dict[int, tuple[int, float]] = field(default_factory=dict)  # bucket: version promised, until when
-    next_at: float = 0.0  # before which no turn begins
+    _under_way: dict[int, tuple[int, float]] = field(default_factory=dict)  # bucket: version, time limit
+    next_at: float = 0.0  # earliest start of the next turn
 
     def turn(self, version: int, audience: Audience, now: float) -> Plan:
-        """What to set off now, so that everybody gets *version*; without shards, when to come back for it.
+        """Plan the shards to invoke now for *version*; if there are none, the interval says when to call again.
 
-        The interval is infinite where nobody waits for anything, or only for shards that are under way.
+        The interval is infinite if no bucket lacks *version*, or only those that are under way.
         """
         waiting = [bucket for bucket in audience.lagging(version) if not self._is_under_way(bucket, audience, now)]
         if not waiting:
             return Plan((), math.inf)
-        if now < self.next_at:  # the next turn carries this change, and those that come until then
+        if now < self.next_at:  # the next turn carries this change and all others until then
             return Plan((), self.next_at - now)
         sizes = [(bucket, audience.sizes[bucket]) for bucket in waiting]
         todo = plan(sizes, self.budget, audience.posts_per_s, version)
@@ -207,29 +207,29 @@ class Fanout:
         return todo
 
     def forget_what_is_under_way(self) -> None:
-        """Let every bucket be due that lags, whatever is on its way to it: what it brings is out of date."""
+        """Make every lagging bucket due, even if a shard is under way to it: what the shard delivers is out of date."""
         self._under_way.clear()
 
     def call_off(self, shards: Iterable[Shard]) -> None:
-        """Take back that *shards* are under way: they could not be set off."""
+        """Make the buckets of *shards* due again, because the invocations failed."""
         for shard in shards:
             for bucket in shard.buckets:
                 self._under_way.pop(bucket, None)
 
     def _is_under_way(self, bucket: int, audience: Audience, now: float) -> bool:
-        """A shard that was lost, or stopped midway, delivers nothing: after its time the bucket is due again."""
+        """A shard may be lost or stop midway: after its time limit, the bucket is due again."""
         promised, until = self._under_way.get(bucket, (0, 0.0))
         return audience.delivered.get(bucket, 0) < promised and now < until
 
 
 def learned(posts_per_s: float, achieved: float, *, kept_pace: bool) -> float:
-    """The estimate of what one shard posts a second, after one more has told what it *achieved*.
+    """Return the new estimate of the posts per second of one shard, after a shard has *achieved* this many.
 
-    A shard that fell behind its pace shows what a shard can do. One that kept it shows only that it could do that much:
-    the estimate then grows a little, so that one bad day does not leave us with many small shards for ever. A single
-    measurement moves it by a quarter at most.
+    A shard that fell behind its pace shows its capacity. One that kept its pace shows only that the capacity is at
+    least this high, so the estimate grows a little; otherwise, one bad measurement would mean small shards for ever.
+    A single measurement moves the estimate by a quarter at most.
     """
-    smoothed = posts_per_s + WEIGHT * (achieved - posts_per_s)
+    smoothed = posts_per_s + MEASUREMENT_WEIGHT * (achieved - posts_per_s)
     moved = max(achieved, posts_per_s * GROWTH) if kept_pace else smoothed
-    bounded = min(max(moved, posts_per_s * (1 - WEIGHT)), posts_per_s * (1 + WEIGHT))
+    bounded = min(max(moved, posts_per_s * (1 - MEASUREMENT_WEIGHT)), posts_per_s * (1 + MEASUREMENT_WEIGHT))
     return min(max(bounded, LEAST_POSTS_PER_S), MOST_POSTS_PER_S)

@@ -1,4 +1,4 @@
-"""Signatures of requests to AWS, Signature Version 4, for many requests that differ in one segment of their path only.
+"""AWS Signature Version 4 for many requests that differ only in the last segment of their path.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
-# As API Gateway makes connection ids. To encode these by replacing one character takes a fifth of the time of quote().
+# The form of API Gateway's connection ids. Replacing the one character to encode takes a fifth of the time of quote().
 _base64 = re.compile(r"[A-Za-z0-9_-]+=*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who signs; inside Lambda the function's role, in the environment."""
+    """The key pair to sign with; in Lambda, that of the function's role, from the environment."""
 
     access_key: str
     secret_key: str
@@ -32,9 +32,9 @@ class Credentials:
 
 
 class SignedRequests:
-    """Requests of one method and body to one folder of one host, whose last segment alone tells them apart.
+    """Requests with the same method, host, folder and body; only the last segment of the path differs.
 
-    They carry the time at which this was made, and are good for five minutes from then.
+    They are dated at the creation of this object, and stay valid for five minutes.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SignedRequests:
         body: bytes,
         method: str = "POST",
     ) -> None:
-        """*folder* is as it goes over the wire, percent-encoded, and neither begins nor ends a segment: `/live/x`."""
+        """*folder* is percent-encoded as on the wire, with a leading slash and no trailing one, such as `/live/x`."""
         amz_date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         scope = f"{amz_date[:8]}/{region}/{service}/aws4_request"
         headers = {"host": host, "x-amz-date": amz_date}
@@ -57,7 +57,7 @@ class SignedRequests:
         signed = ";".join(headers)
         canonical_headers = "".join(f"{name}:{value}\n" for name, value in headers.items())
 
-        # Every service but S3 signs the path encoded once more than it is sent.
+        # Every service except S3 expects the path to be encoded once more for the signature than on the wire.
         self._canonical_begin = f"{method}\n{quote(folder, safe='/~')}/"
         self._canonical_end = f"\n\n{canonical_headers}\n{signed}\n{hashlib.sha256(body).hexdigest()}"
         self._to_sign = f"{ALGORITHM}\n{amz_date}\n{scope}\n"
@@ -77,7 +77,7 @@ class SignedRequests:
         self._end = b"\r\n\r\n" + body
 
     def to(self, segment: str) -> bytes:
-        """The request to the folder's *segment*, which may be any text that UTF-8 can hold."""
+        """Return the request to *segment* of the folder; it may be any text that UTF-8 can encode."""
         if _base64(segment):
             sent, signed = segment.replace("=", "%3D"), segment.replace("=", "%253D")
         else:
@@ -90,6 +90,6 @@ class SignedRequests:
 
 
 def _encode(segment: str) -> str:
-    if segment in {".", ".."}:  # as they are, they would name other folders
+    if segment in {".", ".."}:  # unencoded, they would name other folders
         return segment.replace(".", "%2E")
     return quote(segment, safe="")

@@ -1,4 +1,4 @@
-"""What a subscriber may send over its WebSocket, and what it is answered."""
+"""The frames that a subscriber may send over its WebSocket, and the frames that answer them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -24,16 +24,16 @@ def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool =
     except FrameError as error:
         return [_error(error.code, error.message)]
     except RedisError as error:
-        tell("the registry is away", error=error)
+        tell("the registry of subscribers is unavailable", error=error)
         return [_error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")]
 
 
 def forget(connection_ids: Iterable[str], clients: Clients) -> None:
-    """Forget *connection_ids*, which have gone; where the registry is away, their registrations expire."""
+    """Remove closed connections from the registry; if it is unavailable, their registrations expire later."""
     try:
         Subscribers(clients.redis()).remove(connection_ids)
     except RedisError as error:
-        tell("who has gone is still registered until that expires", error=error)
+        tell("closed connections could not be removed from the registry; they expire later", error=error)
 
 
 def _action(body: str, *, is_binary: bool) -> str:
@@ -54,15 +54,15 @@ def _action(body: str, *, is_binary: bool) -> str:
 
 
 def _subscribe(connection_id: str, clients: Clients) -> list[bytes]:
-    # Registered before the results are read: a change in between is broadcast to it, and none is missed.
+    # Register first, then read the results: a change in between is broadcast to it, so it misses none.
     Subscribers(clients.redis()).add(connection_id)
     return [_newest(clients)]
 
 
 def _ping(connection_id: str, clients: Clients) -> list[bytes]:
-    """A pong. A connection that the registry did not know may have missed changes: the results follow.
+    """Answer with a pong. A connection that was not registered may have missed changes, so it also gets the results.
 
-    They go to this connection only. To owe its bucket a broadcast would cost what thousands of frames cost.
+    They are sent to this connection only: a resend to its whole bucket could take thousands of frames.
     """
     if Subscribers(clients.redis()).add(connection_id):
         return [_pong(clients), _newest(clients)]
@@ -80,7 +80,7 @@ def _pong(clients: Clients) -> bytes:
     snapshot = Snapshots(clients.redis()).read()
     if snapshot is None or snapshot.stale_s is None:
         return b'{"type":"pong"}'
-    # Where no worker is there to say so in a frame.
+    # If the worker is down, no frame of results says that they are stale.
     return json.dumps({"type": "pong", "stale_seconds": round(snapshot.stale_s)}, separators=(",", ":")).encode()
 
 

@@ -1,6 +1,5 @@
 """One run of the worker: votes from the Redis list into the Postgres table, until a newer run takes over."""
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from voting.database.fault import Fault, Kind, explain
 from voting.database.trial import TakenNow
 from voting.database.vote_table import VoteTable
 from voting.fence import Superseded
+from voting.jitter import full_jitter_s
 from voting.observability import logger, publish, tell
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.dead_letter_room import DeadLetterRoom
@@ -29,6 +29,7 @@ from voting.worker.sieve import PATIENCE_S, Sieve
 
 WAIT_S = 0.2  # for a vote; also how late a run notices that it is superseded, or that another moved a vote for it
 STOP_BEFORE_END_S = 18.0  # a batch may last as long as its statement timeout
+BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 1.0
 RETRIES_AT_ONCE = 5  # of two writers who met
 
@@ -230,5 +231,5 @@ class Drain:
         self._clients.redis().connection_pool.disconnect()
         if fault.kind is Kind.RENEW:
             self._token = None  # begin again, with an installation and the rights on it
-        time.sleep(random.uniform(0, min(LONGEST_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))))  # noqa: S311
+        time.sleep(full_jitter_s(self._failures, BACKOFF_S, LONGEST_BACKOFF_S))
         return Batch()

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
-from voting.broadcast.planner import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Fanout, Shard, ping_s
+from voting.broadcast.planner import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Shard, TurnPlanner, ping_s
 from voting.broadcast.subscribers import Subscribers
 from voting.clients import Clients
 from voting.database.vote_table import VoteTable
@@ -43,7 +43,7 @@ class Announcer:
         self._told_stale: bool | None = None  # what subscribers know; None before Redis was asked
         self._trouble = Trouble(clients.redis(), TROUBLE, "the results are not announced")
         self._budget = Budget(self._settings.broadcast_messages_per_s, self._settings.broadcast_interval_ms / 1000)
-        self._fanout = Fanout(self._budget)
+        self._planner = TurnPlanner(self._budget)
         self._count = 0  # subscribers, when they were last looked at
         self._takes_s = 0.0  # to write a snapshot and to look who is there, as measured
         self._measured_at = float("-inf")
@@ -70,7 +70,7 @@ class Announcer:
 
     def next_turn_at(self) -> float:
         """When `moved` should be called at the latest for the next broadcast to show it (`time.monotonic`)."""
-        return self._fanout.next_at - self._takes_s
+        return self._planner.next_at - self._takes_s
 
     def _run(self) -> None:
         try:
@@ -124,7 +124,7 @@ class Announcer:
         if is_stale != self._told_stale:
             logger.info("the figures are stale" if is_stale else "the figures are fresh again", version=version)
             self._subscribers.owe_all()
-            self._fanout.forget_what_is_under_way()
+            self._planner.forget_what_is_under_way()
             self._snapshots.note_told(is_stale=is_stale)
             self._told_stale = is_stale
 
@@ -149,17 +149,17 @@ class Announcer:
         self._count = sum(audience.sizes)
         self._measure(self._count)
         now = time.monotonic()
-        todo = self._fanout.turn(version, audience, now)
+        todo = self._planner.turn(version, audience, now)
         if todo.interval_s <= self._takes_s and not todo.shards:  # it begins sooner than we could have looked again
             time.sleep(todo.interval_s)
-            todo = self._fanout.turn(version, audience, time.monotonic())
+            todo = self._planner.turn(version, audience, time.monotonic())
         if todo.shards:
             self._takes_s += WEIGHT * (now - began - self._takes_s)
         for number, shard in enumerate(todo.shards):
             try:
                 self._invoke(shard)
             except (BotoCoreError, ClientError):
-                self._fanout.call_off(todo.shards[number:])
+                self._planner.call_off(todo.shards[number:])
                 raise
         return min(POLL_S, todo.interval_s)
 
