@@ -48,6 +48,16 @@ def refusals(redis: Redis) -> set[str]:
     return {entry["object"] for entry in redis.acl_log()}
 
 
+def source() -> str:
+    """All of the package, its scripts included."""
+    files = (TEMPLATE.parent / "layers/voting/voting").rglob("*")
+    return "\n".join(path.read_text() for path in files if path.suffix in {".py", ".lua"})
+
+
+def commands_of_scripts(text: str) -> set[str]:
+    return {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", text)}
+
+
 def test_the_queue_from_push_to_hand_back(clients: Clients, redis: Redis) -> None:
     queue = VoteQueue(clients.redis())
     for voter in "xyz":
@@ -132,16 +142,14 @@ def test_everything_else_is_refused(clients: Clients, command: str) -> None:
 
 
 def test_every_command_that_a_script_calls_is_granted() -> None:
-    scripts = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").rglob("*.py"))
-    called = {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", scripts)}
+    called = commands_of_scripts(source())
     assert called
     assert called <= {word.removeprefix("+") for word in ACCESS.split() if word.startswith("+")}
 
 
 def test_no_command_is_granted_that_the_package_has_no_use_for() -> None:
-    source = "\n".join(path.read_text() for path in (TEMPLATE.parent / "layers/voting/voting").rglob("*.py"))
-    used = {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", source)}
-    used |= set(re.findall(r"\.(\w+)\(", source))  # methods of the client are called after their commands
+    used = commands_of_scripts(source())
+    used |= set(re.findall(r"\.(\w+)\(", source()))  # methods of the client are called after their commands
     granted = {word.removeprefix("+") for word in ACCESS.split() if word.startswith("+")}
     scripts = {"evalsha", "eval", "script|load"} if "register_script" in used else set()
     transactions = {"multi", "exec"} if "pipeline" in used else set()

@@ -16,7 +16,7 @@ CAUSE = ("sqlstate", "error")
 LATEST_MS = 10**14  # that is taken for a time
 UNREADABLE = "unreadable"  # the reason of what gives none, whoever left it in the list
 
-# As reason_of in dead_letter_scripts: ours are such words, and no other is repeated to an operator.
+# As scripts/shared/reason_of.lua: ours are such words, and no other is repeated to an operator.
 WORD = r"[A-Za-z0-9_.:-]{1,64}"
 PLAIN_REASON = re.compile(rb'\{"reason": "(%b)"' % WORD.encode())
 

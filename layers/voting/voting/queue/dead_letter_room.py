@@ -11,11 +11,15 @@ from redis import Redis
 
 from voting.observability import tell
 from voting.queue.dead_letter import REFUSED, shorten
-from voting.queue.dead_letter_scripts import EVICT, NOTE_LIMITS, SHORTEN
 from voting.queue.dead_letters import COUNTED_AT_ONCE, FIRST_PAGE, PAGE_BYTES, DeadLetters, fitting
+from voting.queue.lua import script
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT
 
 SHARE = 0.9  # of a limit, to which the list is brought back: or each letter more would have all of them looked at
+
+EVICT = script("evict", "reason_of", "next_step", "remove", "note")
+SHORTEN = script("shorten", "note")
+NOTE_LIMITS = script("note_limits")
 
 
 class DeadLetterRoom:

@@ -8,14 +8,14 @@ moves letters to places that are still to come, so that none is missed. New lett
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from voting.queue.dead_letter import DeadLetter
-from voting.queue.dead_letter_scripts import COUNT, DROP, REQUEUE
+from voting.queue.lua import script
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT, PAGE, PROCESSING, VOTES
 from voting.queue.vote_queue import NotAList
 
@@ -24,9 +24,19 @@ PAGE_BYTES = 1024 * 1024  # of one page, about: a letter can have 400 KB
 FIRST_PAGE = 16  # letters, as long as their size is unknown
 COUNTED_AT_ONCE = 1000
 
+COUNT = script("count", "reason_of", "next_step")
+DROP = script("drop", "reason_of", "next_step", "remove")
+REQUEUE = script("requeue", "remove")
+
 
 class TooManyQueued(Exception):
     """More votes are queued than can be looked through at once; the list is short again once it has been drained."""
+
+
+NOT_REQUEUED: Mapping[bytes, type[Exception]] = {  # by the status that requeue.lua returns
+    b"too many queued": TooManyQueued,
+    b"not a list": NotAList,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +161,11 @@ class DeadLetters:
         for parked, voter_id in reversed(letters):
             arguments += [parked.raw, parked.letter.message, voter_id]
         most = MOST_QUEUED if unless_queued else 0
-        moved, gone = self._requeue(keys=[VOTES, PROCESSING, DEAD], args=[most, first, first + page - 1, *arguments])
-        if moved == -1:
-            raise TooManyQueued
-        if moved == -2:
-            raise NotAList
+        status, moved, gone = self._requeue(
+            keys=[VOTES, PROCESSING, DEAD], args=[most, first, first + page - 1, *arguments]
+        )
+        if status != b"ok":
+            raise NOT_REQUEUED[status]
         return Moved(moved, gone)
 
     def drop(self, place: Place, reason: str | None) -> tuple[Place, int]:

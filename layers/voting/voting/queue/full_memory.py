@@ -6,7 +6,7 @@ from 7.0 on, and Valkey: SCRIPT_WRITE_DIRTY in src/script.c, scriptVerifyOOM. So
 It is neither replicated nor appended to a file, and costs less than a microsecond.
 """
 
-# A list keeps all its items, a hash and a sorted set lose a member that they never have.
-TOUCH_LIST = "redis.call('LTRIM', KEYS[%d], 0, -1)\n"
+# A hash and a sorted set lose a member that they never have. In the scripts of the queue the line stands in the file;
+# for a list it is an LTRIM that keeps all.
 TOUCH_HASH = "redis.call('HDEL', KEYS[1], '')\n"
 TOUCH_SORTED_SET = "redis.call('ZREM', KEYS[1], '')\n"

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from redis import Redis
 
+from voting.queue.lua import script, shared_functions
+
 VOTES = "votes"
 PROCESSING = "{votes}:processing"
 FENCE = "{votes}:fence"
@@ -27,60 +29,12 @@ STALLED_AFTER_S = 15.0  # without a committed batch, while messages wait: a batc
 
 PAGE = 200  # messages that are read at once where all are looked at
 
-# How long messages have waited without a batch being acknowledged, in ms; 0 where none waits or another worker drains.
-# A time in the future (Redis' clock was set back) says nothing, and must not hide a stall: a worker that lives writes
-# another one at once.
-BEHIND = """
-local function behind_ms(votes, processing, progress, handed_back)
-  if redis.call('EXISTS', handed_back) == 1 or redis.call('EXISTS', votes, processing) == 0 then return 0 end
-  local now = redis.call('TIME')
-  local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-  return math.abs(now_ms - (tonumber(redis.call('GET', progress) or now_ms) or 0))
-end
-"""
-
-# KEYS as for a claim
-# Returns the type of `votes`, the lengths of votes, processing and dead, and in seconds the ages of claimed and handed
-# back (empty where there is none) and what BEHIND tells.
-LOOK = (
-    BEHIND
-    + """
-local now = redis.call('TIME')
-local kind = redis.call('TYPE', KEYS[1]).ok
-local function age(key)
-  local since = redis.call('GET', key)
-  return since and string.format('%.3f', math.max(0, now[1] + now[2] / 1000000 - since / 1000)) or ''
-end
-return {
-  kind, kind == 'list' and redis.call('LLEN', KEYS[1]) or 0, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[4]),
-  age(KEYS[5]), age(KEYS[6]),
-  string.format('%.3f', behind_ms(KEYS[1], KEYS[2], KEYS[8], KEYS[6]) / 1000),
-}
-"""
-)
-
-# What a vote needs of Redis: memory, the right to write, a primary, and replicas where they are asked for.
-#
-# KEYS[1] votes   KEYS[2] trial
-# Returns 1; 0 where the key `votes` holds something that takes no push.
-TRY_PUSH = """
-redis.call('LPUSH', KEYS[2], '')
-redis.call('DEL', KEYS[2])
-local kind = redis.call('TYPE', KEYS[1]).ok
-return (kind == 'list' or kind == 'none') and 1 or 0
-"""
-
+BEHIND = shared_functions("behind")
+LOOK = script("backlog", "behind")
+TRY_PUSH = script("try_push")
+ENDS = script("ends")
 
 Counting = Literal["ok", "stalled", "handed_back"]
-
-# A script in place of a transaction, which a full memory refuses whatever it reads.
-#
-# KEYS[1] votes
-# ARGV[1] most messages
-# Returns those at the head and those at the tail.
-ENDS = """
-return {redis.call('LRANGE', KEYS[1], 0, ARGV[1] - 1), redis.call('LRANGE', KEYS[1], -ARGV[1], -1)}
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,11 @@ from redis.exceptions import RedisError
 
 from voting.log_sampling import Sampler
 from voting.observability import logger
-from voting.queue.full_memory import TOUCH_HASH
+from voting.queue.lua import script
 
 REMIND_EVERY_S = 30.0
 
-# KEYS[1] trouble
-# ARGV[1] error
-NOTE = (
-    TOUCH_HASH
-    + """
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local since = redis.call('HGET', KEYS[1], 'since') or now_ms
-redis.call('HSET', KEYS[1], 'error', ARGV[1], 'since', since, 'at', now_ms)
-"""
-)
+NOTE = script("note_trouble")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from voting.queue.dead_letter import DeadLetter
 from voting.queue.dead_letter_room import DeadLetterRoom
 from voting.queue.queue_view import TROUBLE
 from voting.queue.trouble import Trouble
-from voting.queue.vote_queue import HandedBack, HandedOutAnew, NotAList, VoteQueue
+from voting.queue.vote_queue import HandedBack, HandedOutAgain, NotAList, VoteQueue
 from voting.vote import Vote
 from voting.worker.batch import Batch, Counted, Sorted
 from voting.worker.beginning import begin
@@ -117,7 +117,7 @@ class Drain:
                 self._cadence.claimed(began)
                 return self._record(claimed, token)
             return self._wait()
-        except HandedOutAnew:
+        except HandedOutAgain:
             tell("a batch was handed out again before it was acknowledged; it is claimed again")
             return Batch()
         except NotAList as error:
