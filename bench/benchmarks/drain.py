@@ -76,7 +76,7 @@ NOTES = (
     (
         f"{BATCH:,} votes a batch, {sample_votes.REVOTES:.0%} of the votes by somebody who voted before in the same "
         "backlog; the contract's indexes and our triggers are on. Ours is one run of the worker in a process of its "
-        "own, with its announcer, from its start to its last commit."
+        "own, with its publisher, from its start to its last commit."
     ),
     (
         "The old worker's algorithm runs in Python (psycopg stands in for Npgsql), without its pause of 100 ms a vote, "

@@ -33,7 +33,7 @@ def main() -> None:
     from voting.database.roles import Role  # noqa: PLC0415
     from voting.settings import Settings  # noqa: PLC0415
     from voting.worker.drain import STOP_BEFORE_END_S, Drain  # noqa: PLC0415
-    from voting.worker.publisher import Announcer  # noqa: PLC0415
+    from voting.worker.publisher import ResultsPublisher  # noqa: PLC0415
 
     imported_mb = peak_mb()
     expected = int(sys.argv[1])
@@ -50,8 +50,8 @@ def main() -> None:
             commits.append((drain.counted.stored, time.perf_counter() - started))
         return STOP_BEFORE_END_S + 1
 
-    with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
-        drain = Drain(clients, remaining_s, announcer.moved, announcer.next_turn_at)
+    with ResultsPublisher(Clients(settings, name="voting-publisher", role=Role.WORKER)) as publisher:
+        drain = Drain(clients, remaining_s, publisher.moved, publisher.next_turn_at)
         print("ready", file=answers, flush=True)
         sys.stdin.readline()
         started, cpu = time.perf_counter(), time.process_time()
