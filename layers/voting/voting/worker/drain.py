@@ -166,7 +166,7 @@ class Drain:
         self._journal.measure(len(batch.votes), changed, dead, (time.perf_counter() - started) * 1000)
         return PendingAck(held + len(batch.messages), dead, ahead.messages(), was_last)
 
-    def _store(self, votes: list[Vote], token: int, meanwhile: Callable[[], object]) -> int:
+    def _store(self, votes: list[Vote], token: int, before_wait: Callable[[], object]) -> int:
         """Store *votes*; return how many rows changed.
 
         Raises:
@@ -178,7 +178,7 @@ class Drain:
             return 0
         table, sieve = VoteTable(self._clients.postgres()), self._sieve
         try:
-            return table.record(votes, token, meanwhile, in_haste=sieve.in_haste, refused=sieve.suspects)
+            return table.record(votes, token, before_wait, in_haste=sieve.in_haste, refused=sieve.suspects)
         except (Superseded, TakenNow):
             raise
         except Exception as error:  # drivers raise errors of many classes, and no message may stop the others
