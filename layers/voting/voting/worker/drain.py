@@ -134,7 +134,7 @@ class Drain:
         return self._intake.claim(done, token)
 
     def _wait(self) -> PendingAck:
-        """Wait for a message. If none comes, decide on the messages that are held: no vote will prove them wrong."""
+        """Wait for a message. If none comes, judge the held messages, since no later vote decides on them."""
         if self._queue.wait(self._wait_s):
             return PendingAck()
         if self._sieve.held:
