@@ -67,13 +67,13 @@ def drain(expected: int, answers: TextIO) -> dict[str, Any]:
     from voting.database.roles import Role  # noqa: PLC0415
     from voting.settings import Settings  # noqa: PLC0415
     from voting.worker.drain import Drain  # noqa: PLC0415
-    from voting.worker.publisher import Announcer  # noqa: PLC0415
+    from voting.worker.publisher import ResultsPublisher  # noqa: PLC0415
 
     settings = Settings(os.environ)
     clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
     clock = CommitClock(expected)
-    with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
-        run = Drain(clients, clock.remaining_s, announcer.moved, announcer.next_turn_at)
+    with ResultsPublisher(Clients(settings, name="voting-publisher", role=Role.WORKER)) as publisher:
+        run = Drain(clients, clock.remaining_s, publisher.moved, publisher.next_turn_at)
         print("ready", file=answers, flush=True)
         sys.stdin.readline()
         cpu = time.process_time()

@@ -9,7 +9,7 @@ from voting.database.roles import Role
 from voting.observability import logger, reported
 from voting.settings import Settings
 from voting.worker.drain import Drain
-from voting.worker.publisher import Announcer
+from voting.worker.publisher import ResultsPublisher
 
 
 @reported
@@ -19,12 +19,12 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # redis-py must not repeat a claim whose response was lost.
     clients = Clients(settings, redis_retries=0, name="voting-worker", role=Role.WORKER)
     try:
-        with Announcer(Clients(settings, name="voting-announcer", role=Role.WORKER)) as announcer:
+        with ResultsPublisher(Clients(settings, name="voting-publisher", role=Role.WORKER)) as publisher:
             drain = Drain(
                 clients,
                 lambda: context.get_remaining_time_in_millis() / 1000,
-                announcer.moved,
-                announcer.next_turn_at,
+                publisher.moved,
+                publisher.next_turn_at,
             )
             counted = drain.run()
     finally:

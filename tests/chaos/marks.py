@@ -13,7 +13,7 @@ FENCE = b"{votes}:fence"
 CLAIM_ARGUMENTS = 6  # token, votes to acknowledge, most votes, most bytes, two names of claims; then the dead letters
 LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
 PUSH = b"\r\n$1\r\n3\r\n$5\r\nvotes\r\n$16\r\n{votes}:progress\r\n"  # how many keys, and the first two
-CLAIM_STATUS = {b":0": "refused", b":4": "handed anew"}  # of a claim that was given nothing; else it is idle
+CLAIM_STATUS = {b"superseded": "refused", b"handed out again": "handed anew"}  # of a claim that was given nothing
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
 
@@ -72,13 +72,13 @@ class RedisReader:
         if data.startswith(b"-"):  # NOSCRIPT, and whatever else Redis refuses
             return None
         if asked.name == "push":
-            return Mark("late" if data.startswith(b":-1\r\n") else "pushed", asked.data)
+            return Mark("late" if data.startswith(b"$8\r\ntoo late\r\n") else "pushed", asked.data)
         items = int(data[1 : data.index(b"\r\n")])
         if asked.name == "look ahead":
             return Mark("seen ahead", data, count=items - 1)
         if items > 1:
             return Mark("claimed", data, asked.token, items - 1)
-        return Mark(CLAIM_STATUS.get(data.split(b"\r\n")[1], "idle"), data, asked.token)
+        return Mark(CLAIM_STATUS.get(data.split(b"\r\n")[2], "idle"), data, asked.token)
 
 
 class PostgresReader:

@@ -21,6 +21,7 @@ from tests.stack import ROOT
 
 LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "docs")
 VOTING = Path("layers/voting/voting")
+SCRIPTS = VOTING / "queue/scripts"
 ROUNDS, VOTES = 6, 1000
 SEED = 20_000
 
@@ -55,7 +56,7 @@ MUTANTS = (
     Mutant(
         "the fence in Redis",
         ["zombie-before-trim"],
-        [Edit(VOTING / "queue/vote_queue.py", "if seen > tonumber(ARGV[1]) then return {0} end\n", "")],
+        [Edit(SCRIPTS / "claim.lua", "if seen > tonumber(ARGV[1]) then return {'superseded'} end\n", "")],
     ),
     Mutant(
         "the fence in Postgres",
@@ -83,7 +84,7 @@ MUTANTS = (
         ["kill-after-claim", "kill-in-transaction"],
         [
             Edit(
-                VOTING / "queue/vote_queue.py",
+                SCRIPTS / "claim.lua",
                 "return oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n",
                 "local batch = oldest(0, math.min(waiting, ARGV[3]), tonumber(ARGV[4]))\n"
                 "redis.call('LTRIM', KEYS[2], 0, -#batch)\nreturn batch\n",
@@ -96,8 +97,8 @@ MUTANTS = (
         ["late-push"],
         [
             Edit(
-                VOTING / "queue/vote_queue.py",
-                "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return -1 end\n",
+                SCRIPTS / "push.lua",
+                "if now[1] * 1000000 + now[2] > tonumber(ARGV[2]) then return 'too late' end\n",
                 "",
             )
         ],
@@ -118,8 +119,9 @@ MUTANTS = (
         ["late-claim"],
         [
             Edit(
-                VOTING / "queue/vote_queue.py",
-                "if tonumber(ARGV[2]) > 0 and redis.call('GET', KEYS[7]) ~= ARGV[6] then return {4} end\n",
+                SCRIPTS / "claim.lua",
+                "if tonumber(ARGV[2]) > 0 and redis.call('GET', KEYS[7]) ~= ARGV[6] then "
+                "return {'handed out again'} end\n",
                 "",
             )
         ],
@@ -134,7 +136,7 @@ MUTANTS = (
         ["stall-postgres"],
         [
             Edit(
-                VOTING / "queue/vote_queue.py",
+                SCRIPTS / "claim.lua",
                 "redis.call('SET', KEYS[5], now_ms, 'NX')\n",
                 "redis.call('SET', KEYS[5], now_ms, 'NX')\nredis.call('SET', KEYS[8], now_ms)\n",
             )

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from tests.conftest import event
 from tests.integration.worker.test_drain import ends_when
-from tests.integration.worker.test_publisher import Lambda, announcing, lambda_  # noqa: F401 - a fixture
+from tests.integration.worker.test_publisher import Lambda, lambda_, publishing  # noqa: F401 - a fixture
 from tests.management_api import ManagementApi
 from tests.redis_server import serving
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
@@ -121,8 +121,8 @@ def test_votes_are_queued_drained_and_announced(redis, database, settings, handl
     answer = handler("vote")(event("http-post-json"), context)
     assert answer["statusCode"] == 202
     redis.lpush(VOTES, b"junk")
-    with announcing(settings, sent) as announcer:
-        Drain(clients, ends_when(lambda: not redis.exists(VOTES, PROCESSING)), announcer.moved).run()
+    with publishing(settings, sent) as publisher:
+        Drain(clients, ends_when(lambda: not redis.exists(VOTES, PROCESSING)), publisher.moved).run()
     clients.close()
     assert database.execute("SELECT count(*) FROM votes").fetchone() == (1,)
     snapshot = Snapshots(redis).read()

@@ -76,6 +76,8 @@ def test_the_layer_brings_the_package_its_libraries_and_the_certificates(s3: Any
     files = names_in(s3, packaged["Resources"]["VotingLayer"]["Properties"]["ContentUri"])
     for wanted in (
         "voting/queue/vote_queue.py",
+        "voting/queue/scripts/claim.lua",
+        "voting/queue/scripts/shared/oldest.lua",
         "voting/database/schema.sql",
         "voting/broadcast/scripts/read_state.lua",
         "redis/client.py",

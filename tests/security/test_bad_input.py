@@ -89,7 +89,7 @@ def test_a_flood_of_junk_in_the_list_is_a_line_a_second_and_reason(worker: Worke
     for _ in range(40):
         redis.lpush("votes", *[b"junk"] * 30, *[b"\xff"] * 3)
         worker.drained()
-    parked = [line for line in log() if line["message"] == "parked what is no vote"]
+    parked = [line for line in log() if line["message"] == "parked invalid messages"]
     assert {line["reason"] for line in parked} == {"not_json", "not_utf8"}
     assert len(parked) <= 2 * lines_allowed(began)
     assert redis.llen("{votes}:dead") == worker.counted.parked == 40 * 33

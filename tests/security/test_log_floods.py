@@ -25,7 +25,7 @@ OURS = {
     "voting/ops/operations.py": {"refused an operation", "performed an operation"},
     "voting/worker/drain.py": {"the draining is handed back to another worker; this run ends"},
     "voting/worker/beginning.py": {"installed the tally"},
-    "voting/worker/publisher.py": {"the announcer broke off", "the figures are stale or fresh, which takes seconds"},
+    "voting/worker/publisher.py": {"the publisher has failed", "the figures are stale or fresh, which takes seconds"},
     "voting/observability.py": {"the invocation failed, of the sampler"},
     "voting/web/router.py": {"failed, of the sampler"},
     "voting/queue/trouble.py": {"it begins, of a sampler of its own", "this is over"},

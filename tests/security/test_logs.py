@@ -122,7 +122,7 @@ def test_the_log_of_the_whole_system_holds_no_id_cookie_or_secret(talkative: Sta
         traffic.note(name, secret)
 
     # Each fault was seen, so the search is of a log that has something to hide.
-    seen = ("refused", "parked what is no vote", "refuses a vote", "unavailable", "unreachable", "another origin")
+    seen = ("refused", "parked invalid messages", "refuses a vote", "unavailable", "unreachable", "another origin")
     wait_for(lambda: all(words in talkative.log for words in (*seen, "VotesQueued")), "the log to be written")
     assert len(traffic.private) > 30
     found = {what for text, what in traffic.private.items() if text in talkative.log}

@@ -56,7 +56,7 @@ FUNCTIONS = {
     "ws_connect": Loads("websocket-disconnect", REDIS | POWERTOOLS, set()),
     "ws_broadcast": Loads("broadcast", REDIS | POWERTOOLS, set()),
     "ops": Loads("ops-status", REDIS | POWERTOOLS | PSYCOPG, set()),
-    # boto3 comes on purpose before the fence: an older run drains meanwhile, see announce.py.
+    # boto3 comes on purpose before the fence: an older run still drains, see publisher.py.
     "worker": Loads("schedule", REDIS | POWERTOOLS | PSYCOPG, BOTO),
 }
 SCRIPT = """

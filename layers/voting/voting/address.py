@@ -1,7 +1,7 @@
-"""URLs in settings, taken apart to the end: what is wrong with one, in words that show no part of it.
+"""Checks of the URLs in settings: what is wrong with one, in words that show no part of it.
 
-A URL may hold a password. Where a character of it is not percent-encoded, the password's end becomes a host, a port or
-a path, and a driver that stumbles over it quotes it.
+A URL may hold a password. If one of its characters is not percent-encoded, the rest of the password is parsed as a
+host, a port or a path, and the error message of a driver would quote it.
 """
 
 import re
@@ -16,17 +16,17 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25\w+)?\]|[\w.~%-]*)(:(?P<port>\d{1,5})?)
 DATABASE_NUMBER = re.compile(r"(/\d*)?")
 HIGHEST_PORT = 65535
 DEFAULT_PORTS = {"http": "80", "https": "443"}
-REDIS_OPTION = re.compile(r"db|ssl_\w+")  # others would change what the client returns, or how long it waits
+REDIS_OPTION = re.compile(r"db|ssl_\w+")  # other options change what the client returns, or how long it waits
 
 
 @lru_cache(maxsize=16)
 def redis_fault(url: str, schemes: Sequence[str]) -> str | None:
-    """What keeps redis-py from reading *url* as it is meant; None where nothing does."""
+    """Return why redis-py would misread *url*; None if it would not."""
     if fault := _store_fault(url, schemes):
         return fault
     try:
         parts = urlsplit(url)
-    except ValueError:  # brackets in the password, or characters that turn into others; its message quotes them
+    except ValueError:  # brackets in the password, or characters that normalize to others; the message quotes them
         return f"cannot be read: {ENCODE}"
     if parts.scheme == "unix":
         return None if parts.path.strip("/") else "names no socket"
@@ -46,11 +46,11 @@ def _option_fault(query: str) -> str | None:
 
 @lru_cache(maxsize=16)
 def database_fault(url: str, schemes: Sequence[str]) -> str | None:
-    """What keeps libpq from reading *url* as it is meant; None where nothing does."""
+    """Return why libpq would misread *url*; None if it would not."""
     if fault := _store_fault(url, schemes):
         return fault
     user, _, _ = _authority(url).rpartition("@")
-    if "@" in user:  # libpq would end the password at the first
+    if "@" in user:  # libpq would end the password at the first @
         return f"has more than one @: {ENCODE}"
     if "%00" in url:
         return "holds %00, which Postgres takes nowhere"
@@ -59,7 +59,7 @@ def database_fault(url: str, schemes: Sequence[str]) -> str | None:
 
 @lru_cache(maxsize=64)
 def web_fault(url: str, schemes: Sequence[str]) -> str | None:
-    """What is wrong with *url*, which everybody may read: it has a host and no password."""
+    """Return what is wrong with *url*, which is public and so must hold no password; None if nothing is."""
     if fault := _scheme_fault(url.lower(), schemes):  # drivers are stricter
         return fault
     authority = _authority(url)
@@ -86,12 +86,12 @@ def normal_origin(origin: str) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether *text* is the name or the number of a host, and no URL."""
+    """Whether *text* is the name or the address of a host, and not a URL."""
     return bool(re.fullmatch(r"[\w.~-]+|\[?[0-9A-Fa-f:.]+\]?", text))
 
 
 def passwords(url: str) -> set[str]:
-    """What may be a password in *url*, however malformed it is: up to its last @, and what its query calls so."""
+    """Return every part of *url* that may be a password, even if malformed: up to the last @, and in the query."""
     rest = url.partition("://")[2]
     found = {rest.rpartition("@")[0].partition(":")[2]}
     found |= set(re.findall(r"[?&]\w*password=([^&#]*)", rest))
@@ -130,7 +130,7 @@ def _scheme_fault(url: str, schemes: Sequence[str]) -> str | None:
 
 
 def _authority(url: str) -> str:
-    """Between the scheme and the first / or ?, which a password must not hold."""
+    """Return what is between the scheme and the first / or ?, which a password must not contain."""
     return re.split(r"[/?]", url.partition("://")[2], maxsplit=1)[0]
 
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 m
 
 T = TypeVar("T")
 
-REDIS_TIMEOUT_S = 0.9  # two attempts and an answer fit into the 2 s that a voter waits at most
-POSTGRES_CONNECT_TIMEOUT_S = 2  # the least that libpq takes
-POSTGRES_PATIENCE_S = 1.0  # with a read
-SECRET_KEPT_S = 10.0  # before a failed login has it fetched again
-POSTGRES_REST_S = 1.0  # after a failed connect, so that a viewer does not wait for each of many
+REDIS_TIMEOUT_S = 0.9  # two attempts and the response must fit into the 2 s that a voter waits at most
+POSTGRES_CONNECT_TIMEOUT_S = 2  # the minimum of libpq
+POSTGRES_PATIENCE_S = 1.0  # longest time of a read
+SECRET_KEPT_S = 10.0  # minimum age at which a failed login fetches the secret again
+POSTGRES_REST_S = 1.0  # after a failed connect, during which viewers need not wait for another one
 STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000  # a killed worker behind a proxy must not keep the fence's row
@@ -40,7 +40,7 @@ READERS = 20  # sessions that all reading environments of one function may hold 
 
 
 class Clients:
-    """What a function talks to. A broken connection is forgotten and rebuilt, never repaired in place."""
+    """The clients of a function. A broken connection is dropped and rebuilt, never repaired in place."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Clients:
         role: Role | None = None,
         heeds_policies: bool = True,
     ) -> None:
-        """Hand out clients for *settings*; the database knows their sessions by *name*.
+        """Create clients for *settings*; *name* is the application name of the database sessions.
 
-        *redis_retries* is for commands that may safely run twice; zero where a lost reply must be known as such.
-        Its sessions have the rights of *role* only, as soon as the worker has granted them; without one, all that the
-        login has. Those of a reader cannot write, and there are at most 20 of one name: viewers must not crowd out the
-        worker. Without *heeds_policies*, a statement is refused rather than bound by row-level security, whose policies
-        call functions of the table's owner with the rights of whoever reads.
+        *redis_retries* is for commands that may safely run twice; use zero if a lost reply must show as an error. The
+        sessions have only the rights of *role*, once the worker has granted them; without a role, all rights of the
+        login. Sessions of a reader cannot write, and there are at most 20 with one name, so that viewers do not crowd
+        out the worker. Without *heeds_policies*, a statement is refused if row-level security applies to it: a policy
+        calls functions of the table's owner with the rights of the session.
         """
         self.settings = settings
         self._name = name
@@ -71,14 +71,14 @@ class Clients:
         self._redis: Redis | None = None
         self._postgres: Session | None = None
         self._postgres_rests_until = 0.0
-        self._postgres_failure = ""  # why, in words for an operator
+        self._postgres_failure = ""  # the reason, in words for an operator
         self._database_user: dict[str, str] | None = None
         self._database_user_at = float("-inf")  # when it was fetched
         self._lambda: LambdaClient | None = None
         self._owner: Clients | None = None
 
     def redis(self) -> Redis:
-        """The client of the cache; it connects on its first command.
+        """Return the Redis client; it connects with its first command.
 
         Raises:
             InvalidSetting: REDIS_URL cannot be used.
@@ -95,7 +95,7 @@ class Clients:
                 socket_timeout=REDIS_TIMEOUT_S,
                 socket_connect_timeout=REDIS_TIMEOUT_S,
                 retry=RetryOnceMoved(NoBackoff(), self._redis_retries),
-                # RESP2 without a name or notifications: nothing is sent at connect but AUTH, as Redis 6.2 knows it.
+                # RESP2 without a name or notifications: only AUTH is sent on connect, in the form of Redis 6.2.
                 protocol=2,
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
@@ -103,9 +103,9 @@ class Clients:
             of_connections = redis.connection_pool.connection_kwargs
             if url.startswith("rediss:") and not of_connections.get("password"):
                 of_connections["redis_connect_func"] = _greet
-            if "?" in url:  # its options are tried when the first connection is made
+            if "?" in url:  # its options would be checked only with the first connection
                 redis.connection_pool.connection_class(**of_connections)
-        except (TypeError, ValueError, RedisError):  # which quote the URL
+        except (TypeError, ValueError, RedisError):  # their messages quote the URL
             raise InvalidSetting(
                 "REDIS_URL has an option that redis-py does not take, or not with this value"
             ) from None
@@ -113,11 +113,11 @@ class Clients:
         return redis
 
     def postgres(self) -> "Session":
-        """The kept connection to the database, in autocommit mode.
+        """Return the kept connection to the database, in autocommit mode.
 
         Raises:
-            psycopg.OperationalError: the database did not answer; for a second after that it is not asked again.
-            psycopg.errors.TooManyConnections: one of these: it answers, and all slots of read-only sessions are taken.
+            psycopg.OperationalError: the database did not answer; it is not asked again for one second.
+            psycopg.errors.TooManyConnections: a subclass: the database answers, but all slots of readers are taken.
         """
         import psycopg  # noqa: PLC0415 - vote never needs it, and the results only without a snapshot
 
@@ -136,10 +136,10 @@ class Clients:
         return self._postgres
 
     def on_postgres(self, work: "Callable[[psycopg.Connection], T]") -> T:
-        """Do *work*, which must bear being done twice, and once more where the kept connection had died.
+        """Do *work*, which must be safe to repeat; do it again if the kept connection turns out to be dead.
 
         Raises:
-            psycopg.OperationalError: also the new connection failed, or the work took longer than a second.
+            psycopg.OperationalError: the new connection failed too, or the work took longer than a second.
         """
         import psycopg  # noqa: PLC0415
 
@@ -163,13 +163,13 @@ class Clients:
             raise
 
     def forget_postgres(self) -> None:
-        """Close the kept connection, so that the next use makes a new one."""
+        """Close the kept connection, so that the next use opens a new one."""
         if self._postgres is not None:
             self._postgres.close()
             self._postgres = None
 
     def owner(self) -> "Clients":
-        """Clients of the login that may install; these themselves where the functions have one login for everything."""
+        """Return clients of the login that may install; self if the functions share one login for everything."""
         arn = self.settings.database_owner_secret_arn
         if arn is None:
             return self
@@ -184,7 +184,7 @@ class Clients:
         return self._owner
 
     def lambda_(self) -> "LambdaClient":
-        """The client that invokes functions."""
+        """Return the client that invokes functions."""
         if self._lambda is None:
             import boto3  # noqa: PLC0415 - only the worker invokes functions
             from botocore.config import Config  # noqa: PLC0415
@@ -209,7 +209,7 @@ class Clients:
 
         try:
             return self._open()
-        except psycopg.errors.TooManyConnections:  # no slot: we are let in
+        except psycopg.errors.TooManyConnections:  # no free slot; the login itself works
             raise
         except psycopg.OperationalError:
             if self._database_user is None or time.monotonic() - self._database_user_at < SECRET_KEPT_S:
@@ -248,14 +248,14 @@ class Clients:
             "keepalives_count": 3,
             "tcp_user_timeout": 5_000,
             "application_name": self._name,
-            # Whatever the database or the role says: ids are sent as UTF-8, and names come back as text.
+            # Whatever the defaults of the database or the role: ids are sent as UTF-8, and names come back as text.
             "client_encoding": "UTF8",
         }
         url = self.settings.database_url
         credentials = self._credentials()
         try:
             return make_conninfo(url, **(options | credentials))
-        except ProgrammingError:  # which quotes the URL
+        except ProgrammingError:  # its message quotes the URL
             raise InvalidSetting(
                 f"DATABASE_URL has an option that libpq does not take, or cannot be read: {ENCODE}"
             ) from None
@@ -273,9 +273,10 @@ class Clients:
 
 
 def _greet(connection: Any) -> None:
-    """Log in, and read one answer: what TLS 1.3 sends after its handshake is read with it.
+    """Log in and read one response, and with it what TLS 1.3 sends after its handshake.
 
-    redis-py takes that for an answer that nobody waits for, and gives a new connection up. A login has an answer.
+    redis-py takes that data for an unexpected response, and drops the new connection. With a password, the
+    response to the login serves the same purpose.
     """
     connection.on_connect()
     connection.send_command("PING", check_health=False)
@@ -297,11 +298,11 @@ def _cut_after(connection: "psycopg.Connection", seconds: float) -> Iterator[Non
 
 
 def fetch_database_user(secret_arn: str) -> dict[str, str]:
-    """User and password from Secrets Manager, in the shape that RDS stores (keys `username` and `password`).
+    """Return user and password from Secrets Manager, stored as RDS does (keys `username` and `password`).
 
     Raises:
-        psycopg.OperationalError: it did not answer within seconds, refused, or holds something else. Without it the
-            database cannot be reached, so callers meet what they meet where the database is away.
+        psycopg.OperationalError: Secrets Manager did not answer within seconds, refused, or holds something else.
+            Without the secret the database cannot be reached, so callers see the same error as if it were down.
     """
     import json  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
-"""Redis Cluster: all our keys share one slot, so one node is enough, and the client moves to the node that has it.
+"""Redis Cluster: all our keys share one slot, so the client talks to one node only, the one that has the slot.
 
-Not redis-py's RedisCluster: it asks for the whole map of the cluster at every start and keeps connections to each node.
-Without cluster mode nothing is sent or done differently. While the slot itself is being moved to another node, commands
-are refused; so the voter is told, and the worker waits.
+redis-py's RedisCluster is not used: it fetches the map of the whole cluster at every start and keeps connections to
+each node. Without cluster mode, nothing is sent or done differently. While the slot itself moves to another node,
+commands are refused: the voter is told, and the worker waits.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ Address = tuple[str, int]
 
 
 class Home:
-    """The node that holds our keys, as far as a node has named it; one for all connections of a client."""
+    """The node that holds our keys, if a node has named it; shared by all connections of a client."""
 
     def __init__(self) -> None:
         self.address: Address | None = None
 
 
 class _FollowingConnection(Connection):
-    """A connection that leads to the home of our keys from its next command on, where a node has named it."""
+    """A connection that moves to the home of our keys with the next command after a node has named it."""
 
     def __init__(self, *, home: Home, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py has no types there
@@ -43,7 +43,7 @@ class _FollowingConnection(Connection):
         try:
             return super().read_response(*args, **options)
         except MovedError as moved:
-            self._home.address = (moved.host or self.host, moved.port)  # without a host, it is the node's own
+            self._home.address = (moved.host or self.host, moved.port)  # no host means the same node
             raise
 
     def _connect(self) -> Any:
@@ -51,16 +51,16 @@ class _FollowingConnection(Connection):
         try:
             return super()._connect()  # type: ignore[no-untyped-call] # redis-py has no types there
         except OSError:
-            self._home.address = None  # it may be gone for good; the entrance knows who has taken over
+            self._home.address = None  # it may be gone for good; the entrance knows which node has taken over
             raise
 
 
 class _FollowingSSLConnection(_FollowingConnection, SSLConnection):
-    """The same with TLS: what the class above calls next is SSLConnection's."""
+    """The same with TLS: `super()` in the class above is SSLConnection here."""
 
 
 class RetryOnceMoved(Retry):
-    """Retries as it is told, and once more where another node has the key: nothing was executed in that case."""
+    """Retries as configured, and once more if another node has the key: nothing was executed in that case."""
 
     def call_with_retry(self, do: Callable[[], T], fail: Callable[..., Any], *args: Any, **options: Any) -> T:
         try:
@@ -70,9 +70,9 @@ class RetryOnceMoved(Retry):
 
 
 def follow(redis: Redis) -> None:
-    """Make a client that has not connected yet follow our keys to their node."""
+    """Make *redis*, which must not have connected yet, follow our keys to their node."""
     pool = redis.connection_pool
     following = {Connection: _FollowingConnection, SSLConnection: _FollowingSSLConnection}.get(pool.connection_class)
-    if following is not None:  # a socket file leads to one node only
+    if following is not None:  # a socket file always leads to the same node
         pool.connection_class = following
         pool.connection_kwargs["home"] = Home()

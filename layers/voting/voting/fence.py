@@ -1,4 +1,4 @@
-"""The newest run of the worker wins: each run holds a token, and both stores refuse all but the greatest."""
+"""The fence: each run of the worker holds a token, and both stores refuse all but the greatest."""
 
 
 class Superseded(Exception):

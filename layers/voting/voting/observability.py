@@ -36,27 +36,33 @@ __all__ = [
 ]
 
 # Service, level and namespace come from POWERTOOLS_* in template.yaml, which Powertools itself reads at import. The
-# namespace has the stack's name in it, so that two stacks in one account do not add up.
+# namespace contains the name of the stack, so that the metrics of two stacks in one account are kept apart.
 NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Voting")
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "service_undefined")
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
-FIXED = {"level", "location", "message", "timestamp", "service"}  # texts of ours, in which a weak password may occur
-DRIVERS = ("psycopg", "redis", "botocore", "boto3", "urllib3")  # what they log quotes what they were told
+FIXED = {
+    "level",
+    "location",
+    "message",
+    "timestamp",
+    "service",
+}  # our own texts, in which a weak password may occur by chance
+DRIVERS = ("psycopg", "redis", "botocore", "boto3", "urllib3")  # their log lines quote their arguments
 
 Exc = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class Discreet(LambdaPowertoolsFormatter):
-    """Tells of an exception only what `explain` says, and blots out each secret that it knows, wherever it stands."""
+    """Formats an exception as `explain` does, and replaces every known secret wherever it occurs."""
 
     def __init__(self, **fields: Any) -> None:
-        super().__init__(serialize_stacktrace=False, **fields)  # it would quote the exception, which is narrated
+        super().__init__(serialize_stacktrace=False, **fields)  # it would quote the exception; `narrate` does not
         self._fetched: frozenset[str] = frozenset()
 
     def conceal(self, secrets: Iterable[str]) -> None:
-        """Know *secrets* that are in no setting."""
+        """Hide *secrets* that are in no setting."""
         self._fetched |= spellings(secrets)
 
     def formatException(self, ei: Exc) -> str:  # noqa: N802 - logging's name
@@ -64,13 +70,13 @@ class Discreet(LambdaPowertoolsFormatter):
 
     def serialize(self, log: dict[str, Any]) -> str:  # type: ignore[override] # it is called with a dict
         log.pop("exception_notes", None)
-        # As they are now: lines are rare, and a setting that is read once could be read too early.
+        # Read each time, since log lines are rare, and settings that are read once could be read too early.
         secrets = sorted(Settings(os.environ).secrets | self._fetched, key=len, reverse=True)
         return shown(super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log}))
 
 
 def shown(document: str) -> str:
-    """*document*, JSON, with what would steer a terminal that follows the logs escaped; letters of any script stay."""
+    """Return JSON *document* with control characters escaped, which could steer a terminal; letters are kept."""
     if document.isprintable():
         return document
     return "".join(sign if sign.isprintable() else _escaped(sign) for sign in document)
@@ -82,7 +88,7 @@ def _escaped(sign: str) -> str:
 
 
 def blot(value: Any, secrets: Iterable[str]) -> Any:
-    """*value*, with *** for each of *secrets* in it."""
+    """Return *value* with *** in place of each of *secrets*."""
     if isinstance(value, dict):
         return {key: blot(part, secrets) for key, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -103,9 +109,9 @@ metrics = Metrics(namespace=NAMESPACE)
 
 
 class Invocation(logging.Filter):
-    """Puts on each line which invocation it is of, with the fields that Powertools' `inject_lambda_context` names.
+    """Adds to each line the fields of the current invocation, named as in Powertools' `inject_lambda_context`.
 
-    For HTTP functions: nearly all of their invocations log nothing, and then this costs next to nothing.
+    For HTTP functions: nearly all of their invocations log nothing, and then this takes almost no time.
     """
 
     def __init__(self) -> None:
@@ -115,7 +121,7 @@ class Invocation(logging.Filter):
         self._is_cold = self._is_first = True
 
     def begin(self, context: "LambdaContext", **facts: str) -> None:
-        """From now on, lines are of this invocation and carry *facts*."""
+        """Add the fields of this invocation, and *facts*, to the lines that follow."""
         self._context, self._facts = context, facts
         self._is_cold, self._is_first = self._is_first, False
 
@@ -139,7 +145,7 @@ logger.addFilter(invocation)
 
 LEVELS = {logging.INFO: logger.info, logging.WARNING: logger.warning, logging.ERROR: logger.error}
 
-# Of the execution environment, whatever function, request or thread the events come from.
+# One for the execution environment: for all functions, requests and threads.
 sampler = Sampler()
 
 
@@ -152,10 +158,11 @@ def tell(
     error: Exception | None = None,
     **fields: Any,
 ) -> int:
-    """Log *message* at most once a second for each *kind* of it; return for how many events the line stands, or 0.
+    """Log *message* at most once per second and *kind*; return how many events the line stands for, 0 without a line.
 
-    For whatever a request, a frame, a message or a store's outage can cause. Of *error* it tells the class and what
-    `explain` says, without a stack: an outage is known by its cause. A *kind* is a word of ours, never of a request.
+    For anything that a request, a frame, a message or the outage of a store can cause. Of *error* it logs the class and
+    what `explain` says, without a stack, since the cause of an outage is enough. A *kind* is a fixed word of our code,
+    never part of a request.
     """
     number = sampler.admit(f"{message}: {kind}", events)
     if number:
@@ -166,13 +173,13 @@ def tell(
 
 
 class Failed(Exception):
-    """An invocation failed; the message says why, in words that may be logged."""
+    """An invocation failed; the message gives the reason, in words that may be logged."""
 
 
 def reported(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Put on each line of the log which invocation of *handler* it is of, and let no exception of a driver out.
+    """Add the fields of the invocation to each line that *handler* logs, and replace the exceptions of drivers.
 
-    Lambda's runtime would log it, and answer with it, as it is. Those of ours may pass.
+    The Lambda runtime would log such an exception unchanged, and return it. Our own exceptions pass.
     """
     injected = logger.inject_lambda_context(handler, clear_state=True)
 
@@ -191,23 +198,24 @@ def reported(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def publish() -> None:
-    """Print the metrics gathered so far, from where CloudWatch picks them up; no line where there are none."""
+    """Print the metrics gathered so far, for CloudWatch to read; print nothing if there are none."""
     if metrics.metric_set:
         metrics.flush_metrics()
 
 
 def count(name: str, number: int = 1, **dimensions: str) -> None:
-    """Print a metric of its own line at once: for what happens in every request, at a tenth of what `metrics` takes.
+    """Print one metric on a line of its own: for events in every request, in a tenth of the time of `metrics`.
 
-    CloudWatch's embedded metric format. One write, since Lambda flushes after each, and `print` makes two.
+    The format is CloudWatch's embedded metric format. It is one write, since Lambda flushes after each write, and
+    `print` makes two.
     """
     head, middle, tail = _line(name, tuple(dimensions.items()))
     sys.stdout.write(f"{head}{time.time_ns() // 1_000_000}{middle}{float(number)}{tail}\n")
 
 
-@lru_cache(maxsize=64)  # only the time and the number change from one line to the next
+@lru_cache(maxsize=64)  # only the time and the number differ between lines
 def _line(name: str, given: tuple[tuple[str, str], ...]) -> list[str]:
-    """What stands before the timestamp in milliseconds, between it and the number, and behind that."""
+    """Return the parts of the line before the timestamp in milliseconds, between it and the number, and after that."""
     dimensions = {"service": SERVICE, **dict(given)}
     metric = {"Namespace": NAMESPACE, "Dimensions": [[*dimensions]], "Metrics": [{"Name": name, "Unit": "Count"}]}
     about = {"Timestamp": "\0", "CloudWatchMetrics": [metric]}

@@ -1,6 +1,6 @@
-"""Why a store or AWS did not do something, in words for an operator that hold no address, no password and no row.
+"""Why a store or AWS failed, in words for an operator that contain no address, no password and no row.
 
-What a driver says is never passed on as it is: it quotes URLs, users and rows.
+The message of a driver is never passed on unchanged: it may quote URLs, users and rows.
 """
 
 import errno
@@ -22,7 +22,7 @@ LOGIN = "the user or the password is wrong"
 CERTIFICATES = "for an authority of your own, name its file: ?ssl_ca_certs=/path in REDIS_URL, DATABASE_SSLROOTCERT"
 NO_TLS = "it speaks no TLS on this port"
 
-# What Redis' answers begin with (the codes of its errors), and what they mean.
+# The codes with which error replies of Redis begin, and what they mean.
 REDIS_CODES = {
     "OOM": "its memory is full (OOM): raise maxmemory, or let the queue drain",
     "NOPERM": "the user's ACL forbids it (NOPERM)",
@@ -41,18 +41,20 @@ REDIS_CODES = {
     "WRONGTYPE": "a key holds another type than ours (WRONGTYPE)",
     "EXECABORT": "it refused a part of a transaction (EXECABORT)",
 }
-REDIS_CLASSES = {  # redis-py's, where there is no code
+REDIS_CLASSES = {  # classes of redis-py, for errors without a code
     "TimeoutError": TIMED_OUT,
     "ConnectionError": BROKEN,
     "AuthenticationError": LOGIN,
     "AuthenticationWrongNumberOfArgsError": LOGIN,
 }
-# What a script met comes within an error of the script; a command that it may not run comes without a code.
+# An error inside a script is quoted in the error of the script; a command that it may not run has no code there.
 IN_A_SCRIPT = re.compile(rf"-({'|'.join(REDIS_CODES)}) |ACL failure in script")
-TOO_LONG_A_STRANGER = "Protocol error: unauthenticated"  # NOAUTH, for a command of more than ten parts; without a code
+TOO_LONG_A_STRANGER = (
+    "Protocol error: unauthenticated"  # means NOAUTH, for a command of more than ten parts; it has no code
+)
 COMMAND = re.compile(r"the '([a-z_|-]+)' command")
 
-# By SQLSTATE; what is not here is told by its number, and by what Postgres says of classes that quote no value.
+# By SQLSTATE. Others are reported by their number, and with the message of Postgres if their class quotes no value.
 SQLSTATES = {
     "28P01": LOGIN,
     "28000": "it admits no such login (pg_hba.conf)",
@@ -69,9 +71,17 @@ SQLSTATES = {
     "57P02": "it crashed and restarts",
     "57P03": "it is starting up or shutting down",
 }
-QUOTING_NOTHING = {"0A", "25", "40", "42", "53", "54", "55"}  # names of tables, columns and rights, no values
+QUOTING_NOTHING = {
+    "0A",
+    "25",
+    "40",
+    "42",
+    "53",
+    "54",
+    "55",
+}  # classes whose messages name tables, columns and rights, but no values
 
-# A login that fails has no SQLSTATE with libpq, only text.
+# libpq gives no SQLSTATE for a failed login, only text.
 LIBPQ: tuple[tuple[str, str], ...] = (
     ("password authentication failed", f"{LOGIN} (28P01)"),
     ("no password supplied", "it asks for a password"),
@@ -103,12 +113,12 @@ NETWORK: dict[type[OSError], str] = {
     FileNotFoundError: "a file or a socket that its address names is not there",
 }
 
-# Of these the message tells of code, not of what it works on.
+# Messages of these classes describe code, not data.
 OF_CODE = (AttributeError, NameError, ImportError, TypeError, NotImplementedError, AssertionError)
 
 
 def explain(error: BaseException) -> str:
-    """Say what *error* means; the name of its class where nothing more may be said."""
+    """Return what *error* means; the name of its class if nothing more may be said."""
     for cause in _causes(error):
         if words := _words(cause):
             return words
@@ -116,7 +126,7 @@ def explain(error: BaseException) -> str:
 
 
 def narrate(error: BaseException) -> str:
-    """The stack of *error* and of what it came from, as Python prints them, with `explain` for what they say."""
+    """Return the traceback of *error* and its causes as Python prints it, with `explain` in place of their messages."""
     told = []
     for cause in reversed(list(_causes(error))):
         name, words = type(cause).__name__, _words(cause)
@@ -126,12 +136,12 @@ def narrate(error: BaseException) -> str:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether *error* is an exception of this project, whose message is a sentence of ours."""
+    """Whether *error* is an exception of this project, whose message we wrote."""
     return type(error).__module__.partition(".")[0] == "voting"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """*error*, and what it came from."""
+    """Yield *error*, then its causes."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -154,7 +164,7 @@ def _words(error: BaseException) -> str:
 
 
 def _of_redis(error: BaseException) -> str:
-    """By its code; a connection that failed came from an OSError, which says more."""
+    """Explain by the code of the error; a failed connection has an OSError as its cause, which says more."""
     code = _redis_code(error)
     if code == "NOPERM" and (command := COMMAND.search(str(error))):
         return f"the user's ACL forbids the command {command[1]} (NOPERM)"
@@ -202,7 +212,7 @@ def _of_the_network(error: OSError) -> str:
             return f"its TLS certificate is for another host name; {CERTIFICATES}"
         return f"its TLS certificate is not trusted ({error.verify_message}); {CERTIFICATES}"
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None)  # one of OpenSSL's words, where it comes from there
+        reason = getattr(error, "reason", None)  # a word of OpenSSL, if the error is its own
         is_plain = reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
         return NO_TLS if is_plain else f"TLS failed ({reason or 'the connection broke'})"
     for kind, words in NETWORK.items():

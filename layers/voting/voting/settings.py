@@ -18,24 +18,24 @@ from voting.address import (
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 SHORTEST_COOKIE_KEY = 16
-SHORTEST_SECRET = 4  # that is searched for in what is logged: a shorter one is part of any word
+SHORTEST_SECRET = 4  # that is hidden in the log: a shorter one would be part of ordinary words
 WITH_PASSWORD = ("REDIS_URL", "DATABASE_URL", "HTTP_URL", "WEBSOCKET_URL")
 SECRET = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class InvalidSetting(Exception):
-    """An environment variable is missing or malformed; the message names it and says what it takes."""
+    """An environment variable is missing or malformed; the message names it and says what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator decides. A function reads only what its part of template.yaml declares."""
+    """The operator's settings. A function reads only those that its part of template.yaml declares."""
 
     env: Mapping[str, str]
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        return cls(dict(env))  # os.environ encodes and decodes at each look, and every request takes several
+        return cls(dict(env))  # os.environ encodes and decodes at each access, and every request makes several
 
     @property
     def redis_url(self) -> str:
@@ -82,7 +82,7 @@ class Settings:
 
     @property
     def cookie_keys(self) -> tuple[bytes, ...]:
-        """Signing keys: the first signs, all verify."""
+        """The keys of cookies: the first one signs, all verify."""
         keys = self._required("COOKIE_KEYS", "comma-separated keys of 16 characters or more").split(",")
         if any(len(key.strip()) < SHORTEST_COOKIE_KEY for key in keys):
             raise InvalidSetting(f"COOKIE_KEYS: each key needs at least {SHORTEST_COOKIE_KEY} characters")
@@ -90,12 +90,12 @@ class Settings:
 
     @property
     def accept_legacy_ids(self) -> bool:
-        """Whether ids of the container app count, which it neither signed nor made hard to predict."""
+        """Whether ids of the container app are accepted, which are neither signed nor hard to guess."""
         return self._boolean("ACCEPT_LEGACY_IDS")
 
     @property
     def accept_old_cookies(self) -> bool:
-        """Whether cookies without the prefix `__Host-`, which earlier versions set, count over HTTPS, too."""
+        """Whether cookies without the prefix `__Host-`, as earlier versions set them, are accepted over HTTPS too."""
         return self._boolean("ACCEPT_OLD_COOKIES", default="true")
 
     @property
@@ -119,12 +119,12 @@ class Settings:
 
     @property
     def websocket_url(self) -> str:
-        """What a subscriber connects to, the stage included."""
+        """The URL that subscribers connect to, including the stage."""
         return self._url("WEBSOCKET_URL", web_fault, "ws", "wss").rstrip("/")
 
     @property
     def region(self) -> str:
-        """The region that requests to AWS are signed for; Lambda sets it."""
+        """The region for which requests to AWS are signed; Lambda sets it."""
         return self._required("AWS_REGION", "a region such as eu-central-1")
 
     @property
@@ -157,17 +157,17 @@ class Settings:
 
     @property
     def dead_letters(self) -> int:
-        """How many there may be, before the oldest are dropped that are no votes."""
+        """How many dead letters there may be before the oldest invalid messages are dropped."""
         return self._integer("DEAD_LETTERS", 100_000, least=1)
 
     @property
     def dead_letter_bytes(self) -> int:
-        """Of all together, before the payloads of the oldest are shortened."""
+        """Total bytes of the dead letters before the oldest invalid messages are shortened."""
         return self._integer("DEAD_LETTER_BYTES", 64 * 1024 * 1024, least=1)
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What must not be printed, as it stands in a variable and in other spellings; also of malformed settings."""
+        """Values that must not be printed, in all spellings; also those of malformed settings."""
         found = {key.strip() for key in self.env.get("COOKIE_KEYS", "").split(",")}
         found |= {self.env.get(name, "") for name in SECRET}
         for name in WITH_PASSWORD:
@@ -210,6 +210,6 @@ class Settings:
 
 
 def spellings(secrets: Iterable[str]) -> frozenset[str]:
-    """The *secrets* as a URL, Python or JSON spell them, but for those that are too short to be told from words."""
+    """Return *secrets* as a URL, Python or JSON spell them, without those too short to tell from ordinary words."""
     spell = (str, lambda text: quote(text, safe=""), quote_plus, lambda text: repr(text)[1:-1])
     return frozenset(form(text) for text in secrets if len(text) >= SHORTEST_SECRET for form in spell)

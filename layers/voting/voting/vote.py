@@ -7,14 +7,14 @@ from dataclasses import dataclass
 CHOICES = ("a", "b")
 LONGEST_ID = 255  # votes.id is VARCHAR(255), which counts characters
 
-# A valid message as producers write nearly all: their order of keys, and an id of ASCII without escapes. Whatever else
-# there is takes the long way, four times as long.
+# The form of nearly all valid messages: the producers' order of keys, and an ASCII id without escapes. Any other
+# message is parsed as JSON, which takes four times as long.
 PLAIN = re.compile(
     rb'\{"vote": ?"([%b])", ?"voter_id": ?"([ !#-\[\]-~]{1,%d})"\}' % ("".join(CHOICES).encode(), LONGEST_ID)
 )
 
 
-# Why bytes are no vote, in the order in which it is looked for.
+# Why bytes are not a vote, in the order of the checks.
 REASONS = (
     "not_utf8",
     "not_json",
@@ -29,7 +29,7 @@ REASONS = (
 
 
 class InvalidVote(Exception):
-    """These bytes are no vote. `reason` is a stable code for the dead letter."""
+    """These bytes are not a vote. `reason` is a stable code for the dead letter."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -46,13 +46,13 @@ class Vote:
     def encode(self) -> bytes:
         """The message that producers LPUSH, byte for byte as the container app's `json.dumps` writes it."""
         words = self.choice + self.voter_id
-        if words.isascii() and words.isalnum():  # nothing to escape, as in every id that we issue
+        if words.isascii() and words.isalnum():  # nothing to escape, as in all ids that we issue
             return f'{{"vote": "{self.choice}", "voter_id": "{self.voter_id}"}}'.encode()
         return json.dumps({"vote": self.choice, "voter_id": self.voter_id}).encode()
 
 
 def parse(message: bytes) -> Vote:
-    """Read a message of the list; keys may come in any order and with others beside them.
+    """Read a message of the list; its keys may come in any order, and there may be others.
 
     Raises:
         InvalidVote: with one of the REASONS.
@@ -90,7 +90,7 @@ def _object(message: bytes) -> dict[str, object]:
 
 
 def _storable(text: str) -> bool:
-    """Whether Postgres can hold it: a NUL or a lone surrogate would fail the whole batch."""
+    """Whether Postgres can store it: a NUL or a lone surrogate would make the whole batch fail."""
     if "\0" in text:
         return False
     try:

@@ -289,7 +289,7 @@ def test_a_pooler_that_went_away_is_a_database_that_is_away(
 def test_the_handler_of_the_worker_runs_behind_a_pooler(
     handler, without_roles, redis: Redis, url: str, monkeypatch
 ) -> None:
-    """With the announcer, which has a connection of its own: of one session, both have to make do."""
+    """With the publisher, which has a connection of its own: of one session, both have to make do."""
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     deadline_ms = int((time.time() + STOP_BEFORE_END_S + 3) * 1000)

@@ -271,3 +271,11 @@ def test_two_operators_may_drop_the_same(ops, redis, handler, context) -> None:
     dropping.join()
     assert sum(dropped) == 10_000
     assert DeadLetters(redis).count() == {"refused_by_database": 10_000}
+
+
+def test_a_newer_vote_is_found_though_its_voters_id_is_written_with_escapes(redis: Redis) -> None:
+    redis.lpush(VOTES, Vote("b", "zoë").encode())
+    park(redis, DeadLetter("refused_by_database", Vote("a", "zoë").encode()).encode())
+    letters = DeadLetters(redis)
+    found = letters.page(0, 1)
+    assert letters.requeue(0, 1, [(found[0], "zoë")], unless_queued=True).moved == 0

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from tests.conftest import event
-from tests.integration.worker.test_publisher import Lambda, announcing, invoke_api, lambda_  # noqa: F401 - fixtures
+from tests.integration.worker.test_publisher import Lambda, invoke_api, lambda_, publishing  # noqa: F401 - fixtures
 from tests.redis_server import serving
 from tests.stack import wait_for
 from voting.broadcast.frame_counts import FrameCounts
@@ -154,8 +154,8 @@ def test_results_are_announced(redis, database, settings, request) -> None:
     Subscribers(redis).add("c=")
     fill_up(redis)
     database.execute("INSERT INTO votes VALUES ('x', 'a')")
-    with announcing(settings, sent):
-        pass  # it announces before it ends
+    with publishing(settings, sent):
+        pass  # it publishes before it ends
     snapshot = Snapshots(redis).read()
     assert snapshot is not None
     assert (dict(snapshot.tally.counts), snapshot.tally.version) == ({"a": 1}, table.tally().version)

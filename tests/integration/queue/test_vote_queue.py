@@ -17,7 +17,7 @@ from voting.queue.vote_queue import (
     PUSH_KEYS,
     DeadLetter,
     HandedBack,
-    HandedOutAnew,
+    HandedOutAgain,
     NotAList,
     QueueUnavailable,
     VoteQueue,
@@ -44,7 +44,7 @@ def test_a_push_lands_at_the_head_in_the_contracts_format(queue: VoteQueue, redi
 
 def test_a_push_past_its_deadline_is_refused(redis: Redis) -> None:
     seconds, microseconds = redis.time()
-    assert redis.eval(PUSH, 3, *PUSH_KEYS, "late", seconds * 1_000_000 + microseconds - 1) == -1
+    assert redis.eval(PUSH, 3, *PUSH_KEYS, "late", seconds * 1_000_000 + microseconds - 1) == b"too late"
     assert redis.llen(VOTES) == 0
 
 
@@ -172,11 +172,11 @@ def test_a_claim_that_arrives_after_its_run_has_given_it_up_acknowledges_nothing
     assert queue.claim(1, most=1, most_bytes=1000) == [b"1"]
     late = copy(queue)  # about to acknowledge, but the network holds that up; its run does not wait for it
     assert queue.claim(1, most=1, most_bytes=1000) == [b"1"]
-    with pytest.raises(HandedOutAnew):
+    with pytest.raises(HandedOutAgain):
         late.claim(1, most=1, most_bytes=1000, acknowledge=1, dead=[DeadLetter("not_json", b"1")])
     assert (redis.lrange(PROCESSING, 0, -1), redis.exists(DEAD)) == ([b"3", b"2", b"1"], 0)
     assert queue.claim(1, most=1, most_bytes=1000, acknowledge=1) == [b"2"]
-    with pytest.raises(HandedOutAnew):
+    with pytest.raises(HandedOutAgain):
         late.claim(1, most=1, most_bytes=1000, acknowledge=1)
     assert redis.lrange(PROCESSING, 0, -1) == [b"3", b"2"]
 

@@ -22,7 +22,7 @@ from voting.results.snapshot import SNAPSHOT, TROUBLE, Snapshots
 from voting.settings import InvalidSetting, Settings
 from voting.tally import Tally
 from voting.vote import Vote
-from voting.worker.publisher import Announcer
+from voting.worker.publisher import ResultsPublisher
 
 DEADLINE_S = 10.0
 LABELS = {"a": "Cats", "b": "Dogs"}
@@ -68,11 +68,11 @@ def invoke_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsEndpoint]:
 
 
 @contextmanager
-def announcing(settings: Settings, lambda_: Lambda, **env: str) -> Iterator[Announcer]:
+def publishing(settings: Settings, lambda_: Lambda, **env: str) -> Iterator[ResultsPublisher]:
     clients = Clients(Settings({**settings.env, **env}))
     lambda_.watch(clients)
-    with Announcer(clients) as announcer:
-        yield announcer
+    with ResultsPublisher(clients) as publisher:
+        yield publisher
 
 
 def comes(condition: Callable[[], bool]) -> bool:
@@ -90,7 +90,7 @@ def version(redis: Redis) -> int | None:
 
 
 def test_the_snapshot_follows_whoever_writes(redis, table, database, settings, lambda_) -> None:
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: version(redis) == table.tally().version)
         database.execute("INSERT INTO votes VALUES ('x', 'a')")
         assert comes(lambda: version(redis) == table.tally().version)
@@ -98,7 +98,7 @@ def test_the_snapshot_follows_whoever_writes(redis, table, database, settings, l
 
 
 def test_an_unchanged_tally_is_confirmed(redis, table, settings, lambda_) -> None:
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: version(redis) is not None)
         ages: list[float] = []
 
@@ -111,7 +111,7 @@ def test_an_unchanged_tally_is_confirmed(redis, table, settings, lambda_) -> Non
 
 
 def test_nobody_there_sets_off_nothing(redis, table, database, settings, lambda_) -> None:
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         database.execute("INSERT INTO votes VALUES ('x', 'a')")
         assert comes(lambda: version(redis) == table.tally().version)
     assert lambda_.payloads == []
@@ -119,7 +119,7 @@ def test_nobody_there_sets_off_nothing(redis, table, database, settings, lambda_
 
 def test_a_change_sets_off_the_buckets_that_have_subscribers(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
     set_off_at = lambda_.payloads[0].pop("at")
     assert abs(set_off_at / 1000 - time.time()) < DEADLINE_S
@@ -136,7 +136,7 @@ def test_a_change_sets_off_the_buckets_that_have_subscribers(redis, table, setti
 def test_who_has_the_newest_version_is_left_in_peace(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
     Subscribers(redis).mark_delivered({bucket_of("c="): table.tally().version})
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: version(redis) is not None)
     assert lambda_.payloads == []
 
@@ -148,7 +148,7 @@ def test_a_shard_under_way_is_not_set_off_twice_and_a_lost_one_is(
     monkeypatch.setattr(planner, "GRACE_S", 0.0)
     Subscribers(redis).add("c=")
     started = time.monotonic()
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: len(lambda_.payloads) == 2)
     assert time.monotonic() - started > 0.5
 
@@ -159,26 +159,26 @@ def test_a_shard_that_could_not_be_set_off_is_set_off_at_once(
     monkeypatch.setattr(planner, "PATIENCE_S", 100.0)
     Subscribers(redis).add("one")
     lambda_.refusals = 1
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: len(lambda_.payloads) == 1)
     assert lambda_.refusals == 0
 
 
 def test_all_invocations_go_over_one_connection(redis, table, database, settings, invoke_api: AwsEndpoint) -> None:
     Subscribers(redis).add("c=")
-    with Announcer(Clients(settings)) as announcer:
+    with ResultsPublisher(Clients(settings)) as publisher:
         for number in range(1, 5):
             assert comes(lambda number=number: len(invoke_api.requests) == number)
             Subscribers(redis).mark_delivered({bucket_of("c="): json.loads(invoke_api.requests[-1])["version"]})
             database.execute("INSERT INTO votes VALUES (%s, 'a')", (f"v{number}",))
-            announcer.moved()
+            publisher.moved()
     assert invoke_api.connections == 1  # each new one would cost a TLS handshake, twenty times a second
 
 
 def test_a_plan_is_made_with_what_was_measured_lately(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
     Subscribers(redis).mark_speed(1234.5)
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
     assert lambda_.payloads[0]["posts_per_s"] == 1234.5
 
@@ -186,17 +186,17 @@ def test_a_plan_is_made_with_what_was_measured_lately(redis, table, settings, la
 def test_what_was_measured_long_ago_counts_no_more(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
     redis.hset("{votes}:speed", mapping={"posts_per_s": 1234.5, "at": time.time() - planner.SILENCE_S - 1})
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: bool(lambda_.payloads))
     assert lambda_.payloads[0]["posts_per_s"] == planner.PRIOR_POSTS_PER_S
 
 
 def test_changes_in_one_interval_are_one_broadcast(redis, table, database, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
-    with announcing(settings, lambda_, BROADCAST_INTERVAL_MS="1000") as announcer:
+    with publishing(settings, lambda_, BROADCAST_INTERVAL_MS="1000") as publisher:
         for number in range(100):
             database.execute("INSERT INTO votes VALUES (%s, 'a')", (f"v{number}",))
-            announcer.moved()
+            publisher.moved()
             Subscribers(redis).mark_delivered({bucket_of("c="): version(redis) or 0})
         assert comes(lambda: version(redis) == table.tally().version)
     assert 1 <= len(lambda_.payloads) <= 4
@@ -205,16 +205,16 @@ def test_changes_in_one_interval_are_one_broadcast(redis, table, database, setti
 def test_the_next_turn_is_known_before_it_comes(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
     began = time.monotonic()
-    with announcing(settings, lambda_, BROADCAST_INTERVAL_MS="60000") as announcer:
-        assert announcer.next_turn_at() < began  # nothing was sent yet: the first change is shown at once
+    with publishing(settings, lambda_, BROADCAST_INTERVAL_MS="60000") as publisher:
+        assert publisher.next_turn_at() < began  # nothing was sent yet: the first change is shown at once
         assert comes(lambda: bool(lambda_.payloads))
-        assert began + 30 < announcer.next_turn_at() < time.monotonic() + 60
+        assert began + 30 < publisher.next_turn_at() < time.monotonic() + 60
 
 
 def test_versions_of_a_restored_database_outgrow_what_clients_have_seen(redis, table, settings, lambda_) -> None:
     seen = table.tally().version + 10_000_000
     redis.hset("{votes}:snapshot", mapping={"version": seen, "counts": "{}", "at": 0})
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert comes(lambda: version(redis) > seen)
 
 
@@ -241,7 +241,7 @@ def fall_behind(redis: Redis, seconds: int) -> None:
 def test_subscribers_are_sent_a_frame_when_figures_become_stale_and_when_they_are_fresh_again(
     redis, subscribed, settings, lambda_
 ) -> None:
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         shown = serve(redis, lambda_)
         fall_behind(redis, 30)
         assert serve(redis, lambda_) == shown  # the version has not moved
@@ -255,25 +255,25 @@ def test_subscribers_are_sent_a_frame_when_figures_become_stale_and_when_they_ar
 def test_without_postgres_subscribers_are_told_how_old_their_figures_are_and_only_once(
     redis, subscribed, settings, lambda_
 ) -> None:
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         shown = serve(redis, lambda_)
     redis.hincrby(SNAPSHOT, "at", -60_000)
     for times in (1, 0):  # the next run of the worker knows that they were told
-        with announcing(settings, lambda_, DATABASE_URL="postgresql://127.0.0.1:1/postgres"):
+        with publishing(settings, lambda_, DATABASE_URL="postgresql://127.0.0.1:1/postgres"):
             if times:
                 assert serve(redis, lambda_) == shown
             assert comes(lambda: read_trouble(redis, TROUBLE) is not None)
             redis.delete(TROUBLE)
             assert comes(lambda: read_trouble(redis, TROUBLE) is not None)  # one more round
         assert lambda_.payloads == []
-    with announcing(settings, lambda_):
+    with publishing(settings, lambda_):
         assert serve(redis, lambda_) == shown
     assert read_trouble(redis, TROUBLE) is None
 
 
 def test_an_outage_is_not_logged_five_times_a_second(redis, table, settings, lambda_, caplog) -> None:
     Snapshots(redis).write(Tally(1, {}))
-    with announcing(settings, lambda_, DATABASE_URL="postgresql://127.0.0.1:1/postgres"):
+    with publishing(settings, lambda_, DATABASE_URL="postgresql://127.0.0.1:1/postgres"):
         for _ in range(5):
             assert comes(lambda: read_trouble(redis, TROUBLE) is not None)
             redis.delete(TROUBLE)
@@ -284,14 +284,14 @@ def test_frames_say_how_often_to_ping(redis, table, settings, lambda_) -> None:
     registry = Subscribers(redis)
     for number in range(30):
         registry.add(f"c{number}")
-    with announcing(settings, lambda_, BROADCAST_MESSAGES_PER_S="40"):
+    with publishing(settings, lambda_, BROADCAST_MESSAGES_PER_S="40"):
         assert comes(lambda: (snapshot := Snapshots(redis).read()) is not None and snapshot.ping_s == 30)
 
 
-def test_what_breaks_the_announcer_fails_the_run(redis, table, settings, lambda_) -> None:
+def test_what_breaks_the_publisher_fails_the_run(redis, table, settings, lambda_) -> None:
     Subscribers(redis).add("c=")
     with (
         pytest.raises(InvalidSetting, match="BROADCAST_FUNCTION"),
-        announcing(settings, lambda_, BROADCAST_FUNCTION=""),
+        publishing(settings, lambda_, BROADCAST_FUNCTION=""),
     ):
         assert comes(lambda: version(redis) is not None)

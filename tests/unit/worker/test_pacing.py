@@ -1,23 +1,23 @@
 import pytest
 
-from voting.worker.pacing import GATHER_S, Cadence
+from voting.worker.pacing import GATHER_S, BatchPacing
 
 NO_TURN = 0.0
 
 
-def after_batches(next_turn_at: float, *, at: float = 100.0, took_s: float = 0.004) -> Cadence:
-    """A cadence that knows what batches take; the last one was claimed *at* that time."""
-    cadence = Cadence(lambda: next_turn_at)
+def after_batches(next_turn_at: float, *, at: float = 100.0, took_s: float = 0.004) -> BatchPacing:
+    """A pacing that knows what batches take; the last one was claimed *at* that time."""
+    pacing = BatchPacing(lambda: next_turn_at)
     for past in range(50, 0, -1):
-        cadence.claimed(at - past)
-        cadence.stored(at - past + took_s)
-    cadence.claimed(at)
-    cadence.stored(at + took_s)
-    return cadence
+        pacing.claimed(at - past)
+        pacing.stored(at - past + took_s)
+    pacing.claimed(at)
+    pacing.stored(at + took_s)
+    return pacing
 
 
 def test_the_first_batch_and_one_after_a_lull_are_due_at_once() -> None:
-    assert Cadence(lambda: NO_TURN).rest_s(0.0) <= 0
+    assert BatchPacing(lambda: NO_TURN).rest_s(0.0) <= 0
     assert after_batches(NO_TURN).rest_s(100.0 + GATHER_S) <= 0
 
 
@@ -39,7 +39,7 @@ def test_turns_that_are_far_apart_do_not_hold_up_the_table() -> None:
 
 
 def test_one_slow_batch_moves_what_batches_take_by_a_fifth() -> None:
-    cadence = after_batches(101.05)
-    cadence.claimed(101.0)
-    cadence.stored(101.024)
-    assert cadence.rest_s(101.024) == pytest.approx(101.05 - 0.008 - 101.024, abs=1e-6)
+    pacing = after_batches(101.05)
+    pacing.claimed(101.0)
+    pacing.stored(101.024)
+    assert pacing.rest_s(101.024) == pytest.approx(101.05 - 0.008 - 101.024, abs=1e-6)

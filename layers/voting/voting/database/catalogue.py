@@ -1,4 +1,4 @@
-"""What Postgres says about itself, about the table `votes` and about our rights: read only, and without a tally."""
+"""What Postgres reports of itself, of the table `votes` and of our rights: read only, and without a tally."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS 
 FROM pg_attribute LEFT JOIN pg_collation ON pg_collation.oid = attcollation
 WHERE attrelid = to_regclass({votes_name})::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
-# ON CONFLICT (id) takes a valid unique index on that column alone, on all rows, checked at once.
+# ON CONFLICT (id) needs a valid unique index on that column alone, on all rows, checked immediately.
 INDEXES = """
 SELECT made.relname AS name, indisvalid AND indisready AS is_valid,
        indisunique AND indimmediate AND indnkeyatts = 1 AND indpred IS NULL AND indisvalid
@@ -65,8 +65,8 @@ SELECT made.relname AS name, indisvalid AND indisready AS is_valid,
 FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid
 WHERE indrelid = to_regclass({votes_name})::oid ORDER BY made.relname
 """
-# Those whose updates cover the table: of all tables, of its schema, or of itself. A row filter and a column list are
-# checked against the replica identity with each update.
+# Publications of updates that cover the table: of all tables, of its schema, or of the table itself. Each update checks
+# row filter and column list against the replica identity.
 PUBLICATIONS = """
 SELECT pg_publication.pubname AS name,
        rowfilter IS NOT NULL OR cardinality(attnames) < (
@@ -87,7 +87,7 @@ class Column:
     type: str
     is_required: bool
     has_default: bool
-    takes_spellings_for_equal: bool  # its collation does
+    takes_spellings_for_equal: bool  # its collation does so
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,13 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The table `votes` as it is."""
+    """The table `votes`."""
 
-    is_plain: bool  # no view, no foreign or partitioned table
-    estimated_rows: int  # -1 where nobody has counted
+    is_plain: bool  # not a view, nor a foreign or partitioned table
+    estimated_rows: int  # -1 if it was never analyzed
     schema: str
     has_row_security: bool
-    is_ours: bool  # our role owns it, or belongs to who does
+    is_ours: bool  # our role owns it, or is a member of its owner
     may_write: bool
     may_add_triggers: bool
     other_triggers: list[str]
@@ -119,7 +119,7 @@ class Table:
     is_subscribed: bool  # logical replication writes it
     other_constraints: list[str]  # CHECK, foreign keys, exclusions
     rules: list[str]
-    has_identity: bool  # by which a replica would know the row that is updated
+    has_identity: bool  # by which a replica would find the row that is updated
     columns: tuple[Column, ...]
     indexes: tuple[Index, ...]
     publications: tuple[Publication, ...]  # of its updates
@@ -127,7 +127,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server, and what our role may do there."""
+    """The server, and the rights of our role."""
 
     version: int  # 150004
     version_text: str
@@ -138,14 +138,14 @@ class Server:
     sessions: int
     role: str  # as a statement takes it
     our_schema: str  # as a statement takes it
-    may_create: bool  # in the schema where a new table would go
-    may_make_schema: bool  # our own, unless it is there
-    may_limit: bool  # its sessions to the roles of voting.roles, which it makes or which are there
+    may_create: bool  # in the schema of a new table
+    may_make_schema: bool  # our own schema, unless it exists
+    may_limit: bool  # its sessions to the roles of voting.database.roles, which exist or which it may create
     has_table: bool
 
 
 class Catalogue:
-    """Reads of the system's tables."""
+    """Reads the system catalogue."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -155,13 +155,13 @@ class Catalogue:
         return Server(**facts)
 
     def table(self) -> Table | None:
-        """The table, or None where there is none yet."""
+        """Return the table; None if there is none yet."""
         found = self._rows(TABLE)
         if not found:
             return None
         columns = tuple(Column(**row) for row in self._rows(COLUMNS))
         indexes = tuple(Index(**row) for row in self._rows(INDEXES))
-        is_known = self._connection.info.server_version >= 150_000  # older ones are told to upgrade
+        is_known = self._connection.info.server_version >= 150_000  # older servers are reported as too old
         publications = tuple(Publication(**row) for row in (self._rows(PUBLICATIONS) if is_known else []))
         return Table(**found[0], columns=columns, indexes=indexes, publications=publications)
 
@@ -170,7 +170,7 @@ class Catalogue:
         return bool(run(self._connection, MAY_READ).fetchone() == (True,))
 
     def choices(self) -> list[str]:
-        """Up to 20 choices that are in the first rows of the table."""
+        """Return up to 20 choices from the first rows of the table."""
         return [str(row["vote"]) for row in self._rows(SAMPLE)]
 
     def _rows(self, query: LiteralString) -> list[Mapping[str, Any]]:

@@ -1,7 +1,7 @@
-"""The tally compared with the rows: at the beginning of a run, and only as often as it may cost.
+"""Compares the tally with the rows at the beginning of a run, as often as the cost allows.
 
-The triggers of schema.sql see every ordinary write. Past them go a restore with triggers disabled, a session in the
-role of a replica, and any write to the tally itself: a restore of all tables makes one.
+The triggers of schema.sql see every ordinary write. They miss a restore with triggers disabled, a session in the role
+of a replica, and any write to the tally itself, such as a restore of all tables makes.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from voting.database.location import run
 from voting.database.verification import HOLD_COLUMNS, KEPT, MOVE, grouped, verify
 from voting.observability import tell
 
-LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repair may take its time
+LONGEST_S = 10.0  # a table that takes longer is left to an operator, whose repair has no such limit
 
-# `shape` changes where the tables are replaced, rewritten or restored. It names the tables and their files, the last
+# `shape` changes when the tables are replaced, rewritten or restored. It names the tables and their files, the last
 # change of each trigger (pg_dump disables and enables them) and the rows added to the tally: one per choice, which is
 # only updated from then on. `writes` changes with every write, by any client. The server publishes these numbers within
 # a second and forgets them in a crash, so they only ever say that something moved.
@@ -45,7 +45,7 @@ SELECT clock_timestamp(), shape, writes, shape <> compared_shape AS is_reshaped,
 FROM now, {ours}.vote_worker_fence, {ours}.vote_tally_version
 """
 
-# One statement, hence one snapshot, in which the triggers have every row counted: nobody is held up.
+# One statement, hence one snapshot, in which the triggers have counted every row: no writer has to wait.
 AGREES = """
 SELECT NOT EXISTS (
     SELECT FROM counted FULL JOIN kept USING (vote) WHERE counted.votes IS DISTINCT FROM kept.votes
@@ -68,17 +68,17 @@ class _Look:
     writes: str
     is_reshaped: bool
     is_due: bool
-    has_moved: bool  # the version, since the tally was compared last or just before: the numbers of that come late
+    has_moved: bool  # the version moved since the last comparison, or just before it: statistics come late
 
 
 def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> bool:
-    """Make the tally right where it differs from the rows; return whether its version moved.
+    """Correct the tally if it differs from the rows; return whether its version moved.
 
-    The rows are counted at once where the tables look replaced or restored. Otherwise they are counted after writes,
-    for a thousandth of the time at most. Counting for more than *longest_s* is given up.
+    If the tables look replaced or restored, the rows are counted at once; otherwise after writes, in a thousandth of
+    the time at most. A count that takes more than *longest_s* is given up.
 
     Raises:
-        psycopg.OperationalError: the database is away, or writers held the tables for too long.
+        psycopg.OperationalError: the database is down, or writers held the tables for too long.
     """
     row = run(connection, LOOK).fetchone()
     if row is None:
@@ -96,7 +96,7 @@ def compare(connection: psycopg.Connection, longest_s: float = LONGEST_S) -> boo
 
 
 def _agrees(connection: psycopg.Connection, longest_s: float) -> bool | None:
-    """Whether the tally is what the rows are; None where it takes longer than *longest_s* to find out."""
+    """Whether the tally agrees with the rows; None if it takes longer than *longest_s* to find out."""
     try:
         with connection.transaction():
             connection.execute(BOUND, (f"{longest_s * 1000:.0f}ms",))

@@ -1,4 +1,4 @@
-"""What an error of a store means: of Postgres and its client by SQLSTATE, never by text.
+"""What an error of a store means. Errors of Postgres and its client are told apart by SQLSTATE, never by text.
 
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -14,16 +14,16 @@ from voting import reason
 
 
 class Kind(Enum):
-    """What the worker does about it first."""
+    """What the worker does first about an error."""
 
-    RETRY = "try again at once"  # two writers met
-    WAIT = "wait and try again"  # the database is away, busy, full or read-only
+    RETRY = "try again at once"  # a conflict of two writers
+    WAIT = "wait and try again"  # the database is down, busy, full or read-only
     RENEW = "begin the run again"  # the installation or its rights are missing
-    REFUSE = "find the message"  # what the batch holds, or what the table is
+    REFUSE = "find the message"  # the batch or the table is at fault
 
 
-# Classes, and single codes where a class is mixed. 57014 is among them: a statement timeout may be a slow database or
-# the trigger that sleeps for one voter. Which one shows by whether other statements get through: see drain.py.
+# Classes, and single codes of mixed classes. 57014 is among them: the cause of a statement timeout may be a slow
+# database, or a trigger that sleeps for one voter. Whether other statements get through shows which: see sieve.py.
 RETRIED = {"40001", "40P01"}
 WAITED = {
     *("08", "25", "40", "53", "57", "58"),  # connection, transaction state, rollback, resources, operator, system
@@ -32,7 +32,7 @@ WAITED = {
 OF_THE_CLIENT = (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError)  # without a SQLSTATE
 RENEWED = {"42P01", "42501", "P0002"}  # undefined table, insufficient privilege, no row of the fence
 
-# The trigger's function in a context. The outermost frame is the last one; names with other characters are left out.
+# The function of a trigger in an error context; the last match is the outermost frame. Unusual names are ignored.
 FRAME = re.compile(r"^PL/pgSQL function ([\w.$]+)\([^()]*\) line \d+ at ", re.MULTILINE)
 
 OURS = re.compile(r"(^|\.)vote_tally_\w+$")
@@ -67,16 +67,16 @@ ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One refusal, without anything of the rows: no text of the server, which may quote them."""
+    """The meaning of one error, without any text of the server, which may quote rows."""
 
     kind: Kind
-    code: str | None  # SQLSTATE; None where no server gave one
+    code: str | None  # SQLSTATE; None if the error is not from a server
     name: str  # the exception's class
-    objects: tuple[str, ...] = ()  # table, column, constraint, function, as far as the server names them
+    objects: tuple[str, ...] = ()  # table, column, constraint and function, if the server names them
 
     @classmethod
     def of(cls, error: Exception) -> "Fault":
-        """Read *error*, whatever was raised by recording votes."""
+        """Classify *error*, which may be any exception raised by recording votes."""
         if not isinstance(error, psycopg.Error):
             return cls(Kind.REFUSE, None, type(error).__name__)
         code = error.sqlstate
@@ -84,11 +84,11 @@ class Fault:
 
     @property
     def key(self) -> str:
-        """What is the same in two refusals for one cause."""
+        """Equal for two errors with the same cause."""
         return self.code or self.name
 
     def sentence(self) -> str:
-        """What happened, and what to do about it where that is known; for logs and for operators."""
+        """Return what happened, and what to do about it if that is known; for logs and for operators."""
         what = " ".join(word for word in (self.code, self.name) if word)
         where = f" ({', '.join(self.objects)})" if self.objects else ""
         is_raised = any(name.startswith("function ") for name in self.objects)
@@ -97,7 +97,7 @@ class Fault:
 
 
 def _kind(error: psycopg.Error, code: str | None) -> Kind:
-    if code is None:  # the client could not make a statement of the votes, or the connection broke
+    if code is None:  # the client could not encode the votes, or the connection broke
         return Kind.REFUSE if isinstance(error, OF_THE_CLIENT) else Kind.WAIT
     if code in RETRIED:
         return Kind.RETRY
@@ -107,7 +107,7 @@ def _kind(error: psycopg.Error, code: str | None) -> Kind:
 
 
 def _objects(diag: psycopg.errors.Diagnostic) -> tuple[str, ...]:
-    """What the error is about, from the fields that hold names only."""
+    """Return what the error is about, from fields that hold only names."""
     functions = [name for name in FRAME.findall(diag.context or "") if not OURS.search(name)]
     named = {
         "table": diag.table_name,
@@ -119,7 +119,7 @@ def _objects(diag: psycopg.errors.Diagnostic) -> tuple[str, ...]:
 
 
 def explain(error: Exception) -> str:
-    """Say to an operator what keeps votes from being stored, and what to do where that is known; nothing of a row."""
+    """Tell an operator what keeps votes from being stored and what to do, if known; contains nothing of a row."""
     if reason.is_ours(error):
         return reason.explain(error)
     fault = Fault.of(error)

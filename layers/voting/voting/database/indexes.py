@@ -1,4 +1,4 @@
-"""The contract's indexes on a table that is too large to be locked while they are built."""
+"""Builds the contract's indexes on a table that is too large to be locked."""
 
 from typing import LiteralString
 
@@ -8,13 +8,13 @@ from psycopg import sql
 from voting.database.location import run
 from voting.database.session import Session
 
-# Name, and what a missing one is made of. CREATE INDEX CONCURRENTLY lets everybody write on.
+# Name, and the statement that creates it. CREATE INDEX CONCURRENTLY does not block writers.
 CONTRACT: dict[str, LiteralString] = {
     "idx_votes_id": "CREATE UNIQUE INDEX CONCURRENTLY idx_votes_id ON {} (id)",
     "idx_votes_vote": "CREATE INDEX CONCURRENTLY idx_votes_vote ON {} (vote)",
 }
 
-# In the schema of the table, which need not be the first of the search path.
+# The schema of the table, which need not be the first of the search path.
 TABLE = """
 SELECT nspname::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = to_regclass({votes_name})::oid
@@ -30,19 +30,19 @@ FROM pg_stat_progress_create_index LEFT JOIN pg_class ON pg_class.oid = index_re
 WHERE relid = to_regclass({votes_name})::oid
 """
 
-# Two operators at once: the second is refused rather than made to wait, since its wait would hold up the first.
+# Of two operators at once the second is refused, since the first would wait for the transaction of a waiting one.
 ALONE = "SELECT pg_try_advisory_lock(hashtext('voting indexes'))"
 
 
 class Indexes:
-    """What the contract asks for on `votes`: there, built, or repaired."""
+    """The indexes that the contract requires on `votes`."""
 
     def __init__(self, connection: Session) -> None:
-        """Use *connection*, and leave it without statement and lock timeouts where the session is ours."""
+        """Use *connection*; a build leaves it without statement and lock timeouts if the session is ours alone."""
         self._connection = connection
 
     def build(self) -> dict[str, str]:
-        """Build what is missing and what an interrupted build left invalid; return what was done, by index.
+        """Build missing indexes, and those that an interrupted build left invalid; return what was done, by index.
 
         Raises:
             psycopg.errors.LockNotAvailable: another such build is under way.
@@ -57,17 +57,17 @@ class Indexes:
         return {name: self._ensure(row[0], name, statement) for name, statement in CONTRACT.items()}
 
     def progress(self) -> list[dict[str, object]]:
-        """The builds under way."""
+        """Return the builds in progress."""
         names = ("index", "phase", "blocks_done", "blocks_total", "rows_done", "rows_total")
         return [dict(zip(names, row, strict=True)) for row in run(self._connection, PROGRESS).fetchall()]
 
     def _is_building(self) -> bool:
-        """Whether another build is under way; if not, see to it that this one may take its time."""
-        if self._connection.is_pooled:  # a lock of the session would outlive us, and no timeout of ours is in force
+        """Whether another build is in progress; if not, take the lock and remove the timeouts."""
+        if self._connection.is_pooled:  # a session lock would outlive us, and our timeouts are not in force
             return bool(self.progress())
         if self._connection.execute(ALONE).fetchone() != (True,):
             return True
-        # A build waits for every transaction that is older than it: minutes, where somebody makes a backup.
+        # A build waits for every older transaction, such as a backup of many minutes.
         self._connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         return False
 

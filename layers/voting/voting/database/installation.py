@@ -1,6 +1,6 @@
-"""The tally, its triggers and the fence in the database: whether they are there, and how they come there.
+"""Installs the tally, its triggers and the fence in the database, and checks whether they are there.
 
-schema.sql beside this file creates them, upgrade.sql moves those of an earlier release.
+schema.sql in this folder creates them; upgrade.sql moves those of an earlier release.
 """
 
 from importlib.resources import files
@@ -12,8 +12,8 @@ from voting.database.location import SAFE_PATH, run
 from voting.database.ownership import earlier_owner, see_to_ownership
 from voting.database.verification import recount
 
-# Made by schema.sql, all or nothing: whether the tally follows every write, and whether the newest script made it. An
-# earlier release that is begun again may have put its own triggers in the place of ours.
+# Whether the tally follows every write, and whether the newest schema.sql created it, all or nothing. An earlier
+# release that was started again may have replaced our triggers with its own.
 INSTALLED = """
 SELECT to_regclass({ours_name} || '.vote_tally') IS NOT NULL
            AND to_regclass({ours_name} || '.vote_tally_version') IS NOT NULL
@@ -26,7 +26,7 @@ SELECT to_regclass({ours_name} || '.vote_tally') IS NOT NULL
 """
 WHOLE = "SELECT EXISTS (SELECT FROM {ours}.vote_tally_version) AND EXISTS (SELECT FROM {ours}.vote_worker_fence)"
 
-# Of an earlier release, in the schema of `votes`: whether there is any, and whether it follows every write.
+# Whether there is a tally of an earlier release, in the schema of `votes`, and whether it follows every write.
 EARLIER = """
 SELECT count(*) > 0, count(*) = 3 AND (
     SELECT count(*) = 5 FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
@@ -40,9 +40,9 @@ EARLIER_WHOLE = (
     "SELECT EXISTS (SELECT FROM {there}.vote_tally_version) AND EXISTS (SELECT FROM {there}.vote_worker_fence)"
 )
 
-# Only the login may create anything, whatever role its session has taken. A large table takes longer to count than a
-# statement may otherwise: a run has 120 s, and ends in time. Two first runs at once: the second waits, then finds
-# everything there.
+# Only the login may create anything, whichever role its session has set. Counting a large table takes longer than
+# other statements may; a run has 120 s, and still ends in time. Of two first runs at once, the second waits and then
+# finds everything there.
 BEGIN: LiteralString = f"""
 SET LOCAL ROLE NONE;
 SET LOCAL {SAFE_PATH};
@@ -54,23 +54,23 @@ SELECT to_regnamespace({ours_name}) IS NOT NULL
            OR has_database_privilege(current_user, current_database()::text, 'CREATE'),
        quote_ident(current_database()), quote_ident(current_user), quote_ident((parse_ident({ours_name}))[1])
 """
-# Not IF NOT EXISTS, which asks for the right on the database even where an administrator has made the schema.
+# Not IF NOT EXISTS, which requires the right on the database even if an administrator has created the schema.
 CREATE_SCHEMA = """
 DO $$ BEGIN IF to_regnamespace({ours_name}) IS NULL THEN CREATE SCHEMA {ours}; END IF; END $$
 """
 
 
 class MayNotInstall(psycopg.errors.InsufficientPrivilege):
-    """The login lacks a right for which an administrator has to be asked; nothing was changed."""
+    """The login lacks a right that only an administrator can grant; nothing was changed."""
 
 
 def install(connection: psycopg.Connection) -> bool:
     """Create what is missing, disabled or of an older version, and return whether anything was.
 
-    Writers wait while an existing table is counted, which it is where the tally did not follow them until now.
+    If the tally did not follow all writes until now, the rows are counted, and writers wait.
 
     Raises:
-        NotOurs: what is there under our names is another role's; nothing was changed.
+        NotOurs: objects with our names belong to another role; nothing was changed.
         psycopg.errors.InsufficientPrivilege: the login may not; nothing was changed.
     """
     see_to_ownership(connection, everywhere=False)
@@ -80,24 +80,24 @@ def install(connection: psycopg.Connection) -> bool:
     try:
         _create(connection, counted=not is_following)
     except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
-        _create(connection, counted=True)  # the old worker created the table at the same moment: now it is there
+        _create(connection, counted=True)  # the old worker created the table at the same moment, so it exists now
     return True
 
 
 def follows(connection: psycopg.Connection) -> bool:
-    """Whether the tally follows every write, be it installed by this version or an older one with the same schema.
+    """Whether the tally follows every write, installed by this version or an older one with the same schema.
 
     Raises:
-        NotOurs: what is there under our names is another role's.
+        NotOurs: objects with our names belong to another role.
     """
     see_to_ownership(connection, everywhere=False)
     return _installed(connection)[0]
 
 
 def _installed(connection: psycopg.Connection) -> tuple[bool, bool]:
-    """Whether the tally follows every write, and whether this version made it."""
+    """Whether the tally follows every write, and whether this version created it."""
     is_following, is_newest = run(connection, INSTALLED).fetchone() or (False, False)
-    if is_following:  # a TRUNCATE of all tables takes the rows that the version and the fence are kept in
+    if is_following:  # a TRUNCATE of all tables removes the rows of the version and the fence
         is_following = run(connection, WHOLE).fetchone() == (True,)
     return is_following, is_newest
 

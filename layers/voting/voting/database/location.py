@@ -1,8 +1,8 @@
-"""Where the table `votes` is, and the schema of our own beside it, which nobody else may create anything in.
+"""Where the table `votes` is, and our own schema next to it, in which no other role may create anything.
 
-No schema in which other roles may create is in the search path of a session of ours (session.py): an operator or a
-function of such a role would be preferred where it fits our types better than the server's own, and run with our
-rights. So statements name `votes` by its schema, which is looked for once per connection, by the path of the login.
+The search path of our sessions contains no schema in which other roles may create (session.py): an operator or a
+function of such a role would be preferred if it fits our types better than the built-in one, and run with our rights.
+So statements name `votes` with its schema, which is looked up once per connection, by the search path of the login.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # a function that never asks the database must not pay for it
 SAFE_PATH = "search_path = pg_catalog, pg_temp"
 LONGEST_NAME = 63  # bytes of a name in Postgres
 
-# As at the login: "$user" in a search path is the role.
+# As at login: "$user" in a search path means the current role.
 AS_AT_LOGIN = "SET LOCAL ROLE NONE; SET LOCAL search_path TO DEFAULT"
-# Run by that path, and therefore exact.
+# Run with that path, and therefore with all names qualified.
 FIND = """
 SELECT coalesce(
     (SELECT pg_namespace.nspname FROM pg_catalog.pg_class
@@ -31,7 +31,7 @@ SELECT coalesce(
 
 
 class Location(NamedTuple):
-    """The schema of `votes`, and whether the table is there; where it is not, it would be made there."""
+    """The schema of `votes`, and whether the table exists; if not, this is where it would be created."""
 
     schema: str
     is_there: bool = True
@@ -46,11 +46,11 @@ class Location(NamedTuple):
         return name
 
     def name(self, table: str) -> str:
-        """The name of `votes` or of a table of ours, as `to_regclass` takes it."""
+        """Return the name of `votes` or of a table of ours, as `to_regclass` takes it."""
         return f"{_quoted(self.schema if table == 'votes' else self.ours)}.{table}"
 
     def fill(self, statement: LiteralString) -> bytes:
-        """*statement* with the names in it.
+        """Return *statement* with the names filled in.
 
         `{votes}` is the table, `{there}` its schema and `{ours}` our schema. `{votes_name}`, `{there_name}` and
         `{ours_name}` are the same as strings, as `to_regclass` and `to_regnamespace` take them.
@@ -75,7 +75,7 @@ def _fill(location: Location, statement: str) -> bytes:
 
 
 def path_of(schemas: Iterable[str]) -> str:
-    """A search path that holds *schemas* behind the server's own, as SET takes it."""
+    """Return a search path of *schemas* after the built-in one, as SET takes it."""
     return f"search_path = {', '.join(['pg_catalog', *map(_quoted, schemas), 'pg_temp'])}"
 
 
@@ -83,7 +83,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-# A percent sign would be taken for a parameter's place.
+# A percent sign would be read as a placeholder.
 def _identifier(name: str) -> str:
     if "%" not in name:
         return _quoted(name)
@@ -99,7 +99,7 @@ _KNOWN: "WeakKeyDictionary[psycopg.Connection, Location]" = WeakKeyDictionary()
 
 
 def locate(connection: "psycopg.Connection") -> Location:
-    """Where `votes` is for *connection*; asked again until there is one."""
+    """Return where `votes` is for *connection*; looked up again until the table exists."""
     known = _KNOWN.get(connection)
     if known is None:
         known = _find(connection)
@@ -116,5 +116,5 @@ def _find(connection: "psycopg.Connection") -> Location:
 
 
 def run(connection: "psycopg.Connection", statement: LiteralString, *parameters: object) -> "psycopg.Cursor[Any]":
-    """Execute *statement* with the names in it."""
+    """Execute *statement* with the names filled in."""
     return connection.execute(locate(connection).fill(statement), parameters or None)

@@ -1,7 +1,7 @@
-"""The logins of the functions: each a member of the roles that its job takes, and nothing else.
+"""The logins of the functions: each is a member of the roles that its job needs, and has no other rights.
 
-A trigger of the owner of `votes` runs as whoever writes, and may go back from the role to the login (RESET ROLE). So it
-is the login that must have no more than the job needs.
+A trigger of the owner of `votes` runs as the writer, and may return from the role to the login (RESET ROLE). So the
+login itself must have no more rights than the job needs.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,8 +14,8 @@ from psycopg import sql
 from voting.database.location import locate, run
 from voting.database.roles import Role, create
 
-# What RESET ROLE would give away, in words, by login. The groups are those that it could SET ROLE to, at any distance.
-# Ours are no power, nor is the owner of `votes`, whose code it is.
+# The powers that RESET ROLE would expose, in words, by login. Groups are all roles that it could set, directly or not.
+# Our own roles are not powers, nor is the owner of `votes`, whose code it is.
 POWERS = """
 WITH RECURSIVE logins AS (
     SELECT * FROM pg_catalog.pg_roles WHERE rolname = ANY(%s::name[])
@@ -46,8 +46,8 @@ GROUP BY rolname
 """
 OUR_TABLES = ("votes", "vote_tally", "vote_tally_version", "vote_worker_fence")
 
-# Those whose code runs with each write to the table: its owner, and the owners of its triggers' functions. A member of
-# one of the logins has its rights anyway, and so does a superuser.
+# The roles whose code runs with each write to the table: its owner, and the owners of its triggers' functions. Members
+# of one of the logins, and superusers, have its rights anyway.
 STRANGERS = """
 SELECT rolname FROM pg_catalog.pg_roles AS stranger
 WHERE NOT rolsuper AND NOT EXISTS (
@@ -64,9 +64,9 @@ ORDER BY rolname
 EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s)"
 WHO = "SELECT session_user::text"
 DATABASE = "SELECT current_database()::text"
-# What a role does not say is NO…; said aloud, RDS's master user would need the very attribute.
+# Attributes default to NO…. To state one, RDS's master user would need that attribute itself.
 CREATE = "CREATE ROLE {login} LOGIN INHERIT PASSWORD {verifier}"
-# A trigger that was our login could have changed the password and the settings of later sessions.
+# A trigger that ran as our login could have changed its password and the settings of later sessions.
 RENEW = "ALTER ROLE {login} LOGIN INHERIT PASSWORD {verifier}"
 SETTINGS: tuple[LiteralString, ...] = (
     "ALTER ROLE {login} RESET ALL",
@@ -76,12 +76,12 @@ SETTINGS: tuple[LiteralString, ...] = (
 
 
 class LoginTooPowerful(Exception):
-    """A login of ours has rights beyond its roles; the message names both, and what to do."""
+    """A login of ours has rights beyond its roles; the message names both and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who logs in, and which roles it needs."""
+    """A login, and the roles that it needs."""
 
     name: str
     password: str = field(repr=False)
@@ -89,20 +89,20 @@ class Login:
 
 
 class Logins:
-    """The logins of one server, as one that may create roles sees them."""
+    """The logins of one server, managed by a login that may create roles."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         """Use *connection*, which must be in autocommit mode and have the rights of its login."""
         self._connection = connection
 
     def ensure(self, logins: Collection[Login]) -> list[str]:
-        """Create what is missing of *logins*, and set password, roles and settings of all; return who was created.
+        """Create missing *logins*, and set passwords, roles and settings of all; return the names of those created.
 
-        All or nothing. The server sees no password, only what SCRAM verifies one by.
+        All or nothing. The server sees no password, only its SCRAM verifier.
 
         Raises:
             psycopg.errors.InsufficientPrivilege: the login may not create roles, or one was created by another login.
-            LoginTooPowerful: one of them is there already and has more rights than its roles.
+            LoginTooPowerful: one of them exists already and has more rights than its roles.
         """
         with self._connection.transaction():
             create(self._connection)
@@ -111,15 +111,15 @@ class Logins:
         return created
 
     def powers(self, names: Collection[str]) -> Mapping[str, list[str]]:
-        """What each of *names* that exists may do beyond our roles, in words for an operator."""
+        """Return what each existing login of *names* may do beyond our roles, in words for an operator."""
         return dict(run(self._connection, POWERS, list(names), list(Role), list(OUR_TABLES)).fetchall())
 
     def strangers(self, names: Collection[str]) -> list[str]:
-        """Who has code of theirs run by a write to `votes`, and could not become one of *names* anyway."""
+        """Return the roles whose code runs with a write to `votes` and that cannot become one of *names* anyway."""
         return [name for (name,) in run(self._connection, STRANGERS, list(names)).fetchall()]
 
     def own(self) -> str:
-        """The login of this session."""
+        """Return the login of this session."""
         return self._row(WHO)[0]
 
     def _ensure(self, login: Login) -> bool:

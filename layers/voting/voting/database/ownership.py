@@ -1,7 +1,7 @@
-"""Whose the objects are that bear our names, and who else may create where `votes` is.
+"""Who owns the objects with our names, and who else may create objects in the schema of `votes`.
 
-What a trigger, a view or a function of another role does in our sessions, it does with our rights. So an object is ours
-only if its owner can become our login anyway: our login itself, a role that is a member of it, a superuser.
+A trigger, view or function of another role that is run in our sessions has our rights. So an object counts as ours only
+if its owner can become our login anyway: the login itself, a role that is a member of it, or a superuser.
 """
 
 from typing import LiteralString
@@ -19,8 +19,8 @@ WHERE login.rolname = session_user AND (
 )
 """
 
-# Objects with our names that are another role's, or whose shape is not what a script of ours made: a table with a
-# trigger, a rule or row-level security, something else under a table's name, a schema in which others may create.
+# Objects with our names that another role owns, or that differ from what our scripts create: a table with a trigger, a
+# rule or row-level security, something else under the name of a table, a schema in which others may create.
 FOREIGN: LiteralString = """
 WITH trusted AS (TRUSTED), found AS (
     SELECT 'the schema ' || nspname AS what, nspowner AS owner, CASE WHEN EXISTS (
@@ -50,7 +50,7 @@ FROM found WHERE oddity IS NOT NULL OR owner NOT IN (SELECT oid FROM trusted)
 ORDER BY what
 """.replace("TRUSTED", TRUSTED)
 
-# The tables of an earlier release, in the schema of `votes`: only their owner moves them.
+# The tables of an earlier release, in the schema of `votes`. Only their owner may move them.
 EARLIER_OWNER = """
 SELECT pg_get_userbyid(relowner)::text FROM pg_class
 WHERE relnamespace = to_regnamespace({there_name})::oid AND relkind = 'r' AND NOT pg_has_role(relowner, 'USAGE')
@@ -69,7 +69,7 @@ WHERE pg_namespace.oid = to_regnamespace({there_name})::oid AND privilege_type =
 ORDER BY 1
 """.replace("TRUSTED", TRUSTED)
 
-# Of some schemas, in their order, those that no other role owns or may create in.
+# Of the given schemas, in their order, those that no other role owns or may create in.
 CLOSED: LiteralString = """
 WITH trusted AS (TRUSTED)
 SELECT name
@@ -87,11 +87,11 @@ ORDER BY position
 
 
 class NotOurs(psycopg.errors.InsufficientPrivilege):
-    """Objects that bear our names are another role's, or are not what we make; nothing was changed."""
+    """Objects with our names belong to another role, or are not what we create; nothing was changed."""
 
 
 def foreign_objects(connection: psycopg.Connection, *, everywhere: bool) -> list[str]:
-    """What bears our names and is not ours, a clause for each: in our schema, or *everywhere* where we look for it."""
+    """Return a clause for each foreign object with one of our names: in our schema, or *everywhere* that we look."""
     location = locate(connection)
     schemas = [location.ours, location.schema] if everywhere else [location.ours]
     return [
@@ -101,7 +101,7 @@ def foreign_objects(connection: psycopg.Connection, *, everywhere: bool) -> list
 
 
 def see_to_ownership(connection: psycopg.Connection, *, everywhere: bool) -> None:
-    """Raise NotOurs where `foreign_objects` finds any."""
+    """Raise NotOurs if `foreign_objects` finds any."""
     if found := foreign_objects(connection, everywhere=everywhere):
         raise NotOurs(
             f"{'; '.join(found)}: what others put there runs with our rights. Look who made it, then DROP it, or make "
@@ -110,19 +110,19 @@ def see_to_ownership(connection: psycopg.Connection, *, everywhere: bool) -> Non
 
 
 def closed_path(connection: psycopg.Connection) -> str:
-    """The search path of the login without the schemas in which other roles may create, as SET takes it.
+    """Return the search path of the login without the schemas in which other roles may create, as SET takes it.
 
-    The triggers of others on `votes` may need it: they run in our sessions, and need not name schemas.
+    Foreign triggers on `votes` may need it: they run in our sessions, and need not name schemas.
     """
     return path_of(name for (name,) in run(connection, CLOSED, list(locate(connection).path)).fetchall())
 
 
 def earlier_owner(connection: psycopg.Connection) -> str | None:
-    """Whose the tables of an earlier release are, where there are any and our role may not move them."""
+    """Return the owner of the tables of an earlier release, if there are any and our role may not move them."""
     row = run(connection, EARLIER_OWNER).fetchone()
     return None if row is None else str(row[0])
 
 
 def other_creators(connection: psycopg.Connection) -> list[str]:
-    """Which of those may create in the schema of `votes`."""
+    """Return the other roles that may create in the schema of `votes`."""
     return [name for (name,) in run(connection, CREATORS).fetchall()]

@@ -1,4 +1,4 @@
-"""What a session may do in the database: group roles, taken after logging in, with the rights that one job needs."""
+"""What a session may do in the database: group roles with the rights of one job, set after login."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -12,14 +12,14 @@ if TYPE_CHECKING:  # a function that never asks the database must not pay for it
 
 
 class Role(StrEnum):
-    """Nobody logs in as one of these; a login that is a member takes one on, and leaves the rest of its rights."""
+    """Roles that cannot log in. A login that is a member sets one, and gives up its other rights."""
 
     READER = "voting_reader"
     WORKER = "voting_worker"
     OPERATOR = "voting_operator"
 
 
-# SELECT ... FOR UPDATE, by which the fence and the tally are held, needs UPDATE.
+# SELECT ... FOR UPDATE, which holds the fence and the tally, needs UPDATE.
 RIGHTS: Mapping[Role, Mapping[LiteralString, tuple[LiteralString, ...]]] = {
     Role.READER: {"vote_tally": ("SELECT",), "vote_tally_version": ("SELECT",)},
     Role.WORKER: {
@@ -47,25 +47,25 @@ LEFT JOIN pg_roles ON rolname = role
 LEFT JOIN pg_class ON pg_class.oid = to_regclass(relation)::oid
 """
 
-# RDS's master user may create roles and is no superuser. A database administrator may have made them in its place.
+# RDS's master user may create roles but is not a superuser. Or a database administrator may have created them.
 MAY_GRANT = """
 SELECT rolsuper OR pg_has_role(session_user, relowner, 'USAGE')
        AND (rolcreaterole OR (SELECT bool_and(to_regrole(role) IS NOT NULL) FROM unnest(%s::text[]) AS role))
 FROM pg_roles, pg_class WHERE rolname = session_user AND pg_class.oid = to_regclass({votes_name})::oid
 """
 
-# Two databases of one server share their roles, and not this lock.
+# Two databases of one server share their roles, but not this lock.
 ALONE = f"SET LOCAL ROLE NONE; SET LOCAL {SAFE_PATH}; SELECT pg_advisory_xact_lock(hashtext('voting schema'))"
 
 
 def grant(connection: "psycopg.Connection") -> bool:
     """Create the roles, and grant what they lack; return whether anything was done.
 
-    Nothing is where the login may neither create roles nor grant rights on the table: its sessions keep all their
-    rights, unless somebody else has granted what RIGHTS tells.
+    Nothing is done if the login may neither create roles nor grant rights on the table. Then its sessions keep all
+    their rights, unless an administrator has granted those of RIGHTS.
 
     Raises:
-        psycopg.errors.InsufficientPrivilege: the server refused all the same; nothing was changed.
+        psycopg.errors.InsufficientPrivilege: the server refused nevertheless; nothing was changed.
     """
     if _complete(connection, Role) or run(connection, MAY_GRANT, list(Role)).fetchone() != (True,):
         return False
@@ -78,7 +78,7 @@ def grant(connection: "psycopg.Connection") -> bool:
 
 
 def create(connection: "psycopg.Connection") -> None:
-    """Create the roles that are missing, without any right: their tables may not be there yet.
+    """Create the missing roles, without any rights: their tables may not exist yet.
 
     Raises:
         psycopg.errors.InsufficientPrivilege: the login may not create roles.
@@ -88,10 +88,10 @@ def create(connection: "psycopg.Connection") -> None:
 
 
 def settings_of(connection: "psycopg.Connection", role: Role) -> tuple[str] | None:
-    """The setting that leaves the rights of *role* only, as SET takes it; None where these cannot be had.
+    """Return the setting that leaves only the rights of *role*, as SET takes it; None if the role cannot be set.
 
-    They cannot before the worker's first run, and not with a login that may neither create roles nor was made a member.
-    Changes nothing; to be called in a transaction.
+    It cannot be set before the first run of the worker, nor by a login that may not create roles and is not a member.
+    Changes nothing. Call it in a transaction.
     """
     import psycopg  # noqa: PLC0415
 
@@ -118,7 +118,7 @@ def _create(connection: "psycopg.Connection", role: Role) -> None:
 
     if connection.execute("SELECT to_regrole(%s) IS NULL", (role,)).fetchone() != (True,):
         return
-    # The first run of another database's worker may be making it at this moment.
+    # The first run of another database's worker may be creating it at this moment.
     with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation), connection.transaction():
         connection.execute(f"CREATE ROLE {role.value} NOLOGIN")
 
@@ -135,6 +135,6 @@ def _grant(connection: "psycopg.Connection", role: Role) -> None:
         relation = sql.Identifier(location.schema if table == "votes" else location.ours, table)
         statement = sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(", ".join(rights)), relation, name)
         connection.execute(statement)
-    # Who made the role, if it was not us, says who belongs to it.
+    # If another role created it, that one decides about its members.
     with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))

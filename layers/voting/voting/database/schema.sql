@@ -1,22 +1,22 @@
--- The table of the contract, and in a schema of our own the tally that triggers keep beside it and the fence of the
--- worker's runs. Run in one transaction by installation.py, which puts the names in; everything here may run again.
+-- Creates the table of the contract and, in a schema of our own, the tally that triggers keep and the fence of the
+-- worker's runs. installation.py fills in the names and runs it in one transaction; it is safe to run again.
 
--- An existing table is never altered; its indexes are an operator's step, since building them may take minutes.
+-- An existing table is never altered. Its indexes are left to an operator, since building them may take minutes.
 DO $$
 BEGIN
     IF to_regclass({votes_name}) IS NULL THEN
         CREATE TABLE {votes} (id VARCHAR(255) NOT NULL UNIQUE, vote VARCHAR(255) NOT NULL);
         CREATE UNIQUE INDEX idx_votes_id ON {votes} (id);
         CREATE INDEX idx_votes_vote ON {votes} (vote);
-        -- Without it, every UPDATE fails as soon as a publication covers the table: blue/green deployments and change
-        -- data capture make one.
+        -- Without it, every UPDATE fails once a publication covers the table, as blue/green deployments and change data
+        -- capture create one.
         ALTER TABLE {votes} REPLICA IDENTITY USING INDEX idx_votes_id;
     END IF;
 END
 $$;
 
--- Votes by choice, as committed. A choice is known by its first 255 characters: `votes` may be another's table, whose
--- column holds longer texts than an index takes. None of ours is longer.
+-- Committed votes by choice. A choice is identified by its first 255 characters: `votes` may be a foreign table, whose
+-- column holds longer texts than an index can. None of our choices is longer.
 CREATE TABLE IF NOT EXISTS {ours}.vote_tally (
     vote VARCHAR(255) PRIMARY KEY,
     votes BIGINT NOT NULL
@@ -29,8 +29,8 @@ CREATE TABLE IF NOT EXISTS {ours}.vote_tally_version (
 );
 INSERT INTO {ours}.vote_tally_version (version) VALUES (0) ON CONFLICT DO NOTHING;
 
--- One row: the token of the worker's newest run; and the last comparison of the tally with the rows: when it was and how
--- long it took, what the tables looked like and what had been written to them, see comparison.py.
+-- One row: the token of the newest run of the worker, and the last comparison of the tally with the rows: when it was,
+-- how long it took, what the tables looked like and what had been written to them (comparison.py).
 CREATE TABLE IF NOT EXISTS {ours}.vote_worker_fence (
     one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
     token BIGINT NOT NULL
@@ -42,10 +42,10 @@ ALTER TABLE {ours}.vote_worker_fence
     ADD COLUMN IF NOT EXISTS compared_writes TEXT NOT NULL DEFAULT '';
 INSERT INTO {ours}.vote_worker_fence (token) VALUES (0) ON CONFLICT DO NOTHING;
 
--- The functions below run with the rights of our login, whoever writes `votes`. So they may call nothing that is not the
--- server's: the search path holds its own schema only, and our tables are named by theirs.
+-- The functions below run with the rights of our login, whichever role writes `votes`. So they may only call built-in
+-- functions: the search path holds only the built-in schema, and our tables are named with theirs.
 
--- Before any row is locked, writers of the table queue up here. Taken after the rows, this lock would deadlock.
+-- Writers of the table queue here before they lock any row. Taken after the rows, this lock would deadlock.
 CREATE OR REPLACE FUNCTION {ours}.vote_tally_lock() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -54,18 +54,19 @@ BEGIN
 END
 $$;
 
--- Apply what a statement changed. SECURITY DEFINER, since the old worker's role may write `votes` and nothing else.
--- No writer that did well without us may fail here, whatever the column `vote` holds: it may be an enum or a number,
--- and a NULL is no choice. Texts are told apart byte by byte, for citext and some collations take two for one.
--- The version only grows, also over a restored database: the clock is ahead of whatever was shown before the restore.
+-- Applies the changes of a statement. SECURITY DEFINER, since the old worker's role may write `votes` and nothing else.
+-- A write that succeeds without us must not fail here, whatever the column `vote` holds: it may be an enum or a number,
+-- and NULL is not a choice. Texts are compared byte by byte, since citext and some collations treat different texts as
+-- equal. The version only grows, even after a restore: the clock is ahead of every version shown before.
 CREATE OR REPLACE FUNCTION {ours}.vote_tally_apply() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kind oid;
     changed bigint;
 BEGIN
-    -- The owner of another type may have made a cast of it to varchar, which would run as us. Even to name the cast in a
-    -- branch that is not taken may run a part of it: what the planner finds constant. A domain is cast as its base.
+    -- The owner of a type that is not built in may have created a cast to varchar, which would run as us. Even in a
+    -- branch that is not taken, the planner may evaluate a constant part of the cast. A domain is cast as its base
+    -- type.
     SELECT atttypid INTO kind FROM pg_attribute WHERE attrelid = TG_RELID AND attname = 'vote'::name;
     WHILE kind >= 16384::oid AND EXISTS (SELECT FROM pg_type WHERE oid = kind AND typtype = 'd'::"char") LOOP
         SELECT typbasetype INTO kind FROM pg_type WHERE oid = kind;
@@ -73,7 +74,7 @@ BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         DELETE FROM {ours}.vote_tally;
     ELSIF kind >= 16384::oid THEN
-        -- What PostgreSQL prints of a value: functions that only a superuser may make.
+        -- As PostgreSQL prints the value, by functions that only a superuser may create.
         EXECUTE 'INSERT INTO ' || {ours_name}::text || '.vote_tally AS tally SELECT choice, sum(change)::bigint FROM ('
             || concat_ws(
                 ' UNION ALL ',
@@ -118,10 +119,10 @@ BEGIN
 END
 $$;
 
--- Nobody makes a trigger of them on a table of theirs, which the tally would then count.
+-- No other role may use them in a trigger on its own table, whose rows the tally would then count.
 REVOKE ALL ON FUNCTION {ours}.vote_tally_lock(), {ours}.vote_tally_apply() FROM PUBLIC;
 
--- From here to the commit nobody writes, so that the triggers and the count that follows see the same table.
+-- Writers are locked out until the commit, so that the triggers and the count that follows see the same table.
 LOCK TABLE {votes} IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE OR REPLACE TRIGGER vote_tally_before BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {votes}

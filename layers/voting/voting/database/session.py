@@ -1,8 +1,8 @@
-"""A session of the database, which belongs to us alone or, behind a pooler, to whoever has the next transaction.
+"""A session of the database: ours alone or, behind a pooler, shared with the pooler's other clients.
 
-Where it is ours, settings and the role are set once. A pooler in transaction mode hands the same session to its other
-clients between two transactions of ours: there, each transaction brings its settings along, in the message that begins
-it, and nothing outlives it.
+In a session of our own, settings and role are set once. A pooler in transaction mode gives the same session to other
+clients between two of our transactions. There, each transaction sends its settings in the message that begins it, and
+nothing remains after it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ from voting.database.location import SAFE_PATH
 from voting.database.ownership import closed_path, see_to_ownership
 from voting.database.roles import Role, settings_of
 
-READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not keep one of the slots
+READER_IDLE_TIMEOUT_MS = 60_000  # a frozen environment must not hold a slot for longer
 
-# The first free of the slots, held as long as the session lives. The function's name sets its slots apart.
+# Take the first free slot, for as long as the session lives. Each application name has slots of its own.
 TAKE_SLOT = """
 SELECT slot FROM generate_series(1, %s) AS slot
 WHERE pg_try_advisory_lock(hashtext(current_setting('application_name')), slot)
@@ -32,11 +32,11 @@ class NotAskedAgain(psycopg.OperationalError):
 
 
 class SecretUnreadable(psycopg.OperationalError):
-    """The login of the database is not to be had."""
+    """The login of the database cannot be fetched."""
 
 
 class NoSlot(psycopg.errors.TooManyConnections):
-    """The database answers, and other environments of the function have all sessions that it may open."""
+    """The database answers, but other environments of the function hold all sessions that it may open."""
 
 
 class PoolerUnusable(psycopg.OperationalError):
@@ -44,32 +44,32 @@ class PoolerUnusable(psycopg.OperationalError):
 
 
 class NotInstalled(psycopg.OperationalError):
-    """Tables, functions or rights of this version are missing, and the login may not make them."""
+    """Tables, functions or rights of this version are missing, and the login may not create them."""
 
 
 class SettingsRefused(psycopg.OperationalError):
-    """A transaction could not begin as it must; whatever it was for has not been looked at."""
+    """A transaction could not begin with its settings; none of its statements was run."""
 
 
 class Session(psycopg.Connection[Any]):
     """A connection in autocommit mode, limited to what one job needs by `limit`."""
 
-    _begin: str | None = None  # what a transaction begins with; None where the session itself is ours
+    _begin: str | None = None  # what a transaction begins with; None if the session is ours alone
 
     @property
     def is_pooled(self) -> bool:
-        """Whether the sessions behind this connection serve other clients too."""
+        """Whether the sessions behind this connection also serve other clients."""
         return self._begin is not None
 
     def limit(self, role: Role | None, settings: Mapping[str, int | str], *, most_readers: int) -> None:
-        """Bound its statements by *settings*, and leave to it the rights of *role*, as soon as these are granted.
+        """Apply *settings* to its statements, and leave it only the rights of *role*, once these are granted.
 
         Raises:
-            NoSlot: as a reader, there are *most_readers* sessions of its name already.
+            NoSlot: it is a reader, and *most_readers* sessions of its name exist already.
             PoolerUnusable: behind a pooler in statement mode.
-            NotOurs: another role has made the schema in which our tables would be.
+            NotOurs: another role has created the schema for our tables.
         """
-        # A pooler tells its clients a number of its own, by which they may cancel.
+        # A pooler reports a process id of its own, which its clients use to cancel.
         row = self.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
         if row == (self.info.backend_pid,):
             self._limit_session(role, settings, most_readers)
@@ -77,11 +77,11 @@ class Session(psycopg.Connection[Any]):
             self._limit_transactions(role, settings)
 
     def execute_alone(self, query: sql.Composed) -> None:
-        """Run a statement that no transaction may hold; behind a pooler without any of our settings."""
+        """Run a statement that is not allowed in a transaction; behind a pooler, without our settings."""
         psycopg.Cursor(self).execute(query, prepare=False)
 
     def leave(self) -> None:
-        """Have the rights of the login again: for what only the owner of the table may do."""
+        """Take back the rights of the login, for what only the owner of the table may do."""
         if self._begin is None:
             self.execute("SET ROLE NONE")
         else:
@@ -89,7 +89,7 @@ class Session(psycopg.Connection[Any]):
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:
-        """Begin a transaction with its settings, or a nested one; as in psycopg otherwise."""
+        """Begin a transaction with its settings, or a nested one; otherwise as in psycopg."""
         if self._begin is None or self.info.transaction_status is not TransactionStatus.IDLE:
             with super().transaction(savepoint_name, force_rollback) as transaction:
                 yield transaction
@@ -124,7 +124,7 @@ class Session(psycopg.Connection[Any]):
                     self.execute(f"SET {setting}".encode(), prepare=False)
 
     def _limit_transactions(self, role: Role | None, settings: Mapping[str, int | str]) -> None:
-        self.prepare_threshold = None  # a statement would be prepared in one session and looked for in another
+        self.prepare_threshold = None  # a statement would be prepared in one session and used in another
         self.cursor_factory = _PooledCursor
         mode = "READ ONLY" if role is Role.READER else "READ WRITE"  # whatever another client has left behind
         local = [SAFE_PATH, *(f"{name} = {value}" for name, value in settings.items())]
@@ -143,7 +143,7 @@ class Session(psycopg.Connection[Any]):
     def _start(self, begin: str) -> None:
         try:
             psycopg.Cursor(self).execute(begin.encode(), prepare=False)
-        except psycopg.DataError as error:  # the role is gone: no fault of what is to be stored
+        except psycopg.DataError as error:  # the role is gone, which is no fault of the votes
             self._give_up()
             raise SettingsRefused("a transaction's settings were refused") from error
         except psycopg.Error:
@@ -151,7 +151,7 @@ class Session(psycopg.Connection[Any]):
             raise
 
     def _give_up(self) -> None:
-        """Roll back, where there is a connection left to do it; without one the server does."""
+        """Roll back if the connection is still open; otherwise the server does."""
         if self.closed:
             return
         try:
@@ -161,12 +161,12 @@ class Session(psycopg.Connection[Any]):
 
 
 def _beginning(mode: str, settings: list[str]) -> str:
-    """Of a transaction, in one message: it takes no round trip more than BEGIN alone."""
+    """Return how a transaction begins, in one message: it needs no more round trips than BEGIN alone."""
     return "; ".join([f"BEGIN {mode}", *(f"SET LOCAL {setting}" for setting in settings)])
 
 
 class _PooledCursor(psycopg.Cursor[Any]):
-    """Wraps a statement that stands alone into a transaction, which brings the settings."""
+    """Wraps a single statement in a transaction, which brings the settings."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = self.connection

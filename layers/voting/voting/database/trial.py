@@ -1,4 +1,4 @@
-"""Votes that are stored only to see whether the database takes them, and are taken back."""
+"""Votes that are stored and rolled back, only to see whether the database accepts them."""
 
 import secrets
 from collections.abc import Sequence
@@ -8,26 +8,26 @@ import psycopg
 from voting.database.rows import Rows
 from voting.vote import CHOICES, Vote
 
-AT_COMMIT = "SET CONSTRAINTS ALL IMMEDIATE"  # what a commit would check
+AT_COMMIT = "SET CONSTRAINTS ALL IMMEDIATE"  # checks what a commit would
 
 
 class TakenNow(Exception):
-    """A vote that was refused a moment ago would be stored now: the table was at fault, and has been mended."""
+    """A vote that was refused a moment ago would be stored now: the table was at fault, and has been repaired."""
 
 
 class Trial:
-    """What the rows of one transaction would meet."""
+    """Tries rows within one transaction."""
 
     def __init__(self, connection: psycopg.Connection, *, may_leave_out: bool) -> None:
-        """Try in a transaction of *connection*; a trigger that is not ours *may_leave_out* rows."""
+        """Try in a transaction of *connection*; a foreign trigger *may_leave_out* rows."""
         self._connection = connection
         self._rows = Rows(connection)
         self._may_leave_out = may_leave_out
 
     def see_strangers(self) -> None:
-        """Try made-up voters, one of either choice and one who changes its mind; raise what the first of them met.
+        """Try made-up voters, one per choice and one that changes its choice; raise the error of the first of them.
 
-        Nothing is raised where a vote of theirs would be stored.
+        Nothing is raised if any of their votes would be stored.
         """
         one, other = secrets.token_hex(16), secrets.token_hex(16)
         met = [self._meets(vote) for vote in (Vote(CHOICES[0], one), Vote(CHOICES[1], other), Vote(CHOICES[1], one))]
@@ -35,13 +35,13 @@ class Trial:
             raise met[0]
 
     def see_refused(self, refused: Sequence[Vote]) -> None:
-        """Raise TakenNow where one of *refused* would be stored."""
-        # What was stored before this keeps a lock of the table: no trigger and no constraint comes or goes any more.
+        """Raise TakenNow if one of *refused* would be stored."""
+        # The rows stored before hold a lock on the table, so that no trigger and no constraint can come or go any more.
         if not all(self._meets(vote) for vote in refused):
             raise TakenNow
 
     def _meets(self, vote: Vote) -> Exception | None:
-        """Store *vote* until the end of the transaction, or return what keeps it from that."""
+        """Store *vote* until the end of the transaction; return the error if it is not stored."""
         last = {vote.voter_id: vote.choice}
         try:
             with self._connection.transaction():

@@ -1,8 +1,8 @@
--- Earlier releases kept the tally and the fence in the schema of `votes`. Run before schema.sql in its transaction, where
--- such tables are there and ours: they move into our own schema. Views take their place, since a run of such a release
--- may be under way, or be begun again: both then have one fence and one tally.
+-- Earlier releases kept the tally and the fence in the schema of `votes`. If such tables exist and are ours, this runs
+-- before schema.sql, in its transaction, and moves them into our own schema. Views take their place, since a run of such
+-- a release may be in progress or be started again: all runs then share one fence and one tally.
 
--- One may have been dropped by hand.
+-- One of them may have been dropped by hand.
 CREATE TABLE IF NOT EXISTS {there}.vote_tally (vote VARCHAR(255) PRIMARY KEY, votes BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS {there}.vote_tally_version (
     one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one), version BIGINT NOT NULL
@@ -24,7 +24,7 @@ $$;
 LOCK TABLE {there}.vote_tally_version IN ACCESS EXCLUSIVE MODE;
 LOCK TABLE {there}.vote_tally IN ACCESS EXCLUSIVE MODE;
 
--- With the triggers that use them. They run as us by a search path in which others may create.
+-- Including the triggers that use them. They run as us with a search path in which other roles may create.
 DROP FUNCTION IF EXISTS {there}.vote_tally_lock() CASCADE;
 DROP FUNCTION IF EXISTS {there}.vote_tally_apply() CASCADE;
 DROP FUNCTION IF EXISTS {there}.vote_tally_moved();
@@ -34,7 +34,7 @@ DECLARE
     granted text[];
     statement text;
 BEGIN
-    -- An earlier release was begun again, which found nothing of its own. Neither the version nor the token falls.
+    -- An earlier release was started again and found nothing of its own. Neither the version nor the token decreases.
     IF to_regclass({ours_name} || '.vote_worker_fence') IS NOT NULL THEN
         UPDATE {there}.vote_tally_version
         SET version = greatest(version, (SELECT max(ours.version) FROM {ours}.vote_tally_version AS ours));
@@ -43,7 +43,7 @@ BEGIN
     END IF;
     DROP TABLE IF EXISTS {ours}.vote_tally, {ours}.vote_tally_version, {ours}.vote_worker_fence;
 
-    -- Who might read and write the tables may read and write the views.
+    -- Roles that could read and write the tables may read and write the views.
     granted := ARRAY(
         SELECT format(
             'GRANT %s ON %s.%I TO %s', privilege_type, {there_name}::text, relname,
@@ -72,7 +72,7 @@ BEGIN
 END
 $$;
 
--- An earlier release calls it. Its names are bound now, and no search path finds others.
+-- An earlier release calls it. Its names are bound now, so that no search path finds other objects.
 CREATE FUNCTION {there}.vote_tally_moved() RETURNS void LANGUAGE sql BEGIN ATOMIC
     UPDATE {ours}.vote_tally_version
     SET version = greatest(version + 1::bigint, (extract(epoch FROM clock_timestamp()) * 1000::numeric)::bigint);

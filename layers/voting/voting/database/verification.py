@@ -1,4 +1,4 @@
-"""The tally compared with the rows by an operator, and made right while nobody writes."""
+"""Compares the tally with the rows for an operator, and corrects it while writers are locked out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ import psycopg
 
 from voting.database.location import run
 
-# An operator's look, by which nobody may write meanwhile. The table is locked first: a TRUNCATE locks it before it
-# takes the lock of the tally's writers, and the other way round the two would deadlock.
+# Locks out writers during an operator's comparison. The table is locked first, as a TRUNCATE does before it takes the
+# lock of the tally's writers: in another order the two would deadlock.
 HOLD_COLUMNS = "LOCK TABLE {votes} IN ACCESS SHARE MODE"
 HOLD_WRITERS = "LOCK TABLE {votes} IN ACCESS SHARE MODE; SELECT version FROM {ours}.vote_tally_version FOR UPDATE"
-# As the triggers of schema.sql tell choices apart, by 255 characters and byte by byte. Grouped by the column itself it
-# takes less than half the time, by the contract's index; but some types and collations take two texts for one.
+# Choices are told apart as by the triggers of schema.sql: by 255 characters, byte by byte. Grouping by the column
+# itself uses the contract's index and takes less than half the time, but some types and collations treat two texts as
+# one.
 GROUPED_BY_COLUMN: LiteralString = """
 SELECT vote::varchar(255) COLLATE "C" AS vote, sum(rows)::bigint AS votes
 FROM (SELECT vote, count(*) AS rows FROM {votes} AS votes GROUP BY vote) AS groups
@@ -26,8 +27,8 @@ FROM (SELECT vote::varchar(255) COLLATE "C" AS choice FROM {votes} AS votes) AS 
 WHERE choice IS NOT NULL
 GROUP BY choice
 """
-# As PostgreSQL prints it, for a type that is no part of the server: its owner may have made a cast to varchar, which
-# would run with our rights. See vote_tally_apply in schema.sql.
+# As PostgreSQL prints it, for a type that is not built in: its owner may have created a cast to varchar, which would
+# run with our rights. See vote_tally_apply in schema.sql.
 GROUPED_AS_PRINTED: LiteralString = """
 SELECT choice AS vote, count(*) AS votes
 FROM (
@@ -35,7 +36,7 @@ FROM (
 ) AS choices
 GROUP BY choice
 """
-# Whether it is a text whose collation tells texts apart, and whether it is a type of the server, or a domain of one.
+# Whether the column is a text with a deterministic collation, and whether its type is built in, or a domain of one.
 KIND = """
 WITH RECURSIVE kind (oid) AS (
     SELECT atttypid FROM pg_attribute WHERE attrelid = to_regclass({votes_name})::oid AND attname = 'vote'::name
@@ -65,11 +66,11 @@ NEEDED_TRIGGERS = frozenset(f"vote_tally_{when}" for when in ("before", "insert"
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The tally as it is kept and as the rows are, of one moment."""
+    """The tally as kept and as counted from the rows, at one moment."""
 
     kept: Mapping[str, int]
     counted: Mapping[str, int]
-    missing_triggers: frozenset[str]  # removed or disabled: the tally does not follow
+    missing_triggers: frozenset[str]  # removed or disabled, so that the tally does not follow
     repaired: bool
 
     @property
@@ -78,7 +79,7 @@ class Verification:
 
 
 def verify(connection: psycopg.Connection, *, repair: bool) -> Verification:
-    """Compare the tally with the rows while nobody writes; with *repair*, make it right before anybody does."""
+    """Compare the tally with the rows while writers are locked out; with *repair*, correct it before they go on."""
     with connection.transaction():
         run(connection, HOLD_WRITERS)
         kept: dict[str, int] = dict(run(connection, KEPT).fetchall())
@@ -91,16 +92,16 @@ def verify(connection: psycopg.Connection, *, repair: bool) -> Verification:
 
 
 def count(connection: psycopg.Connection) -> Mapping[str, int]:
-    """How many rows hold which choice, counted one by one."""
+    """Count the rows of each choice one by one."""
     with connection.transaction():
         run(connection, HOLD_COLUMNS)
         return dict(run(connection, grouped(connection)).fetchall())
 
 
 def grouped(connection: psycopg.Connection) -> LiteralString:
-    """The query that counts how many rows hold which choice.
+    """Return the query that counts the rows of each choice.
 
-    To be asked for and run in one transaction that holds the table: the column must not become another's type between.
+    Call it and run the query in one transaction that holds the table: the column's type must not change in between.
     """
     is_text, is_of_the_server = run(connection, KIND).fetchone() or (False, False)
     if is_text:
@@ -109,11 +110,11 @@ def grouped(connection: psycopg.Connection) -> LiteralString:
 
 
 def recount(connection: psycopg.Connection) -> None:
-    """Make the tally anew from the rows, in a transaction in which nobody writes."""
+    """Rebuild the tally from the rows, in a transaction that locks out writers."""
     for statement in (DISCARD, KEEP + grouped(connection), MOVE):
         run(connection, statement)
 
 
 def missing_triggers(connection: psycopg.Connection) -> frozenset[str]:
-    """Those that are removed or disabled: the tally does not follow."""
+    """Return the triggers that are removed or disabled, so that the tally does not follow."""
     return NEEDED_TRIGGERS - {name for (name,) in run(connection, TRIGGERS).fetchall()}

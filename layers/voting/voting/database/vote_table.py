@@ -15,10 +15,10 @@ from voting.fence import Superseded
 from voting.tally import Tally
 from voting.vote import Vote
 
-# At least as great as what Redis has seen, should this database come from an older backup.
+# At least as great as any token that Redis has seen, in case this database was restored from an older backup.
 TAKE_FENCE = "UPDATE {ours}.vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
-# With it, whether a trigger that sees each row first (tgtype: ROW is bit 0, BEFORE bit 1) or a rule for INSERT (3) or
-# UPDATE (2) is there, as none of ours is: either may keep a vote out of the table, or change it.
+# Also returns whether there is a BEFORE ROW trigger (tgtype: ROW is bit 0, BEFORE bit 1) or a rule for INSERT (3) or
+# UPDATE (2). None of ours is; either may keep a vote out of the table, or change it.
 HOLD_FENCE = """
 SELECT token, EXISTS (
     SELECT FROM pg_trigger WHERE tgrelid = to_regclass({votes_name})::oid AND NOT tgisinternal AND tgenabled <> 'D'
@@ -31,7 +31,7 @@ FROM {ours}.vote_worker_fence FOR UPDATE OF vote_worker_fence
 """
 IN_HASTE = "SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '1500ms'"
 
-# One statement, hence one snapshot: the counts are those of the version.
+# One statement, hence one snapshot: counts and version belong together.
 READ = """
 SELECT version, coalesce(jsonb_object_agg(vote, votes) FILTER (WHERE vote IS NOT NULL), '{}')
 FROM {ours}.vote_tally_version LEFT JOIN {ours}.vote_tally ON votes <> 0
@@ -48,7 +48,7 @@ IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM {votes})"
 
 
 class VoteTable:
-    """One row a voter, the last choice; and how many chose what, whoever wrote the rows."""
+    """The last choice of each voter, one row per voter, and the tally of all rows, whichever program wrote them."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         """Use *connection*, which must be in autocommit mode."""
@@ -56,51 +56,50 @@ class VoteTable:
         self._rows = Rows(connection)
 
     def install(self) -> bool:
-        """Create what is missing, and return whether anything was, as `installation.install` does."""
+        """Create what is missing; return whether anything was, as `installation.install` does."""
         return installation.install(self._connection)
 
     def follows(self) -> bool:
-        """Whether the tally follows every write, be it installed by this version or an older one."""
+        """Whether the tally follows every write, installed by this version or an older one."""
         return installation.follows(self._connection)
 
     def take_fence(self, at_least: int = 0) -> int:
-        """Begin a run: return a token that is greater than that of every run before, and than *at_least*."""
+        """Begin a run: return a token that is greater than those of all earlier runs, and than *at_least*."""
         return self._number(TAKE_FENCE, at_least)
 
     def record(
         self,
         votes: Sequence[Vote],
         token: int,
-        meanwhile: Callable[[], object] = lambda: None,
+        before_wait: Callable[[], object] = lambda: None,
         *,
         in_haste: bool = False,
         refused: Sequence[Vote] = (),
     ) -> int:
         """Store the last choice of each voter of *votes*, which come oldest first; return how many rows changed.
 
-        All or nothing; done again it changes nothing. *meanwhile* is called once, when the database is about to be
-        busy for longest: what it starts in another thread takes no time of the interpreter's that is waited for.
-        *in_haste* a statement may take 2 s. *refused* votes must be refused again behind them in the same transaction:
-        then nothing but the votes themselves can be why they are refused and *votes* are not.
+        All or nothing, and safe to repeat. *before_wait* is called once, just before the longest wait for the database:
+        a thread that it starts has the GIL then. With *in_haste*, a statement may take 2 s. *refused* votes must
+        be refused again after *votes* in the same transaction; then only those votes themselves can be the reason.
 
         Raises:
-            TakenNow: one of those would be stored; nothing was changed.
+            TakenNow: one of the *refused* votes would be stored; nothing was changed.
             Superseded: a newer run has taken the fence; nothing was changed.
-            psycopg.Error: the database is away, or it refuses one of the votes or all; nothing is known to be stored.
+            psycopg.Error: the database is down, or refuses one or all of the votes; they may or may not be stored.
                 `Fault.of` tells which.
-            RowsLeftOut: a stranger's trigger or rule keeps one of the votes or all from the table; nothing was changed.
-            UnicodeError, TypeError, ...: the client could make no statement of the votes; nothing was changed.
+            RowsLeftOut: a foreign trigger or rule keeps one or all of the votes out of the table; nothing was changed.
+            UnicodeError, TypeError, ...: the client could not encode the votes as a statement; nothing was changed.
         """
         last = {vote.voter_id: vote.choice for vote in votes}
         try:
             with self._held(token, in_haste=in_haste) as may_leave_out:
-                changed = self._rows.store(last, meanwhile)
+                changed = self._rows.store(last, before_wait)
                 if may_leave_out:
                     self._rows.see_to_all(last)
                 if refused:
                     Trial(self._connection, may_leave_out=may_leave_out).see_refused(refused)
                 return changed
-        except psycopg.errors.UniqueViolation:  # of a writer whom our triggers do not stop: they are off
+        except psycopg.errors.UniqueViolation:  # by a writer that our triggers did not hold up: they are disabled
             with self._held(token, in_haste=in_haste) as may_leave_out:
                 changed = self._rows.upsert(last)
                 if may_leave_out:
@@ -108,14 +107,14 @@ class VoteTable:
                 return changed
 
     def try_out(self, token: int, refused: Sequence[Vote] = ()) -> None:
-        """Try made-up voters, one of either choice and one who changes its mind, and take all back; 2 s a statement.
+        """Try made-up voters, one per choice and one that changes its choice, and roll all back; 2 s per statement.
 
-        *refused* votes must be refused again behind them in the same transaction.
+        *refused* votes must be refused again after them in the same transaction.
 
         Raises:
-            TakenNow: a made-up voter's vote and one of those would be stored.
+            TakenNow: a made-up voter's vote and one of the *refused* votes would be stored.
             Superseded: a newer run has taken the fence.
-            Exception: what the first of the made-up voters met, where no vote of theirs would be stored.
+            Exception: the error of the first made-up voter, if none of their votes would be stored.
         """
         with self._connection.transaction(force_rollback=True), self._held(token, in_haste=True) as may_leave_out:
             trial = Trial(self._connection, may_leave_out=may_leave_out)
@@ -123,52 +122,52 @@ class VoteTable:
             trial.see_refused(refused)
 
     def tally(self) -> Tally:
-        """How many rows hold which choice. Raises psycopg.Error where there is none, or no answer."""
+        """Return the tally. Raises psycopg.Error if there is none, or the database does not answer."""
         row = run(self._connection, READ).fetchone()
         if row is None:
             raise psycopg.errors.NoDataFound("vote_tally_version is empty: the worker's next run fills it")
         return Tally(version=row[0], counts=row[1])
 
     def outgrow(self, version: int) -> None:
-        """Make the version greater than *version*, which clients have seen of a database that this one replaced."""
+        """Make the version greater than *version*, which clients have seen of a database that this one replaces."""
         run(self._connection, OUTGROW, version)
 
     def fence(self) -> int:
-        """The token of the newest run; 0 before the first."""
+        """Return the token of the newest run; 0 before the first."""
         return self._number(FENCE)
 
     def is_empty(self) -> bool:
-        """Whether there is not one row. Raises UndefinedTable where there is no table either."""
+        """Whether the table has no rows. Raises UndefinedTable if there is no table."""
         return run(self._connection, IS_EMPTY).fetchone() == (True,)
 
     def count(self) -> Mapping[str, int]:
-        """How many rows hold which choice, counted one by one."""
+        """Count the rows of each choice one by one."""
         return verification.count(self._connection)
 
     def verify(self, *, repair: bool) -> Verification:
-        """Compare the tally with the rows while nobody writes; with *repair*, make it right before anybody does."""
+        """Compare the tally with the rows while writers are locked out; with *repair*, correct it before they go on."""
         return verification.verify(self._connection, repair=repair)
 
     def missing_triggers(self) -> frozenset[str]:
-        """Those that are removed or disabled: the tally does not follow."""
+        """Return the triggers that are removed or disabled, so that the tally does not follow."""
         return verification.missing_triggers(self._connection)
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """No run of the worker commits anything while this lasts, which must be below the idle timeout of 5 s."""
+        """Keep every run from committing during the block, which must end within the idle timeout of 5 s."""
         with self._connection.transaction():
             self._number(HOLD_FENCE)
             yield
 
     def choices(self, ids: Collection[str]) -> dict[str, str]:
-        """The rows of the voters *ids*, as far as there are any."""
+        """Return the choices of the voters *ids* that have a row."""
         return self._rows.choices(ids)
 
     @contextmanager
     def _held(self, token: int, *, in_haste: bool = False) -> Iterator[bool]:
-        """A transaction of the run that *token* was given to; no newer run begins before its end.
+        """Open a transaction of the run that holds *token*; no newer run begins before it ends.
 
-        Yields whether a trigger that is not ours may leave rows out.
+        Yields whether a foreign trigger may leave out rows.
         """
         with self._connection.transaction():
             if in_haste:

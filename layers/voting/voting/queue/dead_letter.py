@@ -1,4 +1,4 @@
-"""A dead letter: a message that is no vote, as it is parked for an operator to look at."""
+"""A dead letter: a message that could not be counted, parked for an operator."""
 
 import base64
 import hashlib
@@ -8,35 +8,35 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-REFUSED = "refused_by_database"  # the reason of the dead letters; their SQLSTATE is in a field of its own
+REFUSED = "refused_by_database"  # the reason of votes that the database refused; their SQLSTATE is another field
 
 LONGEST_DEAD_PAYLOAD = 64 * 1024
-SHORT_PAYLOAD = 200  # bytes that stay of a payload where the list is full
+SHORT_PAYLOAD = 200  # bytes that are kept of a payload when the list is full
 CAUSE = ("sqlstate", "error")
-LATEST_MS = 10**14  # that is taken for a time
-UNREADABLE = "unreadable"  # the reason of what gives none, whoever left it in the list
+LATEST_MS = 10**14  # a greater number is not taken for a time
+UNREADABLE = "unreadable"  # the reason of an entry that states none, whichever program left it
 
-# As reason_of in dead_letter_scripts: ours are such words, and no other is repeated to an operator.
+# As in scripts/shared/reason_of.lua. Our reasons are such words; nothing else is shown to an operator.
 WORD = r"[A-Za-z0-9_.:-]{1,64}"
 PLAIN_REASON = re.compile(rb'\{"reason": "(%b)"' % WORD.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that is no vote, and why."""
+    """A message that could not be counted, and why."""
 
     reason: str
-    message: bytes  # its beginning, where it was read from a letter that is_cut
+    message: bytes  # only its beginning if is_cut
     at_ms: int | None = None  # when it was parked; None before it is
     is_cut: bool = False
-    sqlstate: str | None = None  # where the database refused it
+    sqlstate: str | None = None  # if the database refused it
     error: str | None = None  # the class of the error that the database or its client raised
 
     def encode(self) -> bytes:
-        """JSON with `reason`, `at` (ms since the epoch) and `payload`, or `payload_base64` where it is not UTF-8.
+        """Return JSON with `reason`, `at` (ms since the epoch) and `payload` (not UTF-8: `payload_base64`).
 
-        Of a vote that the database refused also `sqlstate`, if it gave one, and `error`.
-        Over 64 KB the payload is cut, and `length` (bytes) and `sha256` of the whole stand beside it.
+        A vote that the database refused also has `error`, and `sqlstate` if there was one. A payload over 64 KB is cut;
+        then `length` (bytes) and `sha256` describe the whole.
         """
         letter: dict[str, object] = {"reason": self.reason, "at": time.time_ns() // 1_000_000}
         letter |= {name: said for name in CAUSE if (said := getattr(self, name)) is not None}
@@ -47,7 +47,7 @@ class DeadLetter:
 
     @classmethod
     def decode(cls, letter: bytes) -> "DeadLetter":
-        """Read what `encode` wrote. Anything else is its own message: what others left must not hide our letters."""
+        """Read what `encode` wrote. Anything else is its own message: foreign entries must not hide ours."""
         fields = _fields(letter)
         reason, message = reason_of(letter), _message(fields)
         if message is None:
@@ -59,7 +59,7 @@ class DeadLetter:
 
 
 def reason_of(letter: bytes) -> str:
-    """Why *letter* was parked, UNREADABLE where it does not say so in a word."""
+    """Return why *letter* was parked; UNREADABLE if it does not say so in one word."""
     if plain := PLAIN_REASON.match(letter):
         return plain[1].decode()
     reason = _fields(letter).get("reason")
@@ -67,9 +67,9 @@ def reason_of(letter: bytes) -> str:
 
 
 def shorten(letter: bytes) -> bytes | None:
-    """*letter* with the beginning of its payload only, and the length and SHA-256 of the whole; None if it is short.
+    """Return *letter* with a short payload, and the length and SHA-256 of the whole; None if it is short already.
 
-    The reason, the time and the cause stay. What is no letter of ours becomes one.
+    The reason, the time and the cause are kept. A foreign entry becomes a letter of ours.
     """
     fields = _fields(letter)
     message = _message(fields)
@@ -98,7 +98,7 @@ def _message(fields: dict[str, Any]) -> bytes | None:
         if isinstance(text, str):
             return text.encode()
         return base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else None
-    except ValueError:  # half of a surrogate pair, or no base64
+    except ValueError:  # half of a surrogate pair, or invalid base64
         return None
 
 

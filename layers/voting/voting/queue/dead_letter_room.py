@@ -1,7 +1,7 @@
-"""How many dead letters there may be: room is made for new ones where junk is the oldest, page by page.
+"""The limits on dead letters: the oldest invalid messages make room for new letters, page by page.
 
-A vote that the database refused is a vote: somebody was told that it is recorded, and it can be queued again. So it is
-neither shortened nor dropped, however many there are; then the list is over its limit, and that is said.
+A vote that the database refused is a vote: its voter was told that it is recorded, and it can be queued again. So it is
+never shortened or dropped. If there are too many of them, the list exceeds its limit, and that is reported.
 """
 
 import hashlib
@@ -11,15 +11,19 @@ from redis import Redis
 
 from voting.observability import tell
 from voting.queue.dead_letter import REFUSED, shorten
-from voting.queue.dead_letter_scripts import EVICT, NOTE_LIMITS, SHORTEN
 from voting.queue.dead_letters import COUNTED_AT_ONCE, FIRST_PAGE, PAGE_BYTES, DeadLetters, fitting
+from voting.queue.lua import script
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT
 
-SHARE = 0.9  # of a limit, to which the list is brought back: or each letter more would have all of them looked at
+SHARE = 0.9  # of a limit, down to which room is made: otherwise each further letter would have all of them read
+
+EVICT = script("evict", "reason_of", "next_step", "remove", "note")
+SHORTEN = script("shorten", "note")
+NOTE_LIMITS = script("note_limits")
 
 
 class DeadLetterRoom:
-    """The limits of the list. Only claims add to it, so what was counted before is known."""
+    """Keeps the list within its limits. Only claims add letters, so those counted before need not be read again."""
 
     def __init__(self, redis: Redis, most: int, most_bytes: int) -> None:
         """Allow *most* letters and *most_bytes* in all."""
@@ -30,21 +34,21 @@ class DeadLetterRoom:
         self._evict = redis.register_script(EVICT)
         self._shorten = redis.register_script(SHORTEN)
         self._note_limits = redis.register_script(NOTE_LIMITS)
-        self._count = self._bytes = 0  # as far as the list was looked at
-        self._due = most, most_bytes  # beyond these, room is made
+        self._count = self._bytes = 0  # of the letters read so far
+        self._due = most, most_bytes  # room is made above these
 
     def keep(self) -> None:
-        """Bring the list back within its limits: payloads of the oldest junk go first, then the oldest junk.
+        """Bring the list back within its limits: shorten the oldest invalid messages first, then drop the oldest.
 
-        Call it when letters were parked. It takes many calls to Redis, none longer than some milliseconds.
+        Call it when letters were parked. It makes many calls to Redis, each a few milliseconds long.
 
         Raises:
-            redis.RedisError: Redis did not answer or refused; what was done until then is done.
+            redis.RedisError: Redis did not answer or refused; the changes made until then remain.
         """
         self._look()
         if not self._is_due():
             return
-        self._count = self._bytes = 0  # others may have removed letters: count all again
+        self._count = self._bytes = 0  # an operator may have removed letters: count all again
         self._look()
         if not self._is_due():
             return
@@ -53,7 +57,7 @@ class DeadLetterRoom:
             tell("made room for dead letters", level=ERROR, shortened_bytes=shortened, dropped=dropped)
         self._due = self._most, self._most_bytes
         if self._is_over():
-            # To look at all of them for each vote more would take seconds: a tenth later, junk among them is dropped.
+            # To read all of them for each further vote would take seconds. Wait for a tenth of the limit.
             self._due = (
                 round(self._count + self._most * (1 - SHARE)),
                 round(self._bytes + self._most_bytes * (1 - SHARE)),
@@ -62,20 +66,20 @@ class DeadLetterRoom:
             tell("no room for dead letters: they are votes that the database refused", level=ERROR, letters=self._count)
 
     def is_full(self) -> bool:
-        """Whether letters were dropped or shortened, until an operator drops some; or whether there is no room.
+        """Whether there is no room, or letters were dropped or shortened since an operator last dropped some.
 
-        As the account in Redis has it: a run that ends, and the next one, which parks nothing, must not hide it.
+        The account in Redis decides: the end of this run, or a next one that parks nothing, must not hide it.
 
         Raises:
             redis.RedisError: Redis did not answer or refused.
         """
         account = self._letters.account()
-        if account.most is not None:  # there was no room: is there any by now?
+        if account.most is not None:  # there was no room: check whether there is now
             self._look()
         return account.since_ms is not None or self._is_over()
 
     def _look(self) -> None:
-        """Count what is new."""
+        """Count the new letters."""
         if self._redis.llen(DEAD) < self._count:
             self._count = self._bytes = 0
         new = self._letters.measure(self._count)
@@ -89,7 +93,7 @@ class DeadLetterRoom:
         return self._count > self._most or self._bytes > self._most_bytes
 
     def _shorten_oldest(self) -> int:
-        """Cut payloads of junk, the oldest first, until there is room; return how many bytes that was."""
+        """Shorten invalid messages, the oldest first, until there is room; return the bytes saved."""
         place, most, freed = 0, FIRST_PAGE, 0
         while self._bytes > SHARE * self._most_bytes:
             page = self._letters.page(place, most)
@@ -109,7 +113,7 @@ class DeadLetterRoom:
         return freed
 
     def _drop_oldest(self) -> int:
-        """Drop junk, the oldest first, until there is room; return how many letters that was."""
+        """Drop invalid messages, the oldest first, until there is room; return how many."""
         place, dropped = 0, 0
         while place < self._count:
             letters = max(0, self._count - int(SHARE * self._most))

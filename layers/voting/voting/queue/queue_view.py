@@ -1,6 +1,6 @@
-"""What waits in the Redis list of votes, and what is in process: looked at, and not changed.
+"""The messages that wait in the Redis list of votes and those in process: read only.
 
-Everything that touches the list carries the hash tag `{votes}`, so that a cluster keeps it in one slot.
+Every key that belongs to the list carries the hash tag `{votes}`, so that a cluster keeps all of them in one slot.
 """
 
 from collections.abc import Iterator
@@ -9,91 +9,45 @@ from typing import Any, Literal
 
 from redis import Redis
 
+from voting.queue.lua import script, shared_functions
+
 VOTES = "votes"
 PROCESSING = "{votes}:processing"
 FENCE = "{votes}:fence"
 DEAD = "{votes}:dead"
-DEAD_ACCOUNT = "{votes}:dead:account"  # what of them was dropped or shortened to make room
-CLAIMED = "{votes}:claimed"  # since when a batch is in process, ms since the epoch by Redis' clock
+DEAD_ACCOUNT = "{votes}:dead:account"  # of the letters dropped or shortened to make room
+CLAIMED = "{votes}:claimed"  # since when a batch is in process: ms since the epoch by the clock of Redis
 HANDED_BACK = "{votes}:handed_back"  # since when another worker drains the list, in the same unit
-HANDED_OUT = "{votes}:handed_out"  # which claim was given a batch last: the only one that may be acknowledged
-PROGRESS = "{votes}:progress"  # when a batch was last acknowledged or nothing waited, in the same unit
-TROUBLE = "{votes}:trouble:counting"  # what has kept a run from counting, until a batch is acknowledged
-TRIAL = "{votes}:trial"  # pushed to and deleted at once, to learn whether a vote would be taken
+HANDED_OUT = "{votes}:handed_out"  # name of the last claim that was given a batch: only that batch may be acknowledged
+PROGRESS = "{votes}:progress"  # when a batch was last acknowledged, or nothing waited; in the same unit
+TROUBLE = "{votes}:trouble:counting"  # what keeps a run from counting, until a batch is acknowledged
+TRIAL = "{votes}:trial"  # pushed to and deleted at once, to see whether a vote would be accepted
 
 KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK, HANDED_OUT, PROGRESS, TROUBLE)
 
-STALLED_AFTER_S = 15.0  # without a committed batch, while messages wait: a batch takes a second or two
+STALLED_AFTER_S = 15.0  # without an acknowledged batch while messages wait: a batch takes a second or two
 
-PAGE = 200  # messages that are read at once where all are looked at
+PAGE = 200  # messages that are read at a time
 
-# How long messages have waited without a batch being acknowledged, in ms; 0 where none waits or another worker drains.
-# A time in the future (Redis' clock was set back) says nothing, and must not hide a stall: a worker that lives writes
-# another one at once.
-BEHIND = """
-local function behind_ms(votes, processing, progress, handed_back)
-  if redis.call('EXISTS', handed_back) == 1 or redis.call('EXISTS', votes, processing) == 0 then return 0 end
-  local now = redis.call('TIME')
-  local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-  return math.abs(now_ms - (tonumber(redis.call('GET', progress) or now_ms) or 0))
-end
-"""
-
-# KEYS as for a claim
-# Returns the type of `votes`, the lengths of votes, processing and dead, and in seconds the ages of claimed and handed
-# back (empty where there is none) and what BEHIND tells.
-LOOK = (
-    BEHIND
-    + """
-local now = redis.call('TIME')
-local kind = redis.call('TYPE', KEYS[1]).ok
-local function age(key)
-  local since = redis.call('GET', key)
-  return since and string.format('%.3f', math.max(0, now[1] + now[2] / 1000000 - since / 1000)) or ''
-end
-return {
-  kind, kind == 'list' and redis.call('LLEN', KEYS[1]) or 0, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[4]),
-  age(KEYS[5]), age(KEYS[6]),
-  string.format('%.3f', behind_ms(KEYS[1], KEYS[2], KEYS[8], KEYS[6]) / 1000),
-}
-"""
-)
-
-# What a vote needs of Redis: memory, the right to write, a primary, and replicas where they are asked for.
-#
-# KEYS[1] votes   KEYS[2] trial
-# Returns 1; 0 where the key `votes` holds something that takes no push.
-TRY_PUSH = """
-redis.call('LPUSH', KEYS[2], '')
-redis.call('DEL', KEYS[2])
-local kind = redis.call('TYPE', KEYS[1]).ok
-return (kind == 'list' or kind == 'none') and 1 or 0
-"""
-
+BEHIND = shared_functions("behind")
+LOOK = script("backlog", "behind")
+TRY_PUSH = script("try_push")
+ENDS = script("ends")
 
 Counting = Literal["ok", "stalled", "handed_back"]
-
-# A script in place of a transaction, which a full memory refuses whatever it reads.
-#
-# KEYS[1] votes
-# ARGV[1] most messages
-# Returns those at the head and those at the tail.
-ENDS = """
-return {redis.call('LRANGE', KEYS[1], 0, ARGV[1] - 1), redis.call('LRANGE', KEYS[1], -ARGV[1], -1)}
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the list and its batch hold at one moment. Ages are by Redis' clock."""
+    """The list and its batch at one moment. Ages are by the clock of Redis."""
 
-    kind: str  # of the key `votes`: list, none, or what should not be there
+    kind: str  # type of the key `votes`: list, none, or one that should not be there
     waiting: int
     in_process: int
     batch_age_s: float | None  # since the batch was first handed out; None without one
     dead: int
-    handed_back_s: float | None  # for how long; None where the draining is ours
-    behind_s: float  # for how long messages have waited and no batch was committed; 0.0 where that is another's task
+    handed_back_s: float | None  # for how long; None if the list is ours to drain
+    behind_s: float  # for how long messages have waited without an acknowledged batch; 0.0 if another worker drains
 
     @property
     def length(self) -> int:
@@ -101,14 +55,14 @@ class Backlog:
 
     @property
     def counting(self) -> Counting:
-        """Whether what waits is being counted."""
+        """Whether the messages that wait are being counted."""
         if self.handed_back_s is not None:
             return "handed_back"
         return "stalled" if self.behind_s > STALLED_AFTER_S else "ok"
 
 
 class QueueView:
-    """The list of votes and the batch in process, as they are."""
+    """Reads the list of votes and the batch in process."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -117,7 +71,7 @@ class QueueView:
         self._ends = redis.register_script(ENDS)
 
     def backlog(self) -> Backlog:
-        """Look at everything at once."""
+        """Return all of it, at one moment."""
         kind, waiting, in_process, dead, claimed_s, handed_back_s, behind_s = self._look(keys=KEYS)
         return Backlog(
             kind=kind.decode(),
@@ -133,29 +87,29 @@ class QueueView:
         """Whether a vote could be pushed now.
 
         Raises:
-            redis.RedisError: Redis does not answer, or refuses: the vote would meet the same.
+            redis.RedisError: Redis does not answer, or refuses; a vote would meet the same error.
         """
         return bool(self._try_push(keys=[VOTES, TRIAL]))
 
     def length(self) -> int:
-        """Votes that wait, the batch in process included."""
+        """Return the number of messages that wait or are in process."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.llen(VOTES)
             pipeline.llen(PROCESSING)
             return sum(pipeline.execute())
 
     def messages(self, *, in_process: bool) -> Iterator[bytes]:
-        """The messages in process, or those that wait, oldest first: exact only while nobody drains."""
+        """Yield the messages in process, or those that wait, oldest first; exact only while no worker drains."""
         key = PROCESSING if in_process else VOTES
         for last in range(-1, -1 - self._redis.llen(key), -PAGE):
             page: list[Any] = self._redis.lrange(key, last - PAGE + 1, last)
             yield from reversed(page)
 
     def ends(self, most: int) -> tuple[list[bytes], list[bytes]]:
-        """Up to *most* messages at the head and at the tail of `votes`, both from head to tail, of one moment."""
+        """Return up to *most* messages at the head and at the tail of `votes`, each from head to tail."""
         head, tail = self._ends(keys=[VOTES], args=[most])
         return head, tail
 
     def greatest_token(self) -> int:
-        """The greatest token that a claim has shown; 0 before the first."""
+        """Return the greatest token of any claim so far; 0 before the first."""
         return int(self._redis.get(FENCE) or 0)

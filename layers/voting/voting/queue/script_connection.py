@@ -8,11 +8,11 @@ from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 
-class Channel:
+class ScriptConnection:
     """Runs one Lua script on a connection of its own, taken from the pool at the first use. For one thread.
 
-    `Redis.evalsha` takes a connection, looks whether it lives, gives it back and tells its metrics of each step: as
-    much work again as the round trip itself.
+    `Redis.evalsha` takes a connection, checks it, returns it and records metrics of each step, which takes as long as
+    the round trip itself.
     """
 
     def __init__(self, redis: Redis, script: str) -> None:
@@ -22,16 +22,16 @@ class Channel:
         self._connection: Any = None  # a redis.connection.Connection, most of whose methods have no types
 
     def open(self) -> None:
-        """See to a live connection: where that fails, nothing of a call that follows can have been sent.
+        """Make sure that the connection is alive.
 
         Raises:
-            redis.RedisError: Redis cannot be reached, or refused the login.
+            redis.RedisError: Redis cannot be reached, or refused the login; nothing was sent.
         """
         if self._connection is None:
             self._connection = self._pool.get_connection()
             return
-        self._connection.connect()  # nothing happens where it is
-        if self._is_spoilt(self._connection):
+        self._connection.connect()  # does nothing if it is connected
+        if self._is_unusable(self._connection):
             self._connection.disconnect()
             self._connection.connect()
 
@@ -39,24 +39,24 @@ class Channel:
         """Run the script on *keys*; `open` must have succeeded just before.
 
         Raises:
-            redis.RedisError: Redis refused, or did not answer; the script may have run in the latter case.
+            redis.RedisError: Redis refused, or did not answer. Without an answer, the script may have run.
         """
         names = (key.encode() for key in keys)
         rest = (b"%d" % len(keys), *names, *(arg if isinstance(arg, bytes) else b"%d" % arg for arg in args))
         try:
             return self._ask(b"EVALSHA", self._sha, *rest)
-        except NoScriptError:  # the first call of all, or Redis was restarted
+        except NoScriptError:  # the first call ever, or Redis was restarted
             return self._ask(b"EVAL", self._script, *rest)
 
     def _ask(self, *command: bytes) -> Any:
-        # RESP, an array of bulk strings. redis-py's own packing takes all kinds of arguments, in three times the time.
+        # RESP, an array of bulk strings. redis-py's own packing takes any type of argument, and three times as long.
         packed = b"".join([b"*%d\r\n" % len(command), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)])
         self._connection.send_packed_command([packed])
         return self._connection.read_response()
 
     @staticmethod
-    def _is_spoilt(connection: Any) -> bool:
-        """Whether Redis has closed it since, or an answer that nobody waited for lies on it."""
+    def _is_unusable(connection: Any) -> bool:
+        """Whether Redis has closed it, or it holds an answer that no call has read."""
         try:
             return bool(connection.can_read())
         except (RedisError, OSError):

@@ -1,4 +1,4 @@
-"""What keeps a part of the worker from its work: in the log when it begins and ends, and in Redis for `status`."""
+"""What keeps a part of the worker from its work: logged when it begins and ends, and kept in Redis for `status`."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,30 +12,20 @@ from redis.exceptions import RedisError
 
 from voting.log_sampling import Sampler
 from voting.observability import logger
-from voting.queue.full_memory import TOUCH_HASH
+from voting.queue.lua import script
 
 REMIND_EVERY_S = 30.0
 
-# KEYS[1] trouble
-# ARGV[1] error
-NOTE = (
-    TOUCH_HASH
-    + """
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local since = redis.call('HGET', KEYS[1], 'since') or now_ms
-redis.call('HSET', KEYS[1], 'error', ARGV[1], 'since', since, 'at', now_ms)
-"""
-)
+NOTE = script("note_trouble")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The last error of a part of the worker, in ms since the epoch by Redis' clock."""
+    """The last error of a part of the worker. Times are in ms since the epoch by the clock of Redis."""
 
     error: str
-    since_ms: int  # since when there has been trouble; the error may have been another one then
-    at_ms: int  # when it was met last
+    since_ms: int  # when the trouble began, perhaps with another error
+    at_ms: int  # when the error was last met
 
     @property
     def since(self) -> str:
@@ -47,17 +37,17 @@ class Record:
 
 
 def read_trouble(redis: Redis, key: str) -> Record | None:
-    """The trouble kept under *key*; None where all is well."""
+    """Return the trouble kept under *key*; None if all is well."""
     fields: list[Any] = redis.hmget(key, "error", "since", "at")
     error, since, at = fields
     return Record(error.decode(), int(since), int(at)) if error else None
 
 
 class Trouble:
-    """One part's trouble. While it lasts, the log has a line at its beginning, every 30 s, and at its end."""
+    """The trouble of one part. The log has a line when it begins, every 30 s while it lasts, and when it ends."""
 
     def __init__(self, redis: Redis, key: str, what: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep it under *key*; the log says *what* does not happen."""
+        """Keep it under *key*; the log says *what* fails."""
         self._redis = redis
         self._key = key
         self._what = what
@@ -65,24 +55,26 @@ class Trouble:
         self._note = redis.register_script(NOTE)
         self._began: float | None = None
         self._said_at = 0.0
-        self._is_said = False  # that it began
+        self._is_said = False  # whether its beginning was logged
         self._lines = Sampler(clock)
-        self._may_be_kept = True  # from an earlier run
+        self._may_be_kept = True  # by an earlier run
 
     def met(self, cause: str) -> None:
-        """Note what was met now: a sentence without secrets, addresses and rows."""
+        """Note the *cause* that was met now: a sentence without secrets, addresses or rows."""
         now = self._clock()
         is_due = self._began is None or now - self._said_at >= REMIND_EVERY_S
-        if is_due and self._lines.admit("met"):  # what comes and goes many times a second is a line a second
+        if is_due and self._lines.admit(
+            "met"
+        ):  # trouble that comes and goes many times a second gets one line per second
             self._said_at, self._is_said = now, True
             logger.error(self._what, cause=cause)
         self._began = now if self._began is None else self._began
         self._may_be_kept = True
-        with suppress(RedisError):  # then Redis itself is the trouble: the log has it, and `status` meets the same
+        with suppress(RedisError):  # then Redis itself is the trouble: the log has it, and `status` meets it too
             self._note(keys=[self._key], args=[cause])
 
     def over(self) -> None:
-        """Note that all is well, if it was not."""
+        """Note that the trouble, if any, has ended."""
         if self._began is None and not self._may_be_kept:
             return
         if self._began is not None:

@@ -1,4 +1,4 @@
-"""What the worker has in hand, messages as they were claimed and sorted; and what it has done."""
+"""What the worker has at hand: claimed messages, what is to be acknowledged, and the sums of a run."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -23,26 +23,30 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
-    """Messages as they were claimed, and what they are."""
+class ParsedMessages:
+    """Messages as they were claimed, and the votes and the dead letters that they are."""
 
     messages: list[bytes] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, messages: list[bytes]) -> "ParsedMessages":
+        return cls(messages, *sort_out(messages))
+
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What is to be acknowledged with the next claim, and the messages behind it where they have been read already."""
+class PendingAck:
+    """What the next claim acknowledges, and the messages after it if they have been read already."""
 
-    size: int = 0
+    size: int = 0  # messages, the dead letters included
     dead: list[DeadLetter] = field(default_factory=list)
-    ahead: Sorted = field(default_factory=Sorted)
-    was_all: bool = False  # nothing waited behind it when it was claimed
+    ahead: ParsedMessages = field(default_factory=ParsedMessages)
+    was_last: bool = False  # no message waited behind the batch when it was claimed
 
 
 def sort_out(messages: Iterable[bytes]) -> tuple[list[Vote], list[DeadLetter]]:
-    """Part votes from what is none, each in the order given."""
+    """Separate the votes from the invalid messages, each in the order given."""
     votes, dead = [], []
     for message in messages:
         try:

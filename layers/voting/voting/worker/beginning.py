@@ -1,4 +1,4 @@
-"""How a run of the worker begins: the tally is there and right, the session has no more rights than it needs."""
+"""How a run of the worker begins: with a tally that exists and is right, and no more rights than it needs."""
 
 from collections.abc import Callable
 from logging import INFO
@@ -19,11 +19,11 @@ INSTALL = "run `votectl ops install`"
 
 
 def begin(clients: Clients, queue: VoteQueue, changed: Callable[[], None]) -> int:
-    """Take the fence, having seen to it that there is one, and that the tally is right; return the run's token.
+    """Install and compare the tally, take the fence, and return the token of the run.
 
-    Calls *changed* where the figures may be other ones now.
+    Calls *changed* if the figures may have changed.
     """
-    # Handed back, the database is another worker's: what its operator removed is not made again.
+    # While the list is handed back, the database is another worker's: do not create again what its operator removed.
     if queue.backlog().handed_back_s is not None:
         return fence_off(clients, queue)
     table = VoteTable(clients.postgres())
@@ -37,7 +37,7 @@ def begin(clients: Clients, queue: VoteQueue, changed: Callable[[], None]) -> in
 
 
 def _install(table: VoteTable, changed: Callable[[], None]) -> bool:
-    """Install the tally; return whether this version's is there, in place of an older one's that may stay."""
+    """Install the tally; return False if that of an older version stays, which our login may not replace."""
     try:
         if table.install():
             logger.info("installed the tally")
@@ -52,7 +52,7 @@ def _install(table: VoteTable, changed: Callable[[], None]) -> bool:
 
 
 def _limited(table: VoteTable, clients: Clients) -> VoteTable:
-    """*table*, or one whose session has no more rights than a run needs: on the first run there is no role yet."""
+    """Return *table* over a session with only the rights that a run needs, granted now if this is the first run."""
     try:
         if not grant(clients.postgres()):
             return table

@@ -1,4 +1,4 @@
-"""The fence without a run: who takes it keeps every run that began before from committing."""
+"""The fence without a run: taking it keeps every earlier run from committing."""
 
 import psycopg
 
@@ -8,7 +8,7 @@ from voting.queue.vote_queue import VoteQueue
 
 
 def fence_off(clients: Clients, queue: VoteQueue) -> int:
-    """Take the fence, without which no run commits: when this returns, no run before it can commit any more."""
+    """Take the fence and return its token: from then on, no earlier run can commit."""
     try:
         return VoteTable(clients.postgres()).take_fence(queue.greatest_token())
     except (psycopg.errors.UndefinedTable, psycopg.errors.NoDataFound):  # never installed, removed, or emptied by hand

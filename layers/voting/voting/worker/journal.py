@@ -1,4 +1,4 @@
-"""What a run of the worker tells of its work: sums, metrics, and lines of the log, few however much goes wrong."""
+"""What a run of the worker reports: sums, metrics, and log lines, few of them however much goes wrong."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ FLUSH_METRICS_EVERY_S = 10.0
 
 
 class Journal:
-    """Keeps the sums of a run, and tells how things stand."""
+    """Keeps the sums of a run, and reports them."""
 
     def __init__(self, queue: QueueView, room: DeadLetterRoom) -> None:
         self.counted = Counted()
@@ -23,18 +23,18 @@ class Journal:
         self._flushed_at = time.monotonic()
 
     def refused(self, votes: int, fault: Fault) -> None:
-        """The database refused a batch, or was away."""
+        """Report that the database refused a batch, or was down."""
         tell("a batch was refused", votes=votes, cause=fault.sentence())
 
     def measure(self, stored: int, changed: int, dead: Sequence[DeadLetter], batch_ms: float) -> None:
-        """A batch is through."""
+        """Count and report a batch that has been stored or parked."""
         counted = self.counted
         counted.stored += stored
         counted.changed += changed
         counted.parked += len(dead)
         counted.batches += 1
         for reason in sorted({letter.reason for letter in dead}):
-            what = "the database refuses a vote" if reason == REFUSED else "parked what is no vote"
+            what = "the database refuses a vote" if reason == REFUSED else "parked invalid messages"
             tell(what, reason, events=sum(letter.reason == reason for letter in dead), reason=reason)
         metrics.add_metric("VotesStored", MetricUnit.Count, stored)
         metrics.add_metric("VotesParked", MetricUnit.Count, len(dead))
@@ -42,7 +42,7 @@ class Journal:
         metrics.add_metric("BatchTime", MetricUnit.Milliseconds, batch_ms)
 
     def gauge(self) -> None:
-        """Tell every few seconds how things stand: above all while no batch gets through."""
+        """Publish the metrics every few seconds, also while no batch gets through."""
         if time.monotonic() - self._flushed_at > FLUSH_METRICS_EVERY_S:
             backlog = self._queue.backlog()
             self._flushed_at = time.monotonic()

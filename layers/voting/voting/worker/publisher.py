@@ -1,8 +1,9 @@
-"""Beside the drain: the snapshot follows the tally, and whoever lags behind the snapshot is sent it."""
+"""Publishes results while the drain runs: the snapshot follows the tally, and subscribers are sent the snapshot."""
 
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -11,7 +12,16 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
-from voting.broadcast.planner import PRIOR_POSTS_PER_S, SILENCE_S, Audience, Budget, Shard, TurnPlanner, ping_s
+from voting.broadcast.planner import (
+    PRIOR_POSTS_PER_S,
+    SILENCE_S,
+    Audience,
+    Budget,
+    Plan,
+    Shard,
+    TurnPlanner,
+    ping_s,
+)
 from voting.broadcast.subscribers import Subscribers
 from voting.clients import Clients
 from voting.database.vote_table import VoteTable
@@ -19,44 +29,44 @@ from voting.observability import NAMESPACE, logger
 from voting.queue.trouble import Trouble
 from voting.reason import explain
 from voting.results.snapshot import FRESH_S, TROUBLE, Snapshots
-from voting.worker.pacing import WEIGHT
 
 POLL_S = 0.2  # for changes by other writers
 CONFIRM_EVERY_S = 1.0  # tells readers of the snapshot that it is still the newest
 MEASURE_EVERY_S = 60.0
+DURATION_WEIGHT = 0.2  # of the last round in the moving average of how long a round takes
 
 
-class Announcer:
-    """A thread of the worker: reads the tally as it moves, writes the snapshot, sets off broadcasts."""
+class ResultsPublisher:
+    """A thread of the worker that reads the tally when it has changed, writes the snapshot and starts broadcasts."""
 
     def __init__(self, clients: Clients) -> None:
-        """Announce with *clients* of its own: a connection to Postgres serves one thread."""
+        """Publish with *clients* that no other thread uses: a connection to Postgres serves one thread."""
         self._clients = clients
         self._settings = clients.settings
         self._snapshots = Snapshots(clients.redis())
         self._subscribers = Subscribers(clients.redis())
         self._moved = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
-        self._written: tuple[int, float] = (-1, 0.0)  # version, when
-        self._behind_s = 0.0  # for how long votes had waited by then, and none been counted
-        self._told_stale: bool | None = None  # what subscribers know; None before Redis was asked
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._written: tuple[int, float] = (-1, 0.0)  # version, and when
+        self._behind_s = 0.0  # for how long votes had waited then without one being counted
+        self._told_stale: bool | None = None  # what subscribers were told; None before Redis was asked
         self._trouble = Trouble(clients.redis(), TROUBLE, "the results are not announced")
         self._budget = Budget(self._settings.broadcast_messages_per_s, self._settings.broadcast_interval_ms / 1000)
         self._planner = TurnPlanner(self._budget)
-        self._count = 0  # subscribers, when they were last looked at
-        self._takes_s = 0.0  # to write a snapshot and to look who is there, as measured
+        self._count = 0  # of subscribers, when they were read last
+        self._takes_s = 0.0  # to write a snapshot and to read the subscribers: a moving average
         self._measured_at = float("-inf")
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
-        # Half a second of imports: now, while an older run still drains, and not beside our own first batches.
+        # It takes half a second of imports: now, while an older run still drains, and not during our first batches.
         self._clients.lambda_()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Announce what moved last, and stop; raise what ended the thread before its time."""
+        """Publish the last change and stop; raise the error that ended the thread early, if any."""
         self._stopping = True
         self._moved.set()
         self._thread.join()
@@ -65,18 +75,18 @@ class Announcer:
             raise self._failure
 
     def moved(self) -> None:
-        """Say that the tally may have moved; returns at once."""
+        """Note that the tally may have changed; returns at once."""
         self._moved.set()
 
     def next_turn_at(self) -> float:
-        """When `moved` should be called at the latest for the next broadcast to show it (`time.monotonic`)."""
+        """The latest time to call `moved` so that the next broadcast shows the change (`time.monotonic`)."""
         return self._planner.next_at - self._takes_s
 
     def _run(self) -> None:
         try:
             self._follow()
-        except Exception as error:  # noqa: BLE001 - raised again by __exit__, so that the run fails and is seen to
-            logger.exception("the announcer broke off")
+        except Exception as error:  # noqa: BLE001 - raised again by __exit__, so that the run fails and the alarm goes off
+            logger.exception("the publisher has failed")
             self._failure = error
 
     def _follow(self) -> None:
@@ -88,9 +98,9 @@ class Announcer:
             last = self._stopping
             began = time.monotonic()
             try:
-                pause_s = self._announce(began)
+                pause_s = self._publish(began)
                 self._trouble.over()
-            except psycopg.errors.UndefinedTable:  # the drain is about to install the tally, and the role for a session
+            except psycopg.errors.UndefinedTable:  # the drain is about to install the tally and the role of our session
                 self._clients.forget_postgres()
                 pause_s = POLL_S
             except (psycopg.Error, RedisError, BotoCoreError, ClientError) as error:
@@ -98,10 +108,10 @@ class Announcer:
                 self._trouble.met(explain(error))
                 pause_s = POLL_S
 
-    def _announce(self, began: float) -> float:
-        """Show the newest tally; return how long to pause without news.
+    def _publish(self, began: float) -> float:
+        """Publish the newest tally; return how long to pause without news.
 
-        Where Postgres does not answer, subscribers are told how old the figures are that they have.
+        If Postgres does not answer, subscribers are told how old their figures are.
         """
         try:
             version = self._write_snapshot()
@@ -118,7 +128,7 @@ class Announcer:
             self._set_off_broadcasts(snapshot.tally.version, time.monotonic())
 
     def _tell(self, version: int, *, is_stale: bool) -> None:
-        """Have everybody sent a frame when the figures become stale, and when they are fresh again."""
+        """Send every subscriber a frame when the figures become stale, and when they are fresh again."""
         if self._told_stale is None:
             self._told_stale = self._snapshots.was_told_stale()
         if is_stale != self._told_stale:
@@ -144,24 +154,36 @@ class Announcer:
         return tally.version
 
     def _set_off_broadcasts(self, version: int, began: float) -> float:
-        """Invoke ws_broadcast for those who are due to get *version*; return how long to pause without news."""
+        """Invoke ws_broadcast for the subscribers that are due to get *version*; return how long to pause without news.
+
+        *began* is when this round of the publisher did.
+        """
         audience = self._audience()
         self._count = sum(audience.sizes)
         self._measure(self._count)
-        now = time.monotonic()
-        todo = self._planner.turn(version, audience, now)
-        if todo.interval_s <= self._takes_s and not todo.shards:  # it begins sooner than we could have looked again
-            time.sleep(todo.interval_s)
-            todo = self._planner.turn(version, audience, time.monotonic())
+        took_s = time.monotonic() - began
+        todo = self._plan(version, audience)
         if todo.shards:
-            self._takes_s += WEIGHT * (now - began - self._takes_s)
-        for number, shard in enumerate(todo.shards):
+            self._takes_s += DURATION_WEIGHT * (took_s - self._takes_s)
+            self._invoke_all(todo.shards)
+        return min(POLL_S, todo.interval_s)
+
+    def _plan(self, version: int, audience: Audience) -> Plan:
+        """The turn of broadcasts that begins now. If it begins sooner than another round could, wait for it."""
+        todo = self._planner.turn(version, audience, time.monotonic())
+        if todo.shards or todo.interval_s > self._takes_s:
+            return todo
+        time.sleep(todo.interval_s)
+        return self._planner.turn(version, audience, time.monotonic())
+
+    def _invoke_all(self, shards: Sequence[Shard]) -> None:
+        """Invoke ws_broadcast for each of *shards*; after a failure, plan that one and the rest again."""
+        for number, shard in enumerate(shards):
             try:
                 self._invoke(shard)
             except (BotoCoreError, ClientError):
-                self._planner.call_off(todo.shards[number:])
+                self._planner.call_off(shards[number:])
                 raise
-        return min(POLL_S, todo.interval_s)
 
     def _invoke(self, shard: Shard) -> None:
         accepted = self._clients.lambda_().invoke(
@@ -169,7 +191,7 @@ class Announcer:
             InvocationType="Event",
             Payload=json.dumps(replace(shard, at=time.time_ns() // 1_000_000).as_event()).encode(),
         )
-        accepted["Payload"].read()  # empty, but only a connection that was read to its end is used again
+        accepted["Payload"].read()  # it is empty, but only a connection that was read to its end is used again
 
     def _audience(self) -> Audience:
         state = self._subscribers.state()
@@ -181,4 +203,4 @@ class Announcer:
         if time.monotonic() - self._measured_at > MEASURE_EVERY_S:
             self._measured_at = time.monotonic()
             with single_metric(name="Subscribers", unit=MetricUnit.Count, value=subscribers, namespace=NAMESPACE):
-                pass  # printed on leaving; the metrics of the drain belong to the other thread
+                pass  # printed at the end of the block; `metrics` belongs to the thread of the drain

@@ -1,6 +1,6 @@
-"""Finds the messages that the database refuses, and tells them from a fault of the whole table.
+"""Finds the messages that the database refuses, and distinguishes them from a fault of the whole table.
 
-docs/decisions/0020-refused-votes.md says why it is done so.
+The reasons for this design are in docs/decisions/0020-refused-votes.md.
 """
 
 import time
@@ -11,47 +11,47 @@ from voting.database.trial import TakenNow
 from voting.queue.dead_letter import REFUSED, DeadLetter
 from voting.vote import Vote
 
-SUSPICIOUS = 3  # voters in a row whose message was refused alone: it may be the table
-MOST_SUSPECTS = 24  # voters, where the table was found at fault before
-MOST_HELD = 100  # messages: all of them are read again with each claim
-MOST_MENDED = 5  # times in a row that what was refused would be taken: a trigger that refuses at random, say
-TRIES = 3  # of a message alone, where the database says that it is busy or away
-STEP, SLOW_STEP = 2, 16  # by what a refused batch is divided; each slow failure may last as long as a timeout
+SUSPICIOUS = 3  # voters in a row whose message was refused alone: then it may be the table
+MOST_SUSPECTS = 24  # voters, if the table was found at fault before
+MOST_HELD = 100  # messages: each claim reads all of them again
+MOST_MENDED = 5  # times in a row that a refused vote would be stored after all: a trigger may refuse at random
+TRIES = 3  # of a single message, if the database reports that it is busy or down
+STEP, SLOW_STEP = 2, 16  # divisors of a refused batch; each slow failure may last as long as a timeout
 StrangerMeets = Callable[[Sequence[Vote]], Fault | None]
-SLOW = {Kind.WAIT, Kind.RETRY}  # the server says that it is busy or away
-PATIENCE_S = 20.0  # with a database that says it is busy or away, before a message is suspected of making it say so
+SLOW = {Kind.WAIT, Kind.RETRY}  # the server reports that it is busy or down
+PATIENCE_S = 20.0  # with a database that reports itself busy or down, before a message is suspected as the cause
 
 
 class Sieve:
-    """How many messages to try next, and which were refused alone and are not decided on yet.
+    """Decides how many messages to try next, and holds those that were refused alone until their fate is clear.
 
-    The held messages stay the oldest in process: nothing has to be put back where the table turns out to be at fault,
-    whatever dies. They are parked as soon as a vote behind them is stored, or a made-up voter's would be, in a
-    transaction in which they are refused once more.
+    The held messages stay the oldest in process, so nothing has to be put back if the table turns out to be at fault or
+    a process dies. They are parked as soon as a later vote is stored, or a made-up voter's would be, in a transaction
+    in which they are refused once more.
     """
 
     def __init__(self, full: int, stranger_meets: StrangerMeets, patience_s: float = PATIENCE_S) -> None:
         """Begin with batches of *full* messages.
 
-        *stranger_meets* tries a made-up voter, and takes it back; it raises TakenNow where that one would be stored
-        and so would one of the votes that it is given.
+        *stranger_meets* tries the vote of a made-up voter and rolls it back. It raises TakenNow if that vote and one of
+        the votes that it is given would be stored.
         """
         self.most = self._full = full
-        self.in_haste = False  # a slow failure is looked for: statements may take less time than usual
-        self.held: list[DeadLetter] = []  # oldest first; messages that are no votes among them
+        self.in_haste = False  # while a slow failure is searched for: statements may take less time than usual
+        self.held: list[DeadLetter] = []  # oldest first, invalid messages included
         self._stranger_meets = stranger_meets
         self._patience_s = patience_s
-        self._well_at = time.monotonic()  # when a batch was stored last, or nothing waited
-        self._began_again = False  # since a batch was stored last
-        self._mended = 0  # since a batch was stored last
+        self._well_at = time.monotonic()  # when a batch was last stored, or nothing waited
+        self._began_again = False  # since a batch was last stored
+        self._mended = 0  # since a batch was last stored
         self._reset()
         self._enough = SUSPICIOUS
 
     @property
     def suspects(self) -> list[Vote]:
-        """The held votes that have to be refused once more, beside one that is not, before they are parked.
+        """The held votes that must be refused once more, in a transaction that stores another, before they are parked.
 
-        Not those for which the server said that it is busy or away: they had their tries.
+        Votes for which the server reported that it is busy or down are not among them: they had their tries.
         """
         return list(self._suspects) if self._mended < MOST_MENDED else []
 
@@ -61,15 +61,15 @@ class Sieve:
         return self.most < self._full or bool(self.held)
 
     def idle(self) -> None:
-        """Nothing waits."""
+        """Note that nothing waits."""
         self._well_at = time.monotonic()
 
     def passed(self, dead: Sequence[DeadLetter], *, proves: bool) -> list[DeadLetter]:
-        """A batch is through; return what is to be parked with it: the held messages, then the *dead* of the batch.
+        """Note that a batch was stored; return what to park with it: the held messages, then the *dead* of the batch.
 
-        Where it held no vote it *proves* nothing, and what is held has to be acknowledged first.
+        A batch without a vote *proves* nothing. Then its dead letters are held too, behind the messages before them.
         """
-        # Slower than by doubling: where large batches are what is refused, fewer of them fail.
+        # Slower than doubling: if it is large batches that are refused, fewer of them fail.
         self.most = min(self._full, self.most + self.most // 4 + 1)
         self.in_haste = self.in_haste and self.is_hunting
         self._tries = 0
@@ -83,12 +83,12 @@ class Sieve:
         return [*self.release(), *dead]
 
     def mended(self) -> None:
-        """One of the suspects would be stored now: begin again with the oldest."""
+        """Note that one of the suspects would be stored now, and begin again with the oldest message."""
         self._mended += 1
         self.drop()
 
     def refuse(self, messages: Sequence[bytes], votes: Sequence[Vote], fault: Fault) -> list[DeadLetter] | None:
-        """The batch behind the held messages met *fault*; return what is to be parked, or None where to wait."""
+        """Note that the batch after the held messages met *fault*; return what to park, or None to wait."""
         if not self._is_believed(fault):
             return None
         is_slow = fault.kind in SLOW
@@ -105,7 +105,7 @@ class Sieve:
         return self.judge() if len(self._voters) >= self._enough or len(self.held) >= MOST_HELD else []
 
     def judge(self) -> list[DeadLetter] | None:
-        """Decide on what is held though no vote behind it was stored; as `refuse`."""
+        """Decide on the held messages although no later vote was stored; return as `refuse` does."""
         try:
             met = self._stranger_meets(self.suspects)
         except TakenNow:
@@ -113,25 +113,25 @@ class Sieve:
             return []
         if met is None or not (met.key in self._keys or met.kind in SLOW):
             return self.release()
-        self._enough = min(2 * self._enough, MOST_SUSPECTS)  # look further next time: it may be these voters after all
+        self._enough = min(2 * self._enough, MOST_SUSPECTS)  # hold more next time: it may be these voters after all
         self.drop()
         return None
 
     def release(self) -> list[DeadLetter]:
-        """Hold nothing more, and return what was held."""
+        """Hold nothing any more, and return what was held."""
         held = self.held
         self._reset()
         return held
 
     def drop(self) -> None:
-        """Forget what is held: it will be claimed again as if it had never been tried."""
+        """Forget the held messages: they will be claimed again as if they had never been tried."""
         self._reset()
 
     def _reset(self) -> None:
         self.held = []
-        self._keys: set[str] = set()  # of the faults that the held ones met
+        self._keys: set[str] = set()  # of the faults that the held messages met
         self._suspects: set[Vote] = set()
-        self._voters: set[str] = set()  # several messages of one voter are no sign that it is the table
+        self._voters: set[str] = set()  # several messages of one voter do not suggest that it is the table
         self._tries = 0
 
     def _hold(self, message: bytes, vote: Vote, fault: Fault) -> None:
@@ -143,10 +143,12 @@ class Sieve:
         self._tries = 0
 
     def _is_believed(self, fault: Fault) -> bool:
-        """Whether the *fault* is to be taken for one of the messages or the table, and not for one of the server."""
+        """Whether *fault* lies with the messages or the table, and not with the server."""
         if fault.kind is Kind.REFUSE:
             return True
-        if fault.kind is Kind.RENEW:  # a trigger that asks for a missing table says the same as a missing installation
+        if (
+            fault.kind is Kind.RENEW
+        ):  # a trigger that needs a missing table gives the same error as a missing installation
             began_again, self._began_again = self._began_again, True
             return began_again
         if time.monotonic() - self._well_at < self._patience_s and not self.in_haste:
