@@ -20,7 +20,7 @@ from local.awslambda.reload import Reloader
 from local.awslambda.schedule import Scheduler
 from local.awslambda.service import LambdaService
 from local.gateway.http_api import HttpApi
-from local.gateway.listeners import BACKLOG, Door, open_doors
+from local.gateway.listeners import BACKLOG, Listener, start_listeners
 from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_api import WebSocketApi
 from local.host.console import Console
@@ -124,7 +124,7 @@ class _Runner:
             if self._options.reload:
                 stack.push_async_callback(reloader.close)
                 reloader.start()
-            await self._open_doors(template, functions, stores, sockets, stack)
+            await self._start_listeners(template, functions, stores, sockets, stack)
             await self._warm(template, functions, reloader)
             stack.push_async_callback(scheduler.close)
             scheduler.start()
@@ -202,7 +202,7 @@ class _Runner:
         stack.push_async_callback(functions.close)
         return functions
 
-    async def _open_doors(
+    async def _start_listeners(
         self,
         template: Template,
         functions: LambdaService,
@@ -214,7 +214,10 @@ class _Runner:
         invoke = InvokeApi(functions, self._account).application()
         StoreControl(stores).attach(invoke)
         http = HttpApi(template.http_api_id, template.http_routes, functions, hosts=hosts)
-        doors = [Door(sockets["lambda"], invoke), Door(sockets["http"], http.application(), http.line)]
+        listeners = [
+            Listener(sockets["lambda"], invoke),
+            Listener(sockets["http"], http.application(), http.plain_http),
+        ]
         if template.websocket is not None:
             quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
             websocket = WebSocketApi(
@@ -225,10 +228,10 @@ class _Runner:
                 lambda: http.is_answering,
                 hosts,
             )
-            doors.append(Door(sockets["websocket"], websocket.application(), websocket.line))
+            listeners.append(Listener(sockets["websocket"], websocket.application(), websocket.plain_posts))
         else:
             sockets["websocket"].close()
-        await open_doors(doors, stack, access_log=self._options.access_log)
+        await start_listeners(listeners, stack, access_log=self._options.access_log)
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
         """Wait until every function has an environment that has initialised; the schedule sees to its own."""

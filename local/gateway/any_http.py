@@ -19,19 +19,7 @@ _log = logging.getLogger("local.http")
 # The first byte of a TLS record with a ClientHello (RFC 8446, section 5.1). No HTTP method begins with it.
 _TLS = 0x16
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]+)", re.IGNORECASE)
-# A head of ASCII lines that end with CRLF, as far as it has come.
-_BEGINNING = re.compile(rb"(?:[\t -~]*\r\n)*[\t -~]*\r?")
 _CLIENTS_FAULT = (HttpProcessingError, web.RequestPayloadError, ConnectionResetError)
-
-
-def may_become_plain(data: bytes, methods: tuple[bytes, ...]) -> bool:
-    """Tell whether more bytes could make *data* a head that begins with one of *methods*.
-
-    A reader that waits for the end of the head must not wait for ever: TLS, another protocol or bare line feeds never
-    bring one.
-    """
-    begun = any(data[: len(method)] == method[: len(data)] for method in methods)
-    return begun and _BEGINNING.fullmatch(data) is not None
 
 
 class AnyHttp(web.RequestHandler):
@@ -125,6 +113,17 @@ def hand_over(transport: asyncio.Transport, unread: bytes, successor: asyncio.Pr
     successor.data_received(unread)
     if has_ended and not successor.eof_received():
         transport.close()
+
+
+def port_of(request: web.Request) -> int:
+    """Return the port of ours that *request* came to; 0 once its client has gone."""
+    address = request.transport.get_extra_info("sockname") if request.transport else None
+    return int(address[1]) if address else 0
+
+
+async def drop_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Remove the header Server, which API Gateway does not send."""
+    response.headers.popall("Server", None)
 
 
 def any_http(server: web.Server) -> Callable[[], AnyHttp]:

@@ -14,13 +14,16 @@ from aiohttp import web
 
 from local.awslambda.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
 from local.gateway import frames, handshake
-from local.gateway.http_event import MalformedAnswer
+from local.gateway.any_http import drop_server, port_of
+from local.gateway.event import MalformedAnswer, new_id, read_status
 from local.gateway.integration import Integration, IntegrationTimeout
 from local.gateway.management_api import TOO_LARGE, Management, Reply
-from local.gateway.plain_posts import Line, Turns
+from local.gateway.plain_posts import PlainPosts, Turns
+from local.gateway.plain_request import PlainReader
+from local.gateway.plain_socket import PlainSocket, Protocols
 from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_connection import ABNORMAL_ENDING, Connection, Ending, Identity, Overflowing
-from local.gateway.websocket_event import Origin, connect_event, disconnect_event, message_event, new_connection_id
+from local.gateway.websocket_event import Origin, connect_event, disconnect_event, message_event
 from local.hosts import REFUSAL, Hosts
 from local.sigv4 import Credentials, SignedRequest
 from local.template.resources import WebSocketStage
@@ -73,7 +76,8 @@ class WebSocketApi:
         self._connections: dict[str, Connection] = {}
         self._serving: set[asyncio.Task[Any]] = set()
         self._closing = False
-        self._lines: set[Line] = set()
+        self._plain_sockets: set[PlainSocket] = set()
+        self._reader = PlainReader("POST", body_bytes=self._quotas.message_bytes)
         self._turns = Turns(is_urgent)
         self._management = Management(stage.stage, self._connections, keyring, self._quotas)
 
@@ -88,16 +92,16 @@ class WebSocketApi:
             client_max_size=self._quotas.message_bytes + 1,  # one more, so that Management is the one to refuse
         )
         application.router.add_route("*", "/{path:.*}", self._serve)
-        application.on_response_prepare.append(_drop_server)
+        application.on_response_prepare.append(drop_server)
         application.on_shutdown.append(self._shut_down)
         return application
 
-    def line(self, otherwise: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
-        """Return what serves a new socket: plain posts at once, all else by what *otherwise* makes for the application.
+    def plain_posts(self, successor: Protocols) -> PlainPosts:
+        """Return what serves a new socket until it brings a request that only *successor*, the application's, reads.
 
-        The application does the same without, but a post costs it several times as much, and a broadcast is thousands.
+        The application answers posts too, but takes several times as long, and a broadcast is thousands of posts.
         """
-        return Line(self._management, self._quotas.message_bytes, self._lines, self._turns, otherwise)
+        return PlainPosts(self._management, self._reader, self._plain_sockets, self._turns, successor)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
@@ -124,7 +128,7 @@ class WebSocketApi:
     async def _connect(self, request: web.Request, key: str, query: str) -> web.StreamResponse:
         """Ask $connect, shake hands, and stay until the connection is over."""
         identity = Identity(
-            connection_id=new_connection_id(),
+            connection_id=new_id(),
             source_ip=request.remote or "",
             user_agent=request.headers.get("User-Agent", ""),
             connected_ms=int(time.time() * 1000),
@@ -135,7 +139,7 @@ class WebSocketApi:
             headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": handshake.accept(key)},
         )
         if function := self._stage.routes.get("$connect"):
-            event = connect_event(origin, identity, request.raw_headers, query, _port(request))
+            event = connect_event(origin, identity, request.raw_headers, query, port_of(request))
             try:
                 answer = await self._ask(function, event)
             except IntegrationFailed as error:
@@ -238,8 +242,8 @@ class WebSocketApi:
     async def _shut_down(self, _application: web.Application) -> None:
         """Close every connection with 1001, and give $disconnect a moment."""
         self._closing = True
-        for line in tuple(self._lines):
-            line.close()
+        for plain in tuple(self._plain_sockets):
+            plain.close()
         for connection in list(self._connections.values()):
             connection.hang_up(frames.GOING_AWAY, "Going away")
         await self._serving_ends(PARTING_S)
@@ -254,10 +258,10 @@ class WebSocketApi:
 
 def _response(payload: bytes) -> dict[str, Any]:
     answer = json.loads(payload)
-    status = answer.get("statusCode") if isinstance(answer, dict) else None
-    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
-        raise MalformedAnswer(f"statusCode is {status!r}, not a number from 200 to 599")
-    return dict(answer)
+    if not isinstance(answer, dict):
+        raise MalformedAnswer("the answer is not a JSON object")
+    read_status(answer)
+    return answer
 
 
 def _protocol(answer: dict[str, Any]) -> str | None:
@@ -293,13 +297,3 @@ def _response_to(reply: Reply) -> web.Response:
     if not reply.body:
         return web.Response(status=reply.status, headers=kind)
     return web.Response(status=reply.status, body=reply.body, content_type="application/json", headers=kind)
-
-
-def _port(request: web.Request) -> int:
-    address = request.transport.get_extra_info("sockname") if request.transport else None
-    return int(address[1]) if address else 0
-
-
-async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Name no server: API Gateway does not."""
-    response.headers.popall("Server", None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from local.sigv4 import Credentials
 
+ACCOUNT_ID = "123456789012"
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
@@ -19,7 +20,7 @@ class Account:
     """Region, number, the temporary credentials of every execution environment, and the keys of the owner."""
 
     region: str = "eu-central-1"
-    account_id: str = "123456789012"
+    account_id: str = ACCOUNT_ID
     access_key_id: str = field(default_factory=lambda: "ASIA" + secrets.token_hex(8).upper())
     secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30), repr=False)
     session_token: str = field(default_factory=lambda: secrets.token_urlsafe(60), repr=False)

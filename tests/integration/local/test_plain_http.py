@@ -9,7 +9,7 @@ from local.gateway.http_api import HttpApi
 from local.gateway.http_event import Caller, Response
 from local.hosts import Hosts
 from local.template.resources import HttpRoute
-from tests.integration.local.front_doors import Loop, served
+from tests.integration.local.apis import Loop, served
 
 POST = b"POST /votes HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 GET = b"GET /votes?a=1 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -30,7 +30,7 @@ class Echo(HttpApi):
 def port() -> Iterator[int]:
     loop = Loop()
     api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Nobody")], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
-    with served(loop, api.application, api.line) as port:
+    with served(loop, api.application, api.plain_http) as port:
         yield port
     loop.close()
 
@@ -111,7 +111,7 @@ def test_what_is_not_plain_is_read_by_the_application(client: socket.socket, req
 def test_a_socket_is_hung_up_when_the_gateway_goes_away() -> None:
     loop = Loop()
     api = Echo("HttpApi", [], None)  # type: ignore[arg-type] # never asked
-    with served(loop, api.application, api.line) as port:
+    with served(loop, api.application, api.plain_http) as port:
         client = socket.create_connection(("127.0.0.1", port), 10)
         client.sendall(GET)
         answers(client, 1)

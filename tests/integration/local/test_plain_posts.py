@@ -20,7 +20,7 @@ from local.hosts import Hosts
 from local.sigv4 import Credentials
 from local.template.account import Account
 from local.template.resources import WebSocketStage
-from tests.integration.local.front_doors import DEADLINE_S, Loop, served
+from tests.integration.local.apis import DEADLINE_S, Loop, served
 
 STAGE = WebSocketStage(api_id="LiveApi", stage="live", route_selection="$request.body.action", routes={})
 CREDENTIALS = Credentials("ASIAEXAMPLE", "secret", "token")
@@ -58,7 +58,7 @@ def gateway(loop: Loop | None = None) -> Iterator[Client]:
     loop = loop or Loop()
     service = LambdaService({}, Sandbox(Account()))
     api = WebSocketApi(STAGE, service, [CREDENTIALS], WebSocketQuotas(message_bytes=1000), lambda: True, Hosts([HOST]))
-    with served(loop, api.application, api.line) as port:
+    with served(loop, api.application, api.plain_posts) as port:
         yield Client(port)
     loop.close()
 
@@ -108,7 +108,7 @@ def test_socket_goes_over_with_the_first_request_that_is_no_plain_post(client: C
     [
         pytest.param(lambda: signed(path=f"{GONE}?a=b"), 410, id="a query"),
         pytest.param(lambda: signed(b"x" * 1002), 413, id="a body over the quota"),
-        pytest.param(lambda: signed(Connection="keep-alive"), 410, id="a word on the connection"),
+        pytest.param(lambda: signed(Connection="close"), 410, id="a word on the connection"),
         pytest.param(lambda: signed(**{"X-Name": "\u00fc"}), 410, id="a header that is not ASCII"),
         pytest.param(lambda: signed(path="/live/elsewhere"), 403, id="another path"),
         pytest.param(lambda: signed(method="DELETE"), 410, id="another method"),
