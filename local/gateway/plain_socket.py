@@ -1,6 +1,7 @@
 """A socket that is served at once while it brings plain requests, and by aiohttp from the first other request on."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from local.gateway.any_http import hand_over
@@ -30,6 +31,8 @@ class PlainSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a TCP server makes no other
+        # asyncio does this only for listening sockets that were made with a protocol number.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport = transport
         self._open_sockets.add(self)
 

@@ -1,5 +1,6 @@
 """Plain requests on a socket of the HTTP API, and what makes way for the application."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 
 from local.gateway.http_api import HttpApi
 from local.gateway.http_event import Caller, Response
+from local.gateway.plain_http import PlainHttp
 from local.hosts import Hosts
 from local.template.resources import HttpRoute
 from tests.integration.local.apis import Loop, served
@@ -106,6 +108,26 @@ def test_what_is_not_plain_is_read_by_the_application(client: socket.socket, req
     first, second = answers(client, 2)
     assert first[:2] == (200, True)
     assert second[:2] == (status, False)
+
+
+def test_an_answer_never_waits_for_the_acknowledgement_of_the_last_one() -> None:
+    loop, options = Loop(), []
+    api = Echo("HttpApi", [], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
+
+    class Watched(PlainHttp):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            served_socket = transport.get_extra_info("socket")
+            options.append(served_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with (
+        served(loop, api.application, lambda successor: Watched(api.answer, set(), successor)) as port,
+        socket.create_connection(("127.0.0.1", port), 10) as client,
+    ):
+        client.sendall(GET)
+        answers(client, 1)
+    loop.close()
+    assert options == [1]
 
 
 def test_a_socket_is_hung_up_when_the_gateway_goes_away() -> None:
