@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
-from local.gateway import frames
+from websockets.frames import CloseCode
+
 from local.gateway.quotas import WebSocketQuotas
-from local.gateway.websocket_connection import Connection, Overflowing
+from local.gateway.websocket_connection import Connection, SlowClient
 from local.sigv4 import BadSignature, Credentials, SignedRequest, verify
 
 logger = logging.getLogger("local.websocket")
@@ -75,7 +76,7 @@ class Management:
             case "GET":
                 return _describe(connection)
             case "DELETE":
-                connection.close(frames.NORMAL, "Connection Closed Normally")
+                connection.close(CloseCode.NORMAL_CLOSURE, "Connection Closed Normally")
                 return Reply(204)
             case _:
                 return _error(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -90,7 +91,7 @@ class Management:
                 return _error(400, "BadRequestException", "The data is not UTF-8 text.")
         try:
             connection.send(body)
-        except Overflowing:
+        except SlowClient:
             return _error(429, "LimitExceededException", "The client does not read; it was disconnected.")
         return DONE
 

@@ -11,9 +11,13 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from local.awslambda.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
-from local.gateway import frames, handshake
 from local.gateway.any_http import drop_server, port_of
 from local.gateway.event import MalformedAnswer, new_id, read_status
 from local.gateway.integration import Integration, IntegrationTimeout
@@ -22,7 +26,7 @@ from local.gateway.plain_posts import PlainPosts, Turns
 from local.gateway.plain_request import PlainReader
 from local.gateway.plain_socket import PlainSocket, Protocols
 from local.gateway.quotas import WebSocketQuotas
-from local.gateway.websocket_connection import ABNORMAL_ENDING, Connection, Ending, Identity, Overflowing
+from local.gateway.websocket_connection import ABNORMAL_ENDING, Connection, Ending, Identity, SlowClient
 from local.gateway.websocket_event import Origin, connect_event, disconnect_event, message_event
 from local.hosts import REFUSAL, Hosts
 from local.sigv4 import Credentials, SignedRequest
@@ -112,10 +116,10 @@ class WebSocketApi:
             return _refuse(request, 421, {"message": REFUSAL})
         if path.rstrip("/") != f"/{self._stage.stage}":
             return _refuse(request, 403, {"message": "Forbidden"})
-        key = handshake.key_of(request)
-        if key is None:
+        accepted = _accept(request)
+        if accepted is None:
             return _refuse(request, 426, {"message": "Upgrade Required"})
-        return await self._connect(request, key, query)
+        return await self._connect(request, accepted, query)
 
     async def _manage(self, request: web.Request, connection_id: str) -> Reply:
         try:
@@ -125,8 +129,8 @@ class WebSocketApi:
         signed = SignedRequest.of(request.method, request.raw_path, request.headers.items(), body)
         return self._management.answer(signed, connection_id)
 
-    async def _connect(self, request: web.Request, key: str, query: str) -> web.StreamResponse:
-        """Ask $connect, shake hands, and stay until the connection is over."""
+    async def _connect(self, request: web.Request, response: web.StreamResponse, query: str) -> web.StreamResponse:
+        """Invoke $connect, send *response*, and stay until the connection is over."""
         identity = Identity(
             connection_id=new_id(),
             source_ip=request.remote or "",
@@ -134,10 +138,6 @@ class WebSocketApi:
             connected_ms=int(time.time() * 1000),
         )
         origin = Origin(self._stage.api_id, self._stage.stage, request.headers.get("Host", ""))
-        response = web.StreamResponse(
-            status=101,
-            headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": handshake.accept(key)},
-        )
         if function := self._stage.routes.get("$connect"):
             event = connect_event(origin, identity, request.raw_headers, query, port_of(request))
             try:
@@ -176,7 +176,7 @@ class WebSocketApi:
             if transport.is_closing():
                 connection.feed_eof()  # lost before aiohttp knew whom to tell
             elif self._closing:
-                connection.hang_up(frames.GOING_AWAY, "Going away")
+                connection.hang_up(CloseCode.GOING_AWAY, "Going away")
             return await connection.ended()
         except ConnectionError:
             return ABNORMAL_ENDING
@@ -245,7 +245,7 @@ class WebSocketApi:
         for plain in tuple(self._plain_sockets):
             plain.close()
         for connection in list(self._connections.values()):
-            connection.hang_up(frames.GOING_AWAY, "Going away")
+            connection.hang_up(CloseCode.GOING_AWAY, "Going away")
         await self._serving_ends(PARTING_S)
         for connection in list(self._connections.values()):
             connection.abort()  # a client that did not hang up in its turn
@@ -254,6 +254,15 @@ class WebSocketApi:
     async def _serving_ends(self, timeout_s: float) -> None:
         if self._serving:
             await asyncio.wait(self._serving, timeout=timeout_s)
+
+
+def _accept(request: web.Request) -> web.StreamResponse | None:
+    """Return the response that accepts an opening handshake (RFC 6455, section 4.2); None if it is not a valid one."""
+    headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
+    response = ServerProtocol().accept(Request(request.path, headers, request.method))
+    if response.status_code != 101:
+        return None
+    return web.StreamResponse(status=101, headers=CIMultiDict(response.headers.raw_items()))
 
 
 def _response(payload: bytes) -> dict[str, Any]:
@@ -280,7 +289,7 @@ def _fault(message: str, event: dict[str, Any]) -> dict[str, str]:
 
 def _tell(connection: Connection, fault: dict[str, str]) -> None:
     if connection.is_open:
-        with contextlib.suppress(Overflowing):  # it is over, and $disconnect will say so
+        with contextlib.suppress(SlowClient):  # it is over, and $disconnect will say so
             connection.send(json.dumps(fault).encode())
 
 
