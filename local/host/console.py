@@ -149,23 +149,35 @@ def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
 
 def _render_fields(fields: Mapping[str, Any], *, metrics: bool) -> tuple[list[str], str]:
     if "_aws" in fields:
-        shown = {name: value for name, value in fields.items() if name != "_aws"}
-        return ([show("metrics  " + _pairs(shown))] if metrics else []), ""
+        return (_render_metric(fields) if metrics else []), ""
     level = str(fields.get("level") or fields.get("log_level") or "")
-    message = fields.get("message", fields.get("msg", ""))
+    first, *more = _message(fields).split("\n")
+    head = [level.ljust(5) if level else "", first, _pairs(_facts(fields))]
+    lines = ["  ".join(filter(None, head)), *more, *_stack(fields)]
+    return [show(line) for line in lines], level
+
+
+def _render_metric(fields: Mapping[str, Any]) -> list[str]:
+    return [show("metrics  " + _pairs({name: value for name, value in fields.items() if name != "_aws"}))]
+
+
+def _message(fields: Mapping[str, Any]) -> str:
     if "errorType" in fields:
-        message = f"{fields['errorType']}: {fields.get('errorMessage', '')}"
-    words = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
-    first, *more = words.split("\n") or [""]
-    rest = {
-        name: value
-        for name, value in fields.items()
-        if name not in _LEFT_OUT and not (name == "cold_start" and value is False)
-    }
-    head = "  ".join(part for part in (level.ljust(5) if level else "", first, _pairs(rest)) if part)
+        return f"{fields['errorType']}: {fields.get('errorMessage', '')}"
+    message = fields.get("message", fields.get("msg", ""))
+    return message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+
+
+def _facts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the other columns do not show."""
+    hidden = _LEFT_OUT if fields.get("cold_start") is not False else _LEFT_OUT | {"cold_start"}
+    return {name: value for name, value in fields.items() if name not in hidden}
+
+
+def _stack(fields: Mapping[str, Any]) -> list[str]:
     stack = fields.get("exception") or fields.get("stackTrace") or ""
-    more += ("".join(map(str, stack)) if isinstance(stack, list) else str(stack)).rstrip().split("\n") if stack else []
-    return [show(head), *(show(part) for part in more)], level
+    text = "".join(map(str, stack)) if isinstance(stack, list) else str(stack)
+    return text.rstrip().split("\n") if text else []
 
 
 def _pairs(fields: Mapping[str, Any]) -> str:

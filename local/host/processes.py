@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_GUARD = Path(__file__).with_name("guard.py")
+_UNPRIVILEGED = Path(__file__).with_name("unprivileged.py")
 _LONGEST_LINE = 256 * 1024
 
 
@@ -88,7 +88,7 @@ async def start(
         OSError: the interpreter could not be started.
     """
     read_end, write_end = os.pipe()
-    guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(int(death_signal))]
+    guarded = [sys.executable, "-I", "-S", str(_UNPRIVILEGED), str(os.getpid()), str(int(death_signal))]
     guarded += [str(user.uid), str(user.gid), str(int(user.reach)), *program]
     try:
         process = await asyncio.create_subprocess_exec(

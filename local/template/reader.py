@@ -20,7 +20,18 @@ _STORED_SECRET = "AWS::SecretsManager::Secret"  # noqa: S105 - the name of a typ
 _EVENT_PROPERTIES = {"Path", "Method", "State", "ScheduleExpression", "RetryPolicy", "Input"}
 _DYNAMIC = re.compile(r"\{\{resolve:([^}]*)\}\}")
 _GENERATED_LENGTH = 32  # of a secret that Secrets Manager makes, where the template names none
-# Globals that are lists or mappings are merged with the function's own, the others replaced by them.
+_DEFAULTS: Mapping[str, Any] = {  # of a function's properties, where the template gives none
+    "Runtime": "",
+    "CodeUri": None,
+    "Handler": "app.handler",
+    "Timeout": 3,
+    "MemorySize": 128,
+    "Layers": [],
+    "ReservedConcurrentExecutions": None,
+    "EventInvokeConfig": {},
+    "LoggingConfig": {},
+}
+# Globals that are lists or mappings are merged with the function's own; the others are replaced by its own.
 _MERGED = ("Environment", "Layers", "Tags", "EventInvokeConfig", "LoggingConfig")
 
 
@@ -114,38 +125,44 @@ class _Reader:
     # ------------------------------------------------------------ functions
 
     def _function(self, name: str) -> Function:
-        own = {**self._globals, **self._properties(name)}
-        for merged in _MERGED:
-            own[merged] = _merge(self._globals.get(merged), self._properties(name).get(merged))
-        # Where AWS would send what failed: it has no local counterpart, and the log shows failures.
-        own["EventInvokeConfig"] = {
-            key: value for key, value in (own["EventInvokeConfig"] or {}).items() if key != "DestinationConfig"
-        }
-
-        def get(key: str, default: Any = None) -> Any:
-            value = self._resolver.resolve({key: own.get(key)}, f"{name}.{key}").get(key)
-            return default if value is None else value
-
-        if not str(get("Runtime", "")).startswith("python"):
-            raise TemplateError(f"{name}.Runtime: {get('Runtime')} is not supported locally (python is)")
-        code = get("CodeUri")
-        if not isinstance(code, str):
-            raise TemplateError(f"{name}.CodeUri: only a folder is supported locally")
-        asynchronous = get("EventInvokeConfig", {})
-        reserved = get("ReservedConcurrentExecutions")
+        declared = self._declared_of(name)
+        own = {key: self._setting(name, key, value) for key, value in declared.items() if key in _DEFAULTS}
+        settings = {**_DEFAULTS} | {key: value for key, value in own.items() if value is not None}
+        if not str(settings["Runtime"]).startswith("python"):
+            raise TemplateError(f"{name}.Runtime: {own.get('Runtime')} is not supported locally (python is)")
+        asynchronous, reserved = settings["EventInvokeConfig"], settings["ReservedConcurrentExecutions"]
         return Function(
             name=name,
-            code=self._path(code, f"{name}.CodeUri"),
-            handler=str(get("Handler", "app.handler")),
-            timeout_s=float(get("Timeout", 3)),
-            memory_mb=int(get("MemorySize", 128)),
-            environment=dict(self._variables(name, (own.get("Environment") or {}).get("Variables") or {})),
-            layers=tuple(self._layer(layer, name) for layer in get("Layers", [])),
+            code=self._code(name, settings["CodeUri"]),
+            handler=str(settings["Handler"]),
+            timeout_s=float(settings["Timeout"]),
+            memory_mb=int(settings["MemorySize"]),
+            environment=dict(self._variables(name, (declared.get("Environment") or {}).get("Variables") or {})),
+            layers=tuple(self._layer(layer, name) for layer in settings["Layers"]),
             reserved_concurrency=None if reserved is None else int(reserved),
             retries=int(asynchronous.get("MaximumRetryAttempts", 2)),
             event_age_s=float(asynchronous.get("MaximumEventAgeInSeconds", 21600)),
-            log_format=str(get("LoggingConfig", {}).get("LogFormat", "Text")),
+            log_format=str(settings["LoggingConfig"].get("LogFormat", "Text")),
         )
+
+    def _declared_of(self, function: str) -> dict[str, Any]:
+        """Return the properties of *function* as they are written, with the template's Globals."""
+        properties = self._properties(function)
+        declared = {**self._globals, **properties}
+        for key in _MERGED:
+            declared[key] = _merge(self._globals.get(key), properties.get(key))
+        # Destinations for failed events have no local counterpart; the log shows failures.
+        invoke = declared["EventInvokeConfig"] or {}
+        declared["EventInvokeConfig"] = {key: value for key, value in invoke.items() if key != "DestinationConfig"}
+        return declared
+
+    def _setting(self, function: str, key: str, value: Any) -> Any:
+        return self._resolver.resolve({key: value}, f"{function}.{key}").get(key)
+
+    def _code(self, function: str, uri: Any) -> Path:
+        if not isinstance(uri, str):
+            raise TemplateError(f"{function}.CodeUri: only a folder is supported locally")
+        return self._path(uri, f"{function}.CodeUri")
 
     def _variables(self, function: str, declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name, value in declared.items():

@@ -1,3 +1,5 @@
+"""The HTTP API: covers http_api, http_event, event and integration."""
+
 import base64
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Clients that send ahead of their answers: what waits is bounded, and ends with its client."""
+"""Requests sent ahead of their answers are bounded, and end with their client: covers plain_socket and any_http."""
 
 import asyncio
 import contextlib

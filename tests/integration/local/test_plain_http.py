@@ -1,4 +1,4 @@
-"""Plain requests on a socket of the HTTP API, and what makes way for the application."""
+"""Plain requests to the HTTP API, and what goes to aiohttp: covers plain_http, plain_request and plain_socket."""
 
 import asyncio
 import socket

@@ -1,4 +1,7 @@
-"""Plain posts are answered by the line itself, all else by the application: aiohttp, which dates its answers."""
+"""Plain posts, and what goes to the application: aiohttp, which puts a date into its answers.
+
+Covers plain_posts, plain_request and plain_socket.
+"""
 
 import asyncio
 import contextlib

@@ -1,3 +1,5 @@
+"""Invocations by real processes: covers service, pool, environment, bootstrap, invocation and processes."""
+
 import asyncio
 import json
 import logging

@@ -1,3 +1,5 @@
+"""Both stores as real servers: covers store, postgres, valkey and control."""
+
 import asyncio
 import logging
 import os
@@ -192,7 +194,7 @@ def test_a_killed_runner_leaves_nothing_that_hinders_the_next_one(state, kind):
 import asyncio, os, pathlib, signal
 from local.host.state_dir import StateDir
 from local.stores.store import Store
-from local.{kind.__module__.rpartition(".")[2]} import {kind.__name__}
+from {kind.__module__} import {kind.__name__}
 
 async def main():
     state = StateDir(pathlib.Path({str(state.path)!r}))

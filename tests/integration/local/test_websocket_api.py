@@ -1,3 +1,5 @@
+"""The WebSocket API: covers websocket_api, websocket_event, websocket_connection and management_api."""
+
 import contextlib
 import json
 import socket

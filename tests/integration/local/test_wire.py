@@ -1,4 +1,4 @@
-"""What clients send that is not an ordinary request, over real sockets, to each of the three ports."""
+"""Unusual requests over real sockets to each of the three ports: covers any_http, hosts and the three APIs."""
 
 import http.client
 import json

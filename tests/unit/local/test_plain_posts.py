@@ -1,4 +1,4 @@
-"""Turns: posts make way for what is urgent."""
+"""Turns of plain_posts: posts give way to urgent work."""
 
 import asyncio
 from functools import partial

@@ -1,4 +1,4 @@
-"""Start a program that ends with its parent: `guard.py PARENT SIGNAL UID GID REACH PROGRAM ARGUMENTS…`.
+"""Start a program that ends with its parent: `unprivileged.py PARENT SIGNAL UID GID REACH PROGRAM ARGUMENTS…`.
 
 A program of its own, and not a preexec_fn: running Python between fork and exec of a process with threads can
 deadlock. It imports nothing of the package, so that it starts in a few milliseconds under `python -I -S`.

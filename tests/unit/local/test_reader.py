@@ -1,3 +1,5 @@
+"""Reading a template: covers reader, intrinsics and resources."""
+
 from pathlib import Path
 
 import pytest
