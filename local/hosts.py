@@ -1,7 +1,7 @@
 """Which Host a request may name: this machine's own names, and those that the command line lists.
 
 A page can point a name of its own at 127.0.0.1 (DNS rebinding). To its visitor's browser, what listens here is then of
-the page's origin, and only the Host tells. Loopback names are safe: no page from elsewhere has one.
+the page's origin, and only the Host shows that. Loopback names are safe: no page from elsewhere has one.
 """
 
 import re

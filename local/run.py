@@ -88,7 +88,7 @@ def _stop_on_signals(task: asyncio.Task[None], console: Console) -> asyncio.Even
             stopping.set()
             console.say("Stopping …")
             task.cancel()
-        elif seen > 2:  # somebody insists: what is left of the children ends by its death signal
+        elif seen > 2:  # a third signal: children that are left end by their death signal
             os._exit(1)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

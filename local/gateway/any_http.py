@@ -1,4 +1,4 @@
-"""The sockets of a port for any HTTP request: aiohttp's, with the parts of RFC 9112 that it leaves out."""
+"""Sockets for any HTTP request: aiohttp's handler, with parts of RFC 9112 that it leaves out."""
 
 import asyncio
 import logging
@@ -23,10 +23,10 @@ _CLIENTS_FAULT = (HttpProcessingError, web.RequestPayloadError, ConnectionResetE
 
 
 class AnyHttp(web.RequestHandler):
-    """One socket of an application. Malformed requests are answered at once, and clients that close their half too."""
+    """One socket of an application, which also answers malformed requests and clients that closed their half."""
 
     def __init__(self, server: web.Server) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, **SERVER_OPTIONS)  # type: ignore[arg-type] # aiohttp's way to have none
+        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, **SERVER_OPTIONS)  # type: ignore[arg-type] # None turns that log off
         self._port = 0
         self._has_begun = False
         self._client_has_ended = False
@@ -47,7 +47,7 @@ class AnyHttp(web.RequestHandler):
                 self.force_close()
                 return
         super().data_received(data)
-        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):  # what the parser chokes on
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):  # the parser has failed
             self._break_off("the rest of the body is malformed")
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's: true keeps our half of the socket open
@@ -87,7 +87,7 @@ class AnyHttp(web.RequestHandler):
         return response
 
     def log_exception(self, *arguments: Any, **options: Any) -> None:
-        """Log a mistake of ours with its stack, and one of a client's by its kind: the rest is a stranger's text."""
+        """Log our own faults with their stack, and a client's by its type only: its text is not to be trusted."""
         error = options.get("exc_info")
         if isinstance(error, _CLIENTS_FAULT):
             _log.info("a malformed or broken off request on port %d (%s)", self._port, type(error).__name__)
@@ -95,7 +95,7 @@ class AnyHttp(web.RequestHandler):
             super().log_exception(*arguments, **options)
 
     def _break_off(self, reason: str) -> None:
-        """Let no function wait for the rest of a body: nothing more comes."""
+        """Fail every body that is still being read: its rest will not come."""
         for body in (self._body, *(payload for _, payload in self._messages)):
             if body is not None and not body.is_eof():
                 body.set_exception(web.RequestPayloadError(reason))
@@ -107,7 +107,7 @@ class AnyHttp(web.RequestHandler):
 
 
 def hand_over(transport: asyncio.Transport, unread: bytes, successor: asyncio.Protocol, *, has_ended: bool) -> None:
-    """Let *successor* serve the socket from the request on that begins *unread*; *has_ended*: the client's half."""
+    """Let *successor* serve the socket, beginning with *unread*; *has_ended* says that the client closed its half."""
     transport.set_protocol(successor)
     successor.connection_made(transport)
     successor.data_received(unread)

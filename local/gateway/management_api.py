@@ -22,7 +22,7 @@ logger = logging.getLogger("local.websocket")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a command is answered; a body is JSON, *error* the `x-amzn-ErrorType`."""
+    """The answer to a command: its body is JSON, *error* the header `x-amzn-ErrorType`."""
 
     status: int
     body: bytes = b""
@@ -49,7 +49,7 @@ class Management:
         self._quotas = quotas
 
     def connection_id(self, path: str) -> str | None:
-        """Return the id that *path*, as it was sent, addresses; None if it is no @connections path of this stage."""
+        """Return the connection id in *path*, as it was sent; None if it is not an @connections path of this stage."""
         if not path.startswith(self._prefix):
             if "%" not in path:
                 return None
@@ -58,7 +58,7 @@ class Management:
         return connection_id if prefix == self._prefix and connection_id else None
 
     def answer(self, request: SignedRequest, connection_id: str) -> Reply:
-        """Do what *request* asks, if it is signed with credentials of the keyring."""
+        """Execute *request* if it is signed with credentials of the keyring."""
         try:
             verify(request, *self._keyring)
         except BadSignature as error:

@@ -38,12 +38,12 @@ SELECTION = re.compile(r"\$\{?request\.body\.(?P<path>[A-Za-z0-9_.-]+)\}?\Z")
 DEFAULT_ROUTE = "$default"
 INTERNAL_ERROR = "Internal server error"
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
-PARTING_S = 1.0  # for the clients to hang up, once the gateway goes away
+PARTING_S = 1.0  # for the clients to close, once the gateway stops
 SHUTDOWN_S = 2.0  # for $disconnect after that; it is best effort on AWS too
 
 
 class IntegrationFailed(Exception):
-    """The function gave no usable answer; *status* is what a handshake is refused with."""
+    """The function gave no usable answer; *status* refuses a handshake."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -64,10 +64,10 @@ class WebSocketApi:
     ) -> None:
         """Serve *stage*. Posts to its connections are signed with credentials of *keyring*.
 
-        While *is_urgent*, posts leave room for what others wait for.
+        While *is_urgent* is true, posts give way to other work of the event loop.
 
         Raises:
-            ValueError: routes are selected by what is no part of the body.
+            ValueError: the route selection expression is not `$request.body.<path>`.
         """
         match = SELECTION.match(stage.route_selection)
         if not match:
@@ -87,13 +87,13 @@ class WebSocketApi:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     def application(self) -> web.Application:
         """Return what serves this API: handshakes at `/{stage}`, commands at `/{stage}/@connections/{id}`."""
         application = web.Application(
-            client_max_size=self._quotas.message_bytes + 1,  # one more, so that Management is the one to refuse
+            client_max_size=self._quotas.message_bytes + 1,  # one more, so that Management refuses
         )
         application.router.add_route("*", "/{path:.*}", self._serve)
         application.on_response_prepare.append(drop_server)
@@ -162,7 +162,7 @@ class WebSocketApi:
     ) -> Ending:
         """Shake hands and serve the connection until it ends."""
         transport = request.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():  # it left while $connect ran
+        if not isinstance(transport, asyncio.Transport) or transport.is_closing():  # the client left while $connect ran
             return ABNORMAL_ENDING
 
         async def handle(connection: Connection, message: str | bytes) -> None:
@@ -174,7 +174,7 @@ class WebSocketApi:
             await response.prepare(request)
             request.protocol.set_parser(connection)  # type: ignore[arg-type]  # it asks for no more than the two feeds
             if transport.is_closing():
-                connection.feed_eof()  # lost before aiohttp knew whom to tell
+                connection.feed_eof()  # closed before aiohttp could report it
             elif self._closing:
                 connection.hang_up(CloseCode.GOING_AWAY, "Going away")
             return await connection.ended()
@@ -185,24 +185,24 @@ class WebSocketApi:
             connection.feed_eof()  # its timers stop, also where it never came to open or we are cancelled
 
     async def _handle(self, origin: Origin, connection: Connection, message: str | bytes) -> None:
-        """Route one message; only what goes wrong is told to the client, since no route has a response."""
+        """Route one message. The client hears of failures only, since no route has a response."""
         route_key = self._route(message)
         event = message_event(origin, connection.identity, route_key, message)
         function = self._stage.routes.get(route_key)
         if function is None:
-            _tell(connection, _fault("Forbidden", event))
+            _report(connection, _fault("Forbidden", event))
             return
         try:
             await self._ask(function, event)
         except IntegrationFailed as error:
-            _tell(connection, _fault(str(error), event))
+            _report(connection, _fault(str(error), event))
 
     def _route(self, message: str | bytes) -> str:
         if isinstance(message, bytes):
             return DEFAULT_ROUTE
         try:
             value = json.loads(message)
-        except (ValueError, RecursionError):  # not JSON, or nested beyond reason
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
             return DEFAULT_ROUTE
         for name in self._selector:
             value = value.get(name) if isinstance(value, dict) else None
@@ -219,16 +219,16 @@ class WebSocketApi:
             logger.warning("$disconnect of %s was not handled: %s", identity.connection_id, error)
 
     async def _ask(self, function: str, event: dict[str, Any]) -> dict[str, Any]:
-        """Return the function's response, which has a statusCode.
+        """Invoke *function*; return its response, which has a statusCode.
 
         Raises:
-            IntegrationFailed: there is none.
+            IntegrationFailed: it gave no such response.
         """
         try:
             answer = await self._integration.ask(function, event)
         except IntegrationTimeout as error:
             raise IntegrationFailed(504, "Endpoint request timed out") from error
-        except (Throttled, UnknownFunction, PayloadTooLarge) as error:  # Lambda did not take it at all
+        except (Throttled, UnknownFunction, PayloadTooLarge) as error:  # Lambda did not accept the invocation
             logger.warning("%s was not invoked: %s", function, type(error).__name__)
             raise IntegrationFailed(500, INTERNAL_ERROR) from error
         if answer.error:
@@ -248,7 +248,7 @@ class WebSocketApi:
             connection.hang_up(CloseCode.GOING_AWAY, "Going away")
         await self._serving_ends(PARTING_S)
         for connection in list(self._connections.values()):
-            connection.abort()  # a client that did not hang up in its turn
+            connection.abort()  # a client that did not close in time
         await self._serving_ends(SHUTDOWN_S)
 
     async def _serving_ends(self, timeout_s: float) -> None:
@@ -274,7 +274,7 @@ def _response(payload: bytes) -> dict[str, Any]:
 
 
 def _protocol(answer: dict[str, Any]) -> str | None:
-    """Return the subprotocol that $connect chose: the one header of its that reaches the client."""
+    """Return the subprotocol that $connect chose: the only header of its answer that reaches the client."""
     headers = answer.get("headers")
     for name, value in headers.items() if isinstance(headers, dict) else ():
         if name.lower() == "sec-websocket-protocol" and isinstance(value, str):
@@ -287,9 +287,9 @@ def _fault(message: str, event: dict[str, Any]) -> dict[str, str]:
     return {"message": message, "connectionId": context["connectionId"], "requestId": context["requestId"]}
 
 
-def _tell(connection: Connection, fault: dict[str, str]) -> None:
+def _report(connection: Connection, fault: dict[str, str]) -> None:
     if connection.is_open:
-        with contextlib.suppress(SlowClient):  # it is over, and $disconnect will say so
+        with contextlib.suppress(SlowClient):  # it is over, and $disconnect reports that
             connection.send(json.dumps(fault).encode())
 
 

@@ -77,7 +77,7 @@ class Connection:
 
     @property
     def active_at(self) -> datetime:
-        """When a frame last went either way."""
+        """The time of the last frame in either direction."""
         silent_s = self._loop.time() - self._active_s
         return datetime.now(UTC) - timedelta(seconds=silent_s)
 

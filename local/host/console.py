@@ -1,4 +1,4 @@
-"""What the terminal shows: the lines of all functions, interleaved and readable, and the runner's own."""
+"""What the terminal shows: the output of all functions, interleaved and readable, and the runner's own."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 _MOST_WAITING = 10_000
 _METRIC = b'{"_aws":'  # as all libraries for CloudWatch's embedded metric format begin a line
-# Said by the columns already, or the same in every line of a function.
+# Shown by the columns already, or the same in every line of a function.
 _LEFT_OUT = frozenset(
     {
         *("level", "message", "timestamp", "location", "service", "logger", "requestId", "xray_trace_id"),
@@ -42,13 +42,13 @@ class Console:
         self._thread.start()
 
     def line(self, source: str, line: bytes) -> None:
-        """Take one line of a process's output, as it came."""
+        """Show one line of a process's output."""
         # Left out here already where it is plain to see: waking the thread for it takes as long as a whole request.
         if self._metrics or not line.startswith(_METRIC):
             self._put(source, line)
 
     def say(self, text: str = "", source: str = "") -> None:
-        """Take words of the runner itself, in which a file, a setting or a function may be quoted."""
+        """Show a message of the runner, which may quote a file, a setting or a function."""
         self._put(source, text)
 
     def close(self) -> None:
@@ -78,11 +78,11 @@ class Console:
             try:
                 self._stream.write(self._writable("".join(f"{line}\n" for line in lines)))
                 self._stream.flush()
-            except (OSError, ValueError):  # nobody reads any more: `make up | head`
+            except (OSError, ValueError):  # the reader has gone: `make up | head`
                 return
 
     def _writable(self, text: str) -> str:
-        """Escape what the stream cannot write: half of a surrogate pair, or what is not in a terminal's encoding."""
+        """Escape what the stream cannot write: lone surrogates, or characters outside the terminal's encoding."""
         encoding = self._stream.encoding or "utf-8"
         return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -128,8 +128,8 @@ class ConsoleHandler(logging.Handler):
 def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
     """Return the lines to show for one line of output, and its level; no lines for a metric unless asked for.
 
-    JSON becomes level, message and fields. Control characters are shown, not obeyed: what is logged may come from a
-    stranger's request.
+    JSON becomes level, message and fields. Control characters are escaped: logged text may come from an attacker's
+    request.
     """
     text = line.decode(errors="replace")
     if text.startswith("{"):
@@ -191,9 +191,9 @@ def _value(value: Any) -> str:
 
 
 def show(text: str) -> str:
-    """*text*, with what a terminal would obey or hide escaped as by `repr`: controls, directions, what has no width."""
+    """Escape what a terminal would obey or hide, as `repr` does: controls, text directions, zero-width characters."""
     if text.isprintable():
         return text
     return "".join(
-        sign if sign.isprintable() or sign == "\t" else sign.encode("unicode_escape").decode() for sign in text
+        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode() for char in text
     )

@@ -42,7 +42,7 @@ class StoreControl:
 
 
 def ask(state: StateDir, name: str, verb: str) -> str:
-    """Tell the running instance of *state* to `stop` or `start` a store; return its words.
+    """Have the running instance of *state* `stop` or `start` a store; return its message.
 
     Raises:
         StateError: nothing runs, or it refused.

@@ -19,7 +19,7 @@ _ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "200",  # functions x environments, and whoever looks in
+    "max_connections": "200",  # functions x environments, and other clients
     "log_min_messages": "warning",
     "timezone": "UTC",
 }
@@ -28,8 +28,8 @@ _SETTINGS = {
 class Postgres:
     """Serves `postgresql://` from the folder `postgres` of the state directory.
 
-    PostgreSQL refuses to run as root: it then runs as whoever owns the folder around the state directory, or else as
-    nobody, with leave to pass folders that are closed to that user.
+    PostgreSQL refuses to run as root. Under root it runs as the owner of the parent of the state directory, or else as
+    the user `nobody`, with the right to pass folders that are closed to that user.
     """
 
     name = "postgres"
@@ -66,13 +66,13 @@ class Postgres:
             death_signal=signal.SIGINT,
         )
 
-    async def answers(self, child: Child, port: int) -> bool:  # noqa: ARG002 - its pid file tells, see server
+    async def answers(self, child: Child, port: int) -> bool:  # noqa: ARG002 - it reads the pid file, see Server
         """Read the state that the postmaster keeps in the eighth line of its pid file."""
         lines = self._pid_file()
         return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
 
     async def _create(self) -> None:
-        """Run initdb beside the final place: an interrupted one leaves nothing that looks like data."""
+        """Run initdb in another folder and rename it: an interrupted run leaves nothing that looks like data."""
         new = self._folder / "new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -83,7 +83,7 @@ class Postgres:
         if self._user.uid >= 0:
             os.chown(new, self._user.uid, self._user.gid)
             os.chown(password, self._user.uid, self._user.gid)
-        words: deque[str] = deque(maxlen=20)
+        output: deque[str] = deque(maxlen=20)
         child = await start(
             [
                 str(self._programs / "initdb"),
@@ -98,7 +98,7 @@ class Postgres:
             ],
             env=_ENV,
             cwd=Path(self._programs.anchor),
-            output=lambda line: words.append(line.decode(errors="replace")),
+            output=lambda line: output.append(line.decode(errors="replace")),
             user=self._user,
         )
         try:
@@ -108,7 +108,7 @@ class Postgres:
             await child.wait()
             password.unlink()
         if status:
-            raise StoreError("\n  ".join([f"initdb ended with status {status}", *words]))
+            raise StoreError("\n  ".join([f"initdb ended with status {status}", *output]))
         new.rename(self._data)
 
     async def _clear_pid_file(self) -> None:

@@ -28,11 +28,11 @@ class Account:
 
     @property
     def keyring(self) -> tuple[Credentials, Credentials]:
-        """What a request may be signed with: the credentials of the functions, or the owner's."""
+        """The credentials that may sign a request: the functions' and the owner's."""
         return Credentials(self.access_key_id, self.secret_access_key, self.session_token), self.owner
 
     def login(self) -> dict[str, str]:
-        """What a client of the owner is made of, as run.json has it."""
+        """Return the settings for a client of the owner, as they are written to run.json."""
         return {
             "aws_access_key_id": self.owner.access_key,
             "aws_secret_access_key": self.owner.secret_key,
