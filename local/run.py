@@ -1,4 +1,4 @@
-"""One run of the template: everything is started in order, and stopped in the opposite one."""
+"""One run of the template: starts everything in order, and stops it in reverse order."""
 
 import asyncio
 import dataclasses
@@ -34,7 +34,7 @@ from local.stores.valkey import Valkey
 from local.template.account import Account
 from local.template.reader import Run, Template, load
 
-# Which variable of a function is which store's address: the store's name in run.json, and what serves it here.
+# By the variable that holds a store's address: the store's name in run.json, and the server for it here.
 _STORES: Mapping[str, tuple[str, Callable[[StateDir], Server]]] = {
     "REDIS_URL": ("redis", Valkey),
     "DATABASE_URL": ("postgres", Postgres),
@@ -47,7 +47,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     template: Path
     http_port: int = 3000
@@ -136,7 +136,7 @@ class _Runner:
     # ------------------------------------------------------------ before anything is started
 
     def _listen(self, stack: AsyncExitStack) -> dict[str, socket.socket]:
-        """Take the ports first: a taken one is found before anything has been started."""
+        """Bind the ports first: a port in use is found before anything is started."""
         sockets = {}
         for name in ("http", "websocket", "lambda"):
             port = getattr(self._options, f"{name}_port")
@@ -234,7 +234,7 @@ class _Runner:
         await start_listeners(listeners, stack, access_log=self._options.access_log)
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
-        """Wait until every function has an environment that has initialised; the schedule sees to its own."""
+        """Wait until every function has an environment that has initialised; the schedule starts its own."""
         names = sorted(template.functions.keys() - {schedule.function for schedule in template.schedules})
         if not names:
             return
@@ -285,7 +285,7 @@ def _url(scheme: str, listener: socket.socket) -> str:
 
 
 def _without_aws(shell: Mapping[str, str]) -> dict[str, str]:
-    """What functions declare may come from the shell, but for what its own clients of AWS go by."""
+    """Return the shell's variables without those that configure AWS clients."""
     return {name: value for name, value in shell.items() if not name.startswith("AWS_")}
 
 

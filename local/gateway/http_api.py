@@ -25,7 +25,7 @@ from local.template.resources import HttpRoute
 logger = logging.getLogger("local.http")
 
 DEFAULT_ROUTE = "$default"
-HANG_UP_S = 2.0  # for the answers under way when the gateway goes away
+HANG_UP_S = 2.0  # for the answers under way when the gateway stops
 
 
 class Refused(Exception):

@@ -63,7 +63,7 @@ def event_of(caller: Caller, path: str, route_key: str, api_id: str, gateway_req
         "requestContext": {
             "accountId": ACCOUNT_ID,
             "apiId": api_id,
-            # With the port, unlike AWS: a handler that builds a URL from it must reach this machine's gateway.
+            # With the port, unlike on AWS: a handler that builds a URL from it must reach this machine's gateway.
             "domainName": headers.get("host", ""),
             "domainPrefix": api_id,
             "http": {

@@ -94,7 +94,7 @@ class Postgres:
                 "--encoding=UTF8",
                 "--locale-provider=builtin",
                 "--locale=C.UTF-8",
-                "--no-sync",  # the first checkpoint syncs what counts
+                "--no-sync",  # the first checkpoint syncs the data
             ],
             env=_ENV,
             cwd=Path(self._programs.anchor),
@@ -104,7 +104,7 @@ class Postgres:
         try:
             status = await child.wait()
         finally:
-            child.kill()  # where this was cancelled
+            child.kill()  # if this was cancelled
             await child.wait()
             password.unlink()
         if status:
@@ -112,7 +112,7 @@ class Postgres:
         new.rename(self._data)
 
     async def _clear_pid_file(self) -> None:
-        """Heal an unclean exit. PostgreSQL does so itself, but for a number that is another process of ours by now."""
+        """Clean up after an unclean exit. PostgreSQL does not, if its old pid is now another process of ours."""
         lines = self._pid_file()
         pid = int(lines[0]) if lines and lines[0].isdigit() else 0
         if pid and not await stop_leftover(pid, self._data) and _alive(pid):
@@ -131,7 +131,7 @@ class Postgres:
             return SAME_USER
         nobody = pwd.getpwnam("nobody")
         uid, gid = nobody.pw_uid, nobody.pw_gid
-        # The owner of the data that is there, before the owner of the folders around it.
+        # The owner of existing data comes before the owner of the folders around it.
         for path in (self._data, self._folder.parent, self._folder.parent.parent):
             if path.exists() and path.stat().st_uid != 0:
                 uid, gid = path.stat().st_uid, path.stat().st_gid
@@ -154,7 +154,7 @@ def _above(*paths: Path) -> set[Path]:
 
 
 def _open_to(folder: Path, uid: int, gid: int) -> bool:
-    """Tell whether that user may pass the folder, going by its mode."""
+    """Tell whether the folder's mode lets that user pass."""
     found = folder.stat()
     if found.st_uid == uid:
         return bool(found.st_mode & stat.S_IXUSR)

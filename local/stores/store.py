@@ -1,4 +1,4 @@
-"""The embedded stores at work: started, watched, started again on their port, stopped by hand for trying faults."""
+"""Starts and watches the embedded stores, restarts them on their port, and stops them by hand to try out failures."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ class Server(Protocol):
 
 
 class Store:
-    """One embedded store. It keeps its port for the life of the run, and over runs where the port is free."""
+    """One embedded store. It keeps its port for the life of the run, and across runs if the port is free."""
 
     def __init__(self, server: Server, state: StateDir) -> None:
         self.name = server.name
@@ -81,7 +81,7 @@ class Store:
         self._watcher = asyncio.create_task(self._watch())
 
     async def hold(self) -> None:
-        """Stop it until `release`, for trying what happens then."""
+        """Stop it until `release`, to try out its failure."""
         self._wanted.clear()
         _log.warning("%s is stopped by hand", self.title)
         async with self._changing:

@@ -121,7 +121,7 @@ class Probe:
         return [event["body"] for event in messages if event["requestContext"]["connectionId"] == connection_id]
 
     def noted(self, kind: str, connection_id: str) -> dict[str, Any]:
-        """Wait until the function has been told *kind* of a connection."""
+        """Wait until the function has received an event of *kind* for a connection."""
         return wait_for(
             lambda: next(
                 (e for e in self.notes(kind) if e["requestContext"]["connectionId"] == connection_id),

@@ -21,7 +21,7 @@ ROUTES = [
     HttpRoute("POST", "/api/votes", Probe.name),
     HttpRoute("ANY", "/any", Probe.name),
     HttpRoute("POST", "/crowded", "Crowded"),
-    HttpRoute("GET", "/nobody", "Nobody"),
+    HttpRoute("GET", "/missing-function", "Missing"),
 ]
 
 
@@ -298,7 +298,7 @@ def test_throttled_function_is_a_503(strict: httpx.Client) -> None:
 
 
 def test_route_to_no_function_is_a_500(strict: httpx.Client) -> None:
-    assert strict.get("/nobody").status_code == 500
+    assert strict.get("/missing-function").status_code == 500
 
 
 def test_body_over_the_quota_is_a_413_with_and_without_a_length(strict: httpx.Client) -> None:
@@ -343,10 +343,10 @@ def test_api_reports_whether_a_client_waits_for_an_answer(world: tuple[Loop, Pro
     with (
         served(loop, api.application, api.plain_http if is_plain else None) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
-        ThreadPoolExecutor(1) as beside,
+        ThreadPoolExecutor(1) as other,
     ):
         assert not api.is_answering
-        answer = beside.submit(client.post, "/api/votes", json={"sleep_s": 1})
+        answer = other.submit(client.post, "/api/votes", json={"sleep_s": 1})
         wait_for(lambda: api.is_answering)
         assert answer.result().status_code == 200
         assert client.get("/nowhere").status_code == 404  # refused by the gateway itself

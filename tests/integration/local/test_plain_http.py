@@ -24,14 +24,14 @@ class Echo(HttpApi):
         if caller.target == "/broken":
             raise RuntimeError("a mistake")
         status = 204 if caller.target == "/empty" else 200
-        words = f"{caller.method} {caller.target} {caller.body.decode()}"
-        return Response(status, [("content-type", "text/plain"), ("x-by", "a line")], words.encode())
+        text = f"{caller.method} {caller.target} {caller.body.decode()}"
+        return Response(status, [("content-type", "text/plain"), ("x-by", "plain")], text.encode())
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     loop = Loop()
-    api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Nobody")], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
+    api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Missing")], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
     with served(loop, api.application, api.plain_http) as port:
         yield port
     loop.close()
@@ -44,7 +44,7 @@ def client(port: int) -> Iterator[socket.socket]:
 
 
 def answers(client: socket.socket, count: int) -> list[tuple[int, bool, bytes]]:
-    """The status, whether a line answered, and the body of each answer."""
+    """The status, whether the plain protocol answered, and the body of each answer."""
     found = []
     with client.makefile("rb") as stream:
         for _ in range(count):

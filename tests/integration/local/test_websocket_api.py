@@ -71,7 +71,7 @@ class Live:
 
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[tuple[ClientConnection, str]]:
-        """Connect; yield the client and the connection's id, as $connect was told it."""
+        """Connect; yield the client and the connection's id, as $connect received it."""
         mark = f"mark-{time.monotonic_ns()}"
         with self.connect(f"/live?mark={mark}", **options) as client:
             yield client, self.marked(mark)
@@ -459,7 +459,7 @@ def test_unsigned_request_is_forbidden_and_tells_nothing_of_connections(live: Li
     assert answers[0].json() == answers[1].json()
 
 
-def test_subscriber_that_does_not_read_is_cut_off_and_delays_nobody(world: World) -> None:
+def test_subscriber_that_does_not_read_is_disconnected_and_delays_no_other(world: World) -> None:
     with (
         world.serving(unsent_bytes=200_000) as live,
         live.open(max_queue=1, close_timeout=0.1) as (_, slow_id),
