@@ -19,7 +19,7 @@ from websockets.server import ServerProtocol
 
 from local.awslambda.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
 from local.gateway.any_http import drop_server, port_of
-from local.gateway.event import MalformedAnswer, new_id, read_status
+from local.gateway.event import MalformedAnswer, new_id
 from local.gateway.integration import Integration, IntegrationTimeout
 from local.gateway.management_api import TOO_LARGE, Management, Reply
 from local.gateway.plain_posts import PlainPosts, Turns
@@ -27,7 +27,14 @@ from local.gateway.plain_request import PlainReader
 from local.gateway.plain_socket import PlainSocket, Protocols
 from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_connection import ABNORMAL_ENDING, Connection, Ending, Identity, SlowClient
-from local.gateway.websocket_event import Origin, connect_event, disconnect_event, message_event
+from local.gateway.websocket_event import (
+    Origin,
+    connect_event,
+    disconnect_event,
+    message_event,
+    response_of,
+    subprotocol_of,
+)
 from local.hosts import REFUSAL, Hosts
 from local.sigv4 import Credentials, SignedRequest
 from local.template.resources import WebSocketStage
@@ -147,7 +154,7 @@ class WebSocketApi:
             status = answer["statusCode"]
             if not 200 <= status <= 299:
                 return _refuse(request, status, _fault(PHRASES.get(status, "Refused"), event))
-            if protocol := _protocol(answer):
+            if protocol := subprotocol_of(answer):
                 response.headers["Sec-WebSocket-Protocol"] = protocol
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for mypy: code that runs here has a task
@@ -234,7 +241,7 @@ class WebSocketApi:
         if answer.error:
             raise IntegrationFailed(502, INTERNAL_ERROR)
         try:
-            return _response(answer.payload)
+            return response_of(answer.payload)
         except MalformedAnswer as error:
             logger.warning("%s returned a malformed response: %s", function, error)
             raise IntegrationFailed(502, INTERNAL_ERROR) from error
@@ -263,23 +270,6 @@ def _accept(request: web.Request) -> web.StreamResponse | None:
     if response.status_code != 101:
         return None
     return web.StreamResponse(status=101, headers=CIMultiDict(response.headers.raw_items()))
-
-
-def _response(payload: bytes) -> dict[str, Any]:
-    answer = json.loads(payload)
-    if not isinstance(answer, dict):
-        raise MalformedAnswer("the answer is not a JSON object")
-    read_status(answer)
-    return answer
-
-
-def _protocol(answer: dict[str, Any]) -> str | None:
-    """Return the subprotocol that $connect chose: the only header of its answer that reaches the client."""
-    headers = answer.get("headers")
-    for name, value in headers.items() if isinstance(headers, dict) else ():
-        if name.lower() == "sec-websocket-protocol" and isinstance(value, str):
-            return value
-    return None
 
 
 def _fault(message: str, event: dict[str, Any]) -> dict[str, str]:

@@ -5,13 +5,14 @@ developer guide.
 """
 
 import base64
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from local.gateway.event import HOP_BY_HOP, format_time, new_id, trace_id
+from local.gateway.event import HOP_BY_HOP, MalformedAnswer, format_time, new_id, read_status, trace_id
 from local.gateway.websocket_connection import Ending, Identity
 
 
@@ -60,6 +61,28 @@ def disconnect_event(origin: Origin, identity: Identity, ending: Ending) -> dict
     event["headers"] = headers
     event["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
     return event
+
+
+def response_of(payload: bytes) -> dict[str, Any]:
+    """Read what a function returned.
+
+    Raises:
+        MalformedAnswer: it is not an object with a statusCode.
+    """
+    answer = json.loads(payload)
+    if not isinstance(answer, dict):
+        raise MalformedAnswer("the answer is not a JSON object")
+    read_status(answer)
+    return answer
+
+
+def subprotocol_of(answer: dict[str, Any]) -> str | None:
+    """Return the subprotocol that $connect chose: the only header of its answer that reaches the client."""
+    headers = answer.get("headers")
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if name.lower() == "sec-websocket-protocol" and isinstance(value, str):
+            return value
+    return None
 
 
 def _event(origin: Origin, identity: Identity, route_key: str, event_type: str) -> dict[str, Any]:
