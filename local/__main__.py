@@ -12,7 +12,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     # Before the imports, which take most of the first half second. Until the run itself listens to signals, it has
-    # started no process, and its lock goes with this one: there is nothing to tidy up, and no stack to show.
+    # started no process, and its lock ends with this one: there is nothing to clean up, and no stack trace to show.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _end)
     from local.command_line import main

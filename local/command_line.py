@@ -24,7 +24,7 @@ _FILES = 16384  # a thousand subscribers, and the environments
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what *arguments* say; return the exit code."""
+    """Run the command in *arguments*; return the exit code."""
     parsed = _parser().parse_args(arguments)
     state = StateDir(parsed.state_dir)
     try:
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=COMMAND",
-        help="run this program beside it, LOCAL_RUN_JSON in its environment; may be given several times",
+        help="run this program too, with LOCAL_RUN_JSON in its environment; may be given several times",
     )
     verbs = parser.add_mutually_exclusive_group()
     verbs.add_argument("--down", action="store_true", help="stop the instance of the state directory")
@@ -133,7 +133,7 @@ def _allow_many_files() -> None:
 
 
 def _stop(state: StateDir) -> None:
-    """Stop the run that holds the state directory and wait for its end; nothing happens where there is none."""
+    """Stop the run that holds the state directory and wait for its end; nothing happens if there is none."""
     pid = state.holder()
     if pid is None:
         return

@@ -1,7 +1,7 @@
-"""Which Host a request may name: this machine's own names, and those that the command line lists.
+"""The hosts that a request may name: loopback names, and those that the command line lists.
 
-A page can point a name of its own at 127.0.0.1 (DNS rebinding). To its visitor's browser, what listens here is then of
-the page's origin, and only the Host tells. Loopback names are safe: no page from elsewhere has one.
+A page can point a name of its own at 127.0.0.1 (DNS rebinding). For its visitor's browser, our ports then have the
+page's origin, and only the Host shows that. Loopback names are safe: no page from elsewhere has one.
 """
 
 import re
@@ -17,9 +17,9 @@ class Hosts:
     """The names that are served."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """Serve *names* in addition to loopback ones; none holds a port."""
+        """Serve *names*, which have no port, in addition to loopback names."""
         self._names = frozenset(map(_normal, names))
-        self.admits = lru_cache(maxsize=64)(self._admits)  # it is asked for every request, and nearly always the same
+        self.admits = lru_cache(maxsize=64)(self._admits)  # called for every request, nearly always with the same host
 
     def _admits(self, host: str) -> bool:
         """Tell whether a Host header of *host* is served, with whatever port."""

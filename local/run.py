@@ -1,4 +1,4 @@
-"""One run of the template: everything is started in order, and stopped in the opposite one."""
+"""One run of the template: starts everything in order, and stops it in reverse order."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,7 @@ from local.awslambda.reload import Reloader
 from local.awslambda.schedule import Scheduler
 from local.awslambda.service import LambdaService
 from local.gateway.http_api import HttpApi
-from local.gateway.listeners import BACKLOG, Door, open_doors
+from local.gateway.listeners import BACKLOG, Listener, start_listeners
 from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_api import WebSocketApi
 from local.host.console import Console
@@ -34,7 +34,7 @@ from local.stores.valkey import Valkey
 from local.template.account import Account
 from local.template.reader import Run, Template, load
 
-# Which variable of a function is which store's address: the store's name in run.json, and what serves it here.
+# By the variable that holds a store's address: the store's name in run.json, and the server for it here.
 _STORES: Mapping[str, tuple[str, Callable[[StateDir], Server]]] = {
     "REDIS_URL": ("redis", Valkey),
     "DATABASE_URL": ("postgres", Postgres),
@@ -47,7 +47,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     template: Path
     http_port: int = 3000
@@ -88,7 +88,7 @@ def _stop_on_signals(task: asyncio.Task[None], console: Console) -> asyncio.Even
             stopping.set()
             console.say("Stopping …")
             task.cancel()
-        elif seen > 2:  # somebody insists: what is left of the children ends by its death signal
+        elif seen > 2:  # a third signal: children that are left end by their death signal
             os._exit(1)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -124,7 +124,7 @@ class _Runner:
             if self._options.reload:
                 stack.push_async_callback(reloader.close)
                 reloader.start()
-            await self._open_doors(template, functions, stores, sockets, stack)
+            await self._start_listeners(template, functions, stores, sockets, stack)
             await self._warm(template, functions, reloader)
             stack.push_async_callback(scheduler.close)
             scheduler.start()
@@ -136,7 +136,7 @@ class _Runner:
     # ------------------------------------------------------------ before anything is started
 
     def _listen(self, stack: AsyncExitStack) -> dict[str, socket.socket]:
-        """Take the ports first: a taken one is found before anything has been started."""
+        """Bind the ports first: a port in use is found before anything is started."""
         sockets = {}
         for name in ("http", "websocket", "lambda"):
             port = getattr(self._options, f"{name}_port")
@@ -202,7 +202,7 @@ class _Runner:
         stack.push_async_callback(functions.close)
         return functions
 
-    async def _open_doors(
+    async def _start_listeners(
         self,
         template: Template,
         functions: LambdaService,
@@ -214,7 +214,10 @@ class _Runner:
         invoke = InvokeApi(functions, self._account).application()
         StoreControl(stores).attach(invoke)
         http = HttpApi(template.http_api_id, template.http_routes, functions, hosts=hosts)
-        doors = [Door(sockets["lambda"], invoke), Door(sockets["http"], http.application(), http.line)]
+        listeners = [
+            Listener(sockets["lambda"], invoke),
+            Listener(sockets["http"], http.application(), http.plain_http),
+        ]
         if template.websocket is not None:
             quotas = WebSocketQuotas(idle_s=self._options.websocket_idle_s, age_s=self._options.websocket_max_age_s)
             websocket = WebSocketApi(
@@ -225,13 +228,13 @@ class _Runner:
                 lambda: http.is_answering,
                 hosts,
             )
-            doors.append(Door(sockets["websocket"], websocket.application(), websocket.line))
+            listeners.append(Listener(sockets["websocket"], websocket.application(), websocket.plain_posts))
         else:
             sockets["websocket"].close()
-        await open_doors(doors, stack, access_log=self._options.access_log)
+        await start_listeners(listeners, stack, access_log=self._options.access_log)
 
     async def _warm(self, template: Template, functions: LambdaService, reloader: Reloader) -> None:
-        """Wait until every function has an environment that has initialised; the schedule sees to its own."""
+        """Wait until every function has an environment that has initialised; the schedule starts its own."""
         names = sorted(template.functions.keys() - {schedule.function for schedule in template.schedules})
         if not names:
             return
@@ -282,7 +285,7 @@ def _url(scheme: str, listener: socket.socket) -> str:
 
 
 def _without_aws(shell: Mapping[str, str]) -> dict[str, str]:
-    """What functions declare may come from the shell, but for what its own clients of AWS go by."""
+    """Return the shell's variables without those that configure AWS clients."""
     return {name: value for name, value in shell.items() if not name.startswith("AWS_")}
 
 

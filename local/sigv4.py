@@ -9,12 +9,14 @@ import hmac
 import re
 import time
 from calendar import timegm
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from posixpath import normpath
 from typing import Self
 from urllib.parse import quote
+
+from local.headers import Headers, by_name
 
 EXECUTE_API, LAMBDA = "execute-api", "lambda"  # services, as a signature's scope names them
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -46,16 +48,13 @@ class SignedRequest:
 
     method: str
     target: str  # the path and the query as they were sent
-    headers: Mapping[str, list[str]]  # by lower-case name
+    headers: Headers
     body: bytes
 
     @classmethod
     def of(cls, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes) -> Self:
-        """Return a request whose *headers* are as they came, those of one name in their order."""
-        by_name: dict[str, list[str]] = {}
-        for name, value in headers:
-            by_name.setdefault(name.lower(), []).append(value)
-        return cls(method, target, by_name, body)
+        """Return a request from its *headers* in their order."""
+        return cls(method, target, by_name(headers), body)
 
 
 def verify(

@@ -2,7 +2,7 @@
 
 AWS_LAMBDA_RUNTIME_API is `host:port/secret`. The client's native part, which asks for events and answers them, takes
 such an address as it is. Its Python part, which reports a failed init, takes `host:port` only, and gets the path with
-each request. A program of its own, like guard.py: it imports nothing of the package.
+each request. A program of its own, like unprivileged.py: it imports nothing of the package.
 """
 
 import os

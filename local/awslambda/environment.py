@@ -20,12 +20,12 @@ from local.template.resources import Function
 
 # AWS gives an init 10 s; a laptop that starts several at once gets more.
 INIT_TIMEOUT_S = 30.0
-# The runtime that truly runs: the client polls as it does on AWS for this version.
+# The version that really runs: the runtime client behaves as it does on AWS for this version.
 _EXECUTION_ENV = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 _PASSED_ON = ("PATH", "LANG", "TZ")
-# As on AWS, where a function has no home folder. A developer's holds files for AWS's and PostgreSQL's clients: with the
-# wrong words in them, no client can be built, or it calls the real AWS.
+# As on AWS, where a function has no home folder. A developer's home has settings for the clients of AWS and PostgreSQL:
+# with them, a client could fail to start, or call the real AWS.
 _NO_HOME = "/nonexistent"
 
 
@@ -72,13 +72,13 @@ class Sandbox:
 
 
 class Owner(Protocol):
-    """Who hands requests to an environment; called in the event loop."""
+    """Hands requests to an environment; called in the event loop."""
 
     def idle(self, environment: "Environment") -> None:
-        """It initialised, or it finished a request, and takes the next one."""
+        """The environment has initialised or finished a request, and takes the next one."""
 
     def gone(self, environment: "Environment", init_error: Answer | None) -> None:
-        """Its process ended; *init_error* where it never came to serve."""
+        """The process has ended; *init_error* is set if its init failed."""
 
 
 class Environment:
@@ -87,7 +87,7 @@ class Environment:
     def __init__(self, function: Function, sandbox: Sandbox, owner: Owner) -> None:
         self.function = function
         self.idle_since = 0.0  # loop time
-        self.retired = False  # its code is outdated: its owner stops it instead of handing it more
+        self.retired = False  # its code is outdated: the owner stops it instead of giving it more requests
         self._sandbox = sandbox
         self._owner = owner
         self._api = RuntimeApi(self)
@@ -107,11 +107,11 @@ class Environment:
         return self._init_error is not None
 
     def start(self) -> None:
-        """Begin the init; the owner hears of its end."""
+        """Begin the init; the owner is called at its end."""
         self._life = asyncio.create_task(self._live(), name=f"environment of {self.function.name}")
 
     def invoke(self, request_id: str, payload: bytes) -> asyncio.Future[Answer]:
-        """Hand over one event while idle; the answer always comes, at the latest after the function's timeout."""
+        """Handle one event while idle; the answer comes at the latest after the function's timeout."""
         loop = asyncio.get_running_loop()
         timeout_s = self.function.timeout_s
         self._invocation = Invocation(
@@ -124,7 +124,7 @@ class Environment:
         self._answer = loop.create_future()
         self._timer = loop.call_later(timeout_s, self._time_out)
         answer = self._answer
-        if self._ended is not None:  # between two turns of the event loop
+        if self._ended is not None:  # between two iterations of the event loop
             self._finish(self._ended)
         else:
             self._api.send(self._invocation)  # not parked: its process has just died, and `_end` answers
@@ -144,7 +144,7 @@ class Environment:
         if not self._initialised:
             self._initialised = True
             self._cancel_timer()
-        if self._answer is not None:  # it asks for more without having answered: nothing more will come
+        if self._answer is not None:  # it asks for the next event without an answer: none will come
             self._finish(
                 _failure("Runtime.InvalidStateTransition", f"RequestId: {self._request_id()} Error: no answer")
             )

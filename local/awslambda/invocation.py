@@ -1,4 +1,4 @@
-"""What the front doors (HTTP, WebSocket, Invoke API, schedule) ask of the functions' side."""
+"""The interface by which the APIs and the schedule invoke functions."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ class Answer:
     """What a function returned: the JSON bytes, and for a failure Lambda's `X-Amz-Function-Error`."""
 
     payload: bytes
-    error: str | None = None  # "Unhandled" where the handler raised, timed out, or its process died
+    error: str | None = None  # "Unhandled" if the handler raised, timed out, or its process died
 
 
 class UnknownFunction(Exception):

@@ -22,7 +22,7 @@ from local.template.account import Account
 from local.template.resources import function_name
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_BROWSERS = ("origin", "referer", "sec-")  # beginnings of what browsers add, and scripts in them cannot leave out
+_BROWSERS = ("origin", "referer", "sec-")  # prefixes of headers that browsers add, and that scripts cannot remove
 logger = logging.getLogger("local.lambda")
 _PATH = "/2015-03-31/functions/{name}/invocations"
 
@@ -36,17 +36,17 @@ class InvokeApi:
         self._hosts = Hosts()
 
     def application(self) -> web.Application:
-        """Return what serves this API; routes of the runner's own may be added to it."""
+        """Return what serves this API; the runner may add routes of its own."""
         application = web.Application(
-            client_max_size=MAX_PAYLOAD + 1024 * 1024,  # so that what is too large is refused in Lambda's words
-            middlewares=[_refuse_browsers, self._refuse_strangers],
+            client_max_size=MAX_PAYLOAD + 1024 * 1024,  # above Lambda's limit, so that Lambda's own error is sent
+            middlewares=[_refuse_browsers, self._require_signature],
         )
         application.router.add_post(_PATH, self._invoke)
         return application
 
     @web.middleware
-    async def _refuse_strangers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer only what a holder of the run's credentials has signed."""
+    async def _require_signature(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Serve only requests signed with credentials of the run."""
         if not self._hosts.admits(request.headers.get("Host", "")):
             return _error(403, "AccessDeniedException", "The Host of this request is not this machine.")
         try:
@@ -77,7 +77,7 @@ class InvokeApi:
             return _error(429, "TooManyRequestsException", "Rate Exceeded.")
         except PayloadTooLarge as error:
             return _too_large(error)
-        except UnknownFunction as error:  # its function has just gone
+        except UnknownFunction as error:  # the function has just been removed
             return _error(404, "ResourceNotFoundException", f"Function not found: {error}")
 
     async def _run(self, name: str, kind: str, payload: bytes) -> web.Response:
@@ -99,7 +99,7 @@ class InvokeApi:
 
 @web.middleware
 async def _refuse_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let no web page that the developer visits try anything here."""
+    """Refuse requests from web pages that the developer visits."""
     if any(name.lower().startswith(_BROWSERS) for name in request.headers):
         return _error(403, "AccessDeniedException", "Browsers are refused here.")
     return await handler(request)

@@ -9,18 +9,18 @@ from local.awslambda.environment import INIT_TIMEOUT_S, Environment, Sandbox
 from local.awslambda.invocation import Answer, Throttled
 from local.template.resources import Function
 
-# A process start costs two cores more than a short wait: only while requests wait for this long comes another one.
+# On two cores, starting a process costs more than a short wait: start another only once a request has waited this long.
 GROW_AFTER_S = 0.1
-# Beyond one for each core and one that waits for a store meanwhile, those that compute only get into each other's
-# way: ten on two cores need nearly twice the time for each request. So more come only where one waited this long.
+# With more than one environment per core, and one that waits for a store, they only slow each other down: ten on two
+# cores take nearly twice as long per request. So more are started only after a longer wait.
 FEW = (os.cpu_count() or 1) + 1
 GROW_BEYOND_AFTER_S = 0.4
 REAP_AFTER_S = 300.0
-MOST_STARTS = 3  # one after the other that die without a word, before those who wait are told
+MOST_STARTS = 3  # consecutive starts that die without a message, before the waiting requests fail
 
 
 class InitFailed(Exception):
-    """No environment came to serve; the answer tells why."""
+    """No environment could be initialised; the answer has the reason."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.payload.decode(errors="replace"))
@@ -51,7 +51,7 @@ class Pool:
         self._starting: set[Environment] = set()
         self._waiting: deque[_Waiter] = deque()
         self._active = 0
-        self._deaths = 0  # of starts in a row, without a word
+        self._deaths = 0  # of consecutive starts, without a message
         self._growth: asyncio.TimerHandle | None = None
         self._stops: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -97,7 +97,7 @@ class Pool:
         await asyncio.gather(*(environment.stop() for environment in (*idle, *self._starting)))
 
     async def reap(self) -> None:
-        """Stop what has been idle for some minutes, but for one environment."""
+        """Stop environments that have been idle for some minutes, but keep at least one."""
         oldest = asyncio.get_running_loop().time() - REAP_AFTER_S
         old = [environment for environment in self._idle if environment.idle_since < oldest]
         old = old[: len(self._all) - 1]
@@ -105,7 +105,7 @@ class Pool:
         await asyncio.gather(*(environment.stop() for environment in old))
 
     async def close(self) -> None:
-        """Kill everything; whoever waits is throttled."""
+        """Kill every environment; requests that wait are throttled."""
         self._closed = True
         if self._growth is not None:
             self._growth.cancel()
@@ -138,7 +138,7 @@ class Pool:
         if self._closed:
             return
         if init_error is not None and not environment.retired and not self._is_worth_another_start(environment):
-            # Everyone who waits would meet the same error: starting again for each would only burn the processor.
+            # Every waiting request would get the same error; starting again for each would only waste CPU time.
             while self._waiting:
                 future = self._waiting.popleft().future
                 if not future.done():
@@ -147,7 +147,7 @@ class Pool:
             self._grow()
 
     def _is_worth_another_start(self, environment: Environment) -> bool:
-        """Tell whether a start that failed says nothing about the next: its process was killed, say for its memory.
+        """Whether the next start may succeed after this failure: the process was killed, for example for its memory.
 
         Lambda gives every invocation an environment of its own and tries its init twice.
         """
@@ -174,7 +174,7 @@ class Pool:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.idle(future.result())  # it was handed over in the very moment
+                self.idle(future.result())  # it was handed over at that very moment
             if isinstance(gave_up, TimeoutError):
                 raise Throttled(self.function.name) from None
             raise
@@ -187,7 +187,7 @@ class Pool:
         self._growth = None
         if self._waiting and not self._closed:
             waits_s = asyncio.get_running_loop().time() - self._waiting[0].since
-            # One start at a time: several at once slow each other down, and the first may do for all.
+            # One start at a time: several at once slow each other down, and the first may be enough.
             if not self._starting and (len(self._all) < FEW or waits_s >= GROW_BEYOND_AFTER_S):
                 self._grow()
             self._watch_growth()

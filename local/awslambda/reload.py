@@ -36,12 +36,12 @@ class Reloader:
             await self._task
 
     async def _watch(self) -> None:
-        """Watch until closed. Where the system cannot, say so and end: what runs is served on."""
+        """Watch until closed. If the system cannot watch, log that and return; the running code is still served."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_code())
                 group.create_task(self._watch_template())
-        except* (OSError, WatchfilesRustInternalError) as errors:  # as where inotify's instances are used up
+        except* (OSError, WatchfilesRustInternalError) as errors:  # such as no inotify instances left
             _log.warning("changes are not watched: %s; restart to serve them", errors.exceptions[0])
 
     async def _watch_code(self) -> None:
@@ -52,7 +52,7 @@ class Reloader:
             await self._reload({Path(path) for _, path in changes})
 
     async def _watch_template(self) -> None:
-        # The folder and not the file: editors put a new file in its place.
+        # The folder and not the file: editors replace the file.
         async for changes in awatch(self._path.parent, recursive=False, stop_event=self._stop):
             if any(Path(path) == self._path for _, path in changes):
                 _log.warning("%s changed: restart to serve it", self._path.name)

@@ -19,7 +19,7 @@ from typing import Protocol
 _log = logging.getLogger("local.lambda")
 
 _ROOT = "/2018-06-01/runtime/"
-_LINE_BYTES = 4096  # of the request line; until it has shown the secret, a client may send no more
+_LINE_BYTES = 4096  # of the request line: the limit until a client has shown the secret
 _BROWSERS = re.compile(rb"\r\n(?:origin|referer|sec-[a-z-]+)[ \t]*:", re.IGNORECASE)
 _HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
@@ -49,7 +49,7 @@ class Runtime(Protocol):
 
 
 class RuntimeApi:
-    """A listener of its own for one environment: its process knows nothing but an address, with a secret in it."""
+    """The listener of one environment, whose process knows only its address, with a secret in the path."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -75,7 +75,7 @@ class RuntimeApi:
             connection.abort()
 
     def send(self, invocation: Invocation) -> bool:
-        """Answer the parked request for the next event; false where none is parked."""
+        """Answer the parked request for the next event; false if none is parked."""
         parked, self._parked = self._parked, None
         if parked is None:
             return False
@@ -87,12 +87,12 @@ class RuntimeApi:
         return hmac.compare_digest(target[: len(self._secret)], self._secret.encode())
 
     def is_from_program(self, head: bytes) -> bool:
-        """Tell whether no browser sent a request with this *head*, nor one that took this for another host."""
+        """Tell whether the request with this *head* is for this host, and not from a browser."""
         hosts = _HOST.findall(head)
         return hosts == [self._host] and _BROWSERS.search(head) is None
 
     def refused(self) -> None:
-        """Log that a stranger came: once, since a flood of them is a flood of lines."""
+        """Log the first refused request only, so that a flood of them does not flood the log."""
         if not self._has_refused:
             self._has_refused = True
             _log.warning("a Runtime API refused a request that is not its environment's")
@@ -160,7 +160,7 @@ class _Connection(asyncio.Protocol):
                 return
 
     def _take(self, method: bytes, target: bytes) -> bool:
-        """Hand over the first request of the buffer; false where it is not whole yet, or was refused."""
+        """Hand over the first request of the buffer; false if it is incomplete or was refused."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return False

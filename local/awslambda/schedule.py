@@ -1,4 +1,4 @@
-"""EventBridge Scheduler: every rate fires at the start and then once a period."""
+"""EventBridge Scheduler: every rate fires at the start and then once per period."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ class Scheduler:
             self._fire(schedule)
             due += schedule.every_s
             now = loop.time()
-            if due < now:  # the machine slept: what was missed is not made up for
+            if due < now:  # the machine slept: missed events are not fired later
                 due = now + schedule.every_s
             await asyncio.sleep(due - now)
 

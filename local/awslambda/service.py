@@ -1,4 +1,4 @@
-"""The functions of the template at work: `Functions` as the front doors see it."""
+"""Runs the functions of the template: the implementation of `Functions`."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ _log = logging.getLogger("local.lambda")
 
 
 class LambdaService:
-    """Implements `local.invocation.Functions` with one pool of execution environments per function."""
+    """Implements `local.awslambda.invocation.Functions` with one pool of execution environments per function."""
 
     def __init__(self, functions: Mapping[str, Function], sandbox: Sandbox, *, environments: int = 10) -> None:
         self._pools = {name: Pool(function, sandbox, environments) for name, function in functions.items()}
@@ -60,7 +60,7 @@ class LambdaService:
         await pool.replace(function)
 
     async def reap(self) -> None:
-        """Stop the environments that nobody has needed for some minutes."""
+        """Stop environments that have been idle for some minutes."""
         for pool in self._pools.values():
             await pool.reap()
 
@@ -128,7 +128,7 @@ def _give_up(function: Function, request_id: str, reason: str) -> None:
 
 
 def _forget_bytecode(function: Function) -> None:
-    """Python takes bytecode for current by the second and the length: a second edit could go unseen."""
+    """Delete cached bytecode: Python compares seconds and lengths only, and could miss a second edit."""
     for folder in (function.code, *function.layers):
         for cache in folder.rglob("__pycache__"):
-            shutil.rmtree(cache, ignore_errors=True)  # another environment may be writing it anew
+            shutil.rmtree(cache, ignore_errors=True)  # another environment may be writing it again

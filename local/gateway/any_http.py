@@ -1,4 +1,4 @@
-"""The sockets of a port for any HTTP request: aiohttp's, with the parts of RFC 9112 that it leaves out."""
+"""Sockets for any HTTP request: aiohttp's handler, with parts of RFC 9112 that it leaves out."""
 
 import asyncio
 import logging
@@ -19,26 +19,14 @@ _log = logging.getLogger("local.http")
 # The first byte of a TLS record with a ClientHello (RFC 8446, section 5.1). No HTTP method begins with it.
 _TLS = 0x16
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]+)", re.IGNORECASE)
-# A head of ASCII lines that end with CRLF, as far as it has come.
-_BEGINNING = re.compile(rb"(?:[\t -~]*\r\n)*[\t -~]*\r?")
 _CLIENTS_FAULT = (HttpProcessingError, web.RequestPayloadError, ConnectionResetError)
 
 
-def may_become_plain(data: bytes, methods: tuple[bytes, ...]) -> bool:
-    """Tell whether more bytes could make *data* a head that begins with one of *methods*.
-
-    A reader that waits for the end of the head must not wait for ever: TLS, another protocol or bare line feeds never
-    bring one.
-    """
-    begun = any(data[: len(method)] == method[: len(data)] for method in methods)
-    return begun and _BEGINNING.fullmatch(data) is not None
-
-
 class AnyHttp(web.RequestHandler):
-    """One socket of an application. Malformed requests are answered at once, and clients that close their half too."""
+    """One socket of an application, which also answers malformed requests and clients that closed their half."""
 
     def __init__(self, server: web.Server) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, **SERVER_OPTIONS)  # type: ignore[arg-type] # aiohttp's way to have none
+        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, **SERVER_OPTIONS)  # type: ignore[arg-type] # None turns that log off
         self._port = 0
         self._has_begun = False
         self._client_has_ended = False
@@ -59,7 +47,7 @@ class AnyHttp(web.RequestHandler):
                 self.force_close()
                 return
         super().data_received(data)
-        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):  # what the parser chokes on
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):  # the parser has failed
             self._break_off("the rest of the body is malformed")
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's: true keeps our half of the socket open
@@ -99,7 +87,7 @@ class AnyHttp(web.RequestHandler):
         return response
 
     def log_exception(self, *arguments: Any, **options: Any) -> None:
-        """Log a mistake of ours with its stack, and one of a client's by its kind: the rest is a stranger's text."""
+        """Log our own faults with their stack, and a client's by its type only: its text is not to be trusted."""
         error = options.get("exc_info")
         if isinstance(error, _CLIENTS_FAULT):
             _log.info("a malformed or broken off request on port %d (%s)", self._port, type(error).__name__)
@@ -107,7 +95,7 @@ class AnyHttp(web.RequestHandler):
             super().log_exception(*arguments, **options)
 
     def _break_off(self, reason: str) -> None:
-        """Let no function wait for the rest of a body: nothing more comes."""
+        """Fail every body that is still being read: its rest will not come."""
         for body in (self._body, *(payload for _, payload in self._messages)):
             if body is not None and not body.is_eof():
                 body.set_exception(web.RequestPayloadError(reason))
@@ -119,12 +107,23 @@ class AnyHttp(web.RequestHandler):
 
 
 def hand_over(transport: asyncio.Transport, unread: bytes, successor: asyncio.Protocol, *, has_ended: bool) -> None:
-    """Let *successor* serve the socket from the request on that begins *unread*; *has_ended*: the client's half."""
+    """Let *successor* serve the socket, beginning with *unread*; *has_ended* says that the client closed its half."""
     transport.set_protocol(successor)
     successor.connection_made(transport)
     successor.data_received(unread)
     if has_ended and not successor.eof_received():
         transport.close()
+
+
+def port_of(request: web.Request) -> int:
+    """Return the port of ours that *request* came to; 0 once its client has gone."""
+    address = request.transport.get_extra_info("sockname") if request.transport else None
+    return int(address[1]) if address else 0
+
+
+async def drop_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Remove the header Server, which API Gateway does not send."""
+    response.headers.popall("Server", None)
 
 
 def any_http(server: web.Server) -> Callable[[], AnyHttp]:

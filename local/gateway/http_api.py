@@ -4,28 +4,32 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from local.awslambda.invocation import Functions, PayloadTooLarge, Throttled, UnknownFunction
-from local.gateway.http_event import Caller, MalformedAnswer, Response, event_of, request_id, response_of
+from local.gateway.any_http import drop_server, port_of
+from local.gateway.event import MalformedAnswer, new_id
+from local.gateway.http_event import Caller, Response, event_of, response_of
 from local.gateway.integration import Integration, IntegrationTimeout
-from local.gateway.plain_http import HttpLine
+from local.gateway.plain_http import PlainHttp
+from local.gateway.plain_socket import PlainSocket, Protocols
 from local.gateway.quotas import HttpQuotas
+from local.headers import by_name
 from local.hosts import REFUSAL, Hosts
 from local.template.resources import HttpRoute
 
 logger = logging.getLogger("local.http")
 
 DEFAULT_ROUTE = "$default"
-HANG_UP_S = 2.0  # for the answers under way when the gateway goes away
+HANG_UP_S = 2.0  # for the answers under way when the gateway stops
 
 
 class Refused(Exception):
-    """The gateway answers itself, and no function is asked."""
+    """The gateway answers the request itself, without a function."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -48,7 +52,7 @@ class HttpApi:
         self._quotas = quotas or HttpQuotas()
         self._hosts = hosts or Hosts()
         self._integration = Integration(functions, self._quotas.integration_timeout_s)
-        self._lines: set[HttpLine] = set()
+        self._plain_sockets: set[PlainSocket] = set()
         self._answering = 0
         self._routes: dict[tuple[str, str], str] = {}
         self._default: str | None = None
@@ -60,28 +64,28 @@ class HttpApi:
 
     @property
     def is_answering(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Whether a client waits for an answer."""
         return self._answering > 0
 
     def application(self) -> web.Application:
         """Return what serves this API; its 4xx and 5xx are logged, access is not."""
         application = web.Application(client_max_size=self._quotas.body_bytes)
         application.router.add_route("*", "/{path:.*}", self._serve)
-        application.on_response_prepare.append(_drop_server)
+        application.on_response_prepare.append(drop_server)
         application.on_shutdown.append(self._hang_up)
         return application
 
-    def line(self, otherwise: Callable[[], asyncio.Protocol]) -> HttpLine:
-        """Return what serves one connection until it brings what only *otherwise*, of the application, can read."""
-        return HttpLine(self.answer, self._lines, otherwise)
+    def plain_http(self, successor: Protocols) -> PlainHttp:
+        """Return what serves a new socket until it brings a request that only *successor*, the application's, reads."""
+        return PlainHttp(self.answer, self._plain_sockets, successor)
 
     async def answer(self, caller: Caller) -> Response:
-        """Answer a request, whoever read it."""
-        id_ = request_id()
+        """Answer a request that is read already."""
+        id_ = new_id()
         return await self._settle(caller.method, caller.target, id_, self._answer(caller, id_))
 
     async def _serve(self, request: web.Request) -> web.Response:
-        id_ = request_id()
+        id_ = new_id()
         response = await self._settle(request.method, request.raw_path, id_, self._read_and_answer(request, id_))
         answer = web.Response(status=response.status, body=response.body or None)
         headers = answer.headers
@@ -90,7 +94,7 @@ class HttpApi:
         return answer
 
     async def _settle(self, method: str, target: str, id_: str, answering: Awaitable[Response]) -> Response:
-        """Say in a response what was refused, log what failed, and put the request's id on it."""
+        """Turn a refusal into a response, log failures, and add the id of the request."""
         started_s = time.monotonic()
         self._answering += 1
         try:
@@ -112,12 +116,12 @@ class HttpApi:
             method=request.method,
             target=request.raw_path,
             protocol=f"HTTP/{request.version.major}.{request.version.minor}",
-            headers=request.raw_headers,
+            headers=by_name(_decode(request.raw_headers)),
             body=b"",
             source_ip=request.remote or "",
-            port=_port(request),
+            port=port_of(request),
         )
-        self._route(caller)  # refused before a byte of its body is read
+        self._route(caller)  # refused before its body is read
         return await self._answer(replace(caller, body=await _read(request)), id_)
 
     async def _answer(self, caller: Caller, id_: str) -> Response:
@@ -125,22 +129,22 @@ class HttpApi:
         return await self._ask(function, event_of(caller, path, route_key, self._api_id, id_))
 
     async def _hang_up(self, _application: web.Application) -> None:
-        """Close the connections that are no server's; wait for those that are being answered, as aiohttp does."""
-        answering = {task for line in tuple(self._lines) if (task := line.close()) is not None}
+        """Close the plain sockets, after the answers under way; aiohttp does the same with its own."""
+        answering = {task for plain in tuple(self._plain_sockets) if (task := plain.close()) is not None}
         if answering:
             await asyncio.wait(answering, timeout=HANG_UP_S)
 
     def _route(self, caller: Caller) -> tuple[str, str, str]:
-        """The decoded path, the key of its route, and the function that the route leads to.
+        """Return the decoded path, the key of its route, and the function behind that route.
 
         Raises:
-            Refused: there is none, its head is too long, or it is for another host.
+            Refused: there is no route, the head is too long, or the request is for another host.
         """
         if not all(self._hosts.admits(host) for host in caller.hosts):
             raise Refused(421, REFUSAL)
         if _header_bytes(caller) > self._quotas.header_bytes:
             raise Refused(431, "Request Header Fields Too Large")
-        # As AWS does it: the path is decoded, and what then looks like a query is cut off.
+        # As on AWS: the path is decoded, and then cut at the first question mark.
         path = unquote(caller.target.partition("?")[0]).partition("?")[0]
         if function := self._routes.get((caller.method, path)):
             return path, f"{caller.method} {path}", function
@@ -159,10 +163,10 @@ class HttpApi:
         except (IntegrationTimeout, Throttled) as error:
             logger.warning("%s: %s", function, type(error).__name__)
             raise Refused(503, "Service Unavailable") from error
-        except PayloadTooLarge as error:  # Lambda takes less than the gateway, and Base64 makes it more
+        except PayloadTooLarge as error:  # Lambda's limit is lower than the gateway's, and Base64 makes a body longer
             raise Refused(413, "Request Entity Too Large") from error
         except UnknownFunction as error:
-            logger.warning("a route leads to %s, which the template does not have", function)
+            logger.warning("a route leads to %s, which is not in the template", function)
             raise Refused(500, "Internal Server Error") from error
         except MalformedAnswer as error:
             logger.warning("%s returned a malformed response: %s", function, error)
@@ -170,9 +174,14 @@ class HttpApi:
 
 
 def _header_bytes(caller: Caller) -> int:
-    """Count the request line and the headers with their separators."""
+    """Return the length of the request line and the headers with their separators."""
     line = len(caller.method) + len(caller.target) + len(" HTTP/1.1\r\n") + 1
-    return line + sum(len(name) + len(value) + 4 for name, value in caller.headers)
+    return line + sum(len(name) + len(value) + 4 for name, values in caller.headers.items() for value in values)
+
+
+def _decode(raw_headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
+    """Decode headers as Latin-1, which takes any byte: a header that is not ASCII must not cost the client a 500."""
+    return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw_headers)
 
 
 async def _read(request: web.Request) -> bytes:
@@ -184,13 +193,3 @@ async def _read(request: web.Request) -> bytes:
         return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise Refused(413, "Request Entity Too Large") from error
-
-
-def _port(request: web.Request) -> int:
-    address = request.transport.get_extra_info("sockname") if request.transport else None
-    return int(address[1]) if address else 0
-
-
-async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Name no server: API Gateway does not."""
-    response.headers.popall("Server", None)

@@ -1,4 +1,4 @@
-"""What an HTTP request becomes for a Lambda function, and what its answer becomes for the client: payload format 2.0.
+"""Payload format 2.0: the event for a Lambda function from an HTTP request, and the response from its answer.
 
 Source: "Create AWS Lambda proxy integrations for HTTP APIs" in the API Gateway developer guide.
 """
@@ -6,7 +6,6 @@ Source: "Create AWS Lambda proxy integrations for HTTP APIs" in the API Gateway 
 import base64
 import binascii
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -14,36 +13,31 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-ACCOUNT = "123456789012"
+from local.gateway.event import HOP_BY_HOP, MalformedAnswer, format_time, read_status, trace_id
+from local.headers import Headers
+from local.template.account import ACCOUNT_ID
+
 TEXTUAL = re.compile(r"text/|application/(json|javascript|xml|[^;]+\+(json|xml))\s*(;|$)", re.IGNORECASE)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-# Between the client and the gateway only.
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
-)
 SET_BY_THE_GATEWAY = HOP_BY_HOP | {"content-length"}
-
-
-class MalformedAnswer(Exception):
-    """The function answered what is no response in payload format 2.0; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request as it came off the wire."""
+    """One request as it was received."""
 
     method: str
     target: str  # the path and the query as they were sent
     protocol: str  # "HTTP/1.1"
-    headers: Sequence[tuple[bytes, bytes]]
+    headers: Headers
     body: bytes
     source_ip: str
-    port: int  # of ours, that it came to
+    port: int  # of the gateway
 
     @property
     def hosts(self) -> list[str]:
-        """What it names as its Host: one, or in HTTP/1.0 perhaps none."""
-        return [value.decode("latin-1") for name, value in self.headers if len(name) == 4 and name.lower() == b"host"]
+        """The values of the header Host: one, or in HTTP/1.0 perhaps none."""
+        return self.headers.get("host", [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +47,6 @@ class Response:
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
-
-
-def request_id() -> str:
-    """Return an id in the shape of API Gateway's, such as `JKJaXmPLvHcESHA=`."""
-    return base64.urlsafe_b64encode(os.urandom(11)).decode()
-
-
-def trace_id(now_s: float) -> str:
-    """Return a root of X-Ray's, for the header X-Amzn-Trace-Id."""
-    return f"Root=1-{int(now_s):08x}-{os.urandom(12).hex()}"
 
 
 def event_of(caller: Caller, path: str, route_key: str, api_id: str, gateway_request_id: str) -> dict[str, Any]:
@@ -77,9 +61,9 @@ def event_of(caller: Caller, path: str, route_key: str, api_id: str, gateway_req
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
-            "accountId": ACCOUNT,
+            "accountId": ACCOUNT_ID,
             "apiId": api_id,
-            # With the port, unlike AWS: a handler that builds a URL from it must reach this machine's gateway.
+            # With the port, unlike on AWS: a handler that builds a URL from it must reach this machine's gateway.
             "domainName": headers.get("host", ""),
             "domainPrefix": api_id,
             "http": {
@@ -92,7 +76,7 @@ def event_of(caller: Caller, path: str, route_key: str, api_id: str, gateway_req
             "requestId": gateway_request_id,
             "routeKey": route_key,
             "stage": "$default",
-            "time": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now_s)),
+            "time": format_time(now_s),
             "timeEpoch": int(now_s * 1000),
         },
         "isBase64Encoded": False,
@@ -109,13 +93,11 @@ def event_of(caller: Caller, path: str, route_key: str, api_id: str, gateway_req
 def _headers(caller: Caller, now_s: float) -> tuple[dict[str, str], list[str]]:
     headers: dict[str, str] = {}
     cookies: list[str] = []
-    for raw_name, raw_value in caller.headers:
-        # Latin-1 takes any byte; a header that is not ASCII must not cost the client a 500.
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+    for name, values in caller.headers.items():
         if name == "cookie":
-            cookies += [cookie for part in value.split(";") if (cookie := part.strip(" \t"))]
+            cookies += [cookie for part in ";".join(values).split(";") if (cookie := part.strip(" \t"))]
         elif name not in HOP_BY_HOP:
-            headers[name] = f"{headers[name]},{value}" if name in headers else value
+            headers[name] = ",".join(values)
     forwarded = headers.get("x-forwarded-for")
     headers["x-forwarded-for"] = f"{forwarded}, {caller.source_ip}" if forwarded else caller.source_ip
     headers["x-forwarded-proto"] = "http"  # the truth; on AWS it is always https
@@ -137,7 +119,7 @@ def _body(body: bytes, headers: Mapping[str, str]) -> tuple[str, bool]:
     if TEXTUAL.match(headers.get("content-type", "")) and "content-encoding" not in headers:
         try:
             return body.decode(), False
-        except UnicodeDecodeError:  # text in another encoding, or none: Base64 loses nothing
+        except UnicodeDecodeError:  # another encoding, or not text at all: Base64 loses nothing
             pass
     return base64.b64encode(body).decode(), True
 
@@ -146,7 +128,7 @@ def response_of(payload: bytes) -> Response:
     """Read what a function returned: a response, or any other JSON, which is then the body of a 200.
 
     Raises:
-        MalformedAnswer: it has a statusCode, but its parts are not what the format demands.
+        MalformedAnswer: it is not JSON, or it has a statusCode but is not a valid response.
     """
     try:
         answer = json.loads(payload)
@@ -159,13 +141,7 @@ def response_of(payload: bytes) -> Response:
     body = _answered_body(answer)
     if body and not any(name == "content-type" for name, _ in headers):
         headers.append(("content-type", "text/plain;charset=UTF-8"))
-    return Response(_status(answer["statusCode"]), headers, body)
-
-
-def _status(status: object) -> int:
-    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
-        raise MalformedAnswer(f"statusCode is {status!r}, not a number from 200 to 599")
-    return status
+    return Response(read_status(answer), headers, body)
 
 
 def _answered_headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -186,7 +162,7 @@ def _answered_headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _header_value(name: str, value: object) -> str:
     if not HEADER_NAME.match(name):
-        raise MalformedAnswer(f"{name!r} is no header name")
+        raise MalformedAnswer(f"{name!r} is not a header name")
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str | int | float):

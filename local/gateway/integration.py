@@ -1,4 +1,4 @@
-"""The Lambda integration of API Gateway: a function is asked, and waited for only so long."""
+"""The Lambda integration of API Gateway: invokes a function, and waits for a limited time."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ logger = logging.getLogger("local.integration")
 
 
 class IntegrationTimeout(Exception):
-    """The function had not answered when the gateway stopped waiting; it goes on running, as on AWS."""
+    """The function did not answer in time; it keeps running, as on AWS."""
 
 
 class Integration:
-    """Asks functions on behalf of one API."""
+    """Invokes functions on behalf of one API."""
 
     def __init__(self, functions: Functions, timeout_s: float) -> None:
         self._functions = functions
@@ -31,11 +31,11 @@ class Integration:
             UnknownFunction, Throttled, PayloadTooLarge: see `Functions.invoke`.
         """
         task = asyncio.get_running_loop().create_task(self._functions.invoke(function, json.dumps(event).encode()))
-        # Not wait_for: it would cancel the invocation, and a function outlives the gateway's patience.
+        # Not wait_for: that would cancel the invocation, and a function outlives the gateway's timeout.
         try:
             await asyncio.wait((task,), timeout=self._timeout_s)
         finally:
-            if not task.done():  # we lost patience, or are cancelled ourselves
+            if not task.done():  # timed out, or cancelled
                 self._late.add(task)
                 task.add_done_callback(self._forget)
         if not task.done():
@@ -46,4 +46,4 @@ class Integration:
         self._late.discard(task)
         if not task.cancelled() and (error := task.exception()):
             expected = isinstance(error, Throttled | UnknownFunction | PayloadTooLarge)
-            logger.log(logging.DEBUG if expected else logging.ERROR, "nobody waited any more for: %r", error)
+            logger.log(logging.DEBUG if expected else logging.ERROR, "no client waited any more for: %r", error)

@@ -1,4 +1,4 @@
-"""The open ports of a run: an application behind each, and in front of some a faster reader of plain requests."""
+"""The listening sockets of a run: an application for each, and for some a faster protocol for plain requests."""
 
 import asyncio
 import logging
@@ -13,58 +13,58 @@ from local.gateway.any_http import any_http
 
 _log = logging.getLogger("local.access")
 
-# Makes what serves one connection, out of what makes the application's own.
-Line = Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol]
+# Makes the protocol of one socket, which may hand that over to the application's own.
+Plain = Callable[[Callable[[], asyncio.Protocol]], asyncio.Protocol]
 BACKLOG = 1024
 _SHUTDOWN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A listening socket, and who answers there."""
+class Listener:
+    """A listening socket, and what serves its connections."""
 
-    listener: socket.socket
+    listening: socket.socket
     application: web.Application
-    line: Line | None = None  # serves a connection for as long as it carries plain requests only
+    plain: Plain | None = None  # serves a connection while it carries plain requests only
 
 
-async def open_doors(doors: Sequence[Door], stack: AsyncExitStack, *, access_log: bool) -> None:
-    """Serve at all *doors* until *stack* ends."""
+async def start_listeners(listeners: Sequence[Listener], stack: AsyncExitStack, *, access_log: bool) -> None:
+    """Serve all *listeners* until *stack* ends."""
     runners = []
-    for door in doors:
+    for listener in listeners:
         if access_log:
-            door.application.on_response_prepare.append(_log_access)
-        runners.append(web.AppRunner(door.application, shutdown_timeout=_SHUTDOWN_S))
-    # All at once: subscribers are told to go while the last answers are given.
+            listener.application.on_response_prepare.append(_log_access)
+        runners.append(web.AppRunner(listener.application, shutdown_timeout=_SHUTDOWN_S))
+    # All at once: subscribers are disconnected while the last answers are sent.
     stack.push_async_callback(_clean_up, runners)
-    for door, runner in zip(doors, runners, strict=True):
+    for listener, runner in zip(listeners, runners, strict=True):
         await runner.setup()
-        line = None if access_log else door.line  # only the applications write that log
-        await _Site(runner, door.listener, line, backlog=BACKLOG).start()
+        plain = None if access_log else listener.plain  # only the applications write that log
+        await _Site(runner, listener.listening, plain, backlog=BACKLOG).start()
 
 
 class _Site(web.SockSite):
-    """Accepts the connections of a listening socket, each a line until it shows what it is."""
+    """Accepts the connections of a listening socket, which are plain until they bring another kind of request."""
 
     def __init__(
         self,
         runner: web.AppRunner,
-        listener: socket.socket,
-        line: Line | None,
+        listening: socket.socket,
+        plain: Plain | None,
         *,
         backlog: int = 128,
     ) -> None:
-        """Serve each connection by what *line* makes, which may hand it over to the application of *runner*."""
-        super().__init__(runner, listener, backlog=backlog)
-        self._line = line
+        """Serve each connection by *plain*, if there is one, which may hand it over to the application of *runner*."""
+        super().__init__(runner, listening, backlog=backlog)
+        self._plain = plain
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None  # noqa: S101 - for mypy: the constructor has asked
-        application, line = any_http(server), self._line
+        application, plain = any_http(server), self._plain
         self._server = await asyncio.get_running_loop().create_server(
-            application if line is None else lambda: line(application), sock=self._sock, backlog=self._backlog
+            application if plain is None else lambda: plain(application), sock=self._sock, backlog=self._backlog
         )
 
 
@@ -73,5 +73,5 @@ async def _clean_up(runners: Sequence[web.AppRunner]) -> None:
 
 
 async def _log_access(request: web.Request, response: web.StreamResponse) -> None:
-    if response.status < 400:  # the front doors log the others
+    if response.status < 400:  # the APIs log the others
         _log.info("%s %s %d", request.method, request.raw_path.partition("?")[0], response.status)

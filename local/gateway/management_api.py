@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
-from local.gateway import frames
+from websockets.frames import CloseCode
+
 from local.gateway.quotas import WebSocketQuotas
-from local.gateway.websocket_connection import Connection, Overflowing
+from local.gateway.websocket_connection import Connection, SlowClient
 from local.sigv4 import BadSignature, Credentials, SignedRequest, verify
 
 logger = logging.getLogger("local.websocket")
@@ -21,7 +22,7 @@ logger = logging.getLogger("local.websocket")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a command is answered; a body is JSON, *error* the `x-amzn-ErrorType`."""
+    """The answer to a command: its body is JSON, *error* the header `x-amzn-ErrorType`."""
 
     status: int
     body: bytes = b""
@@ -48,7 +49,7 @@ class Management:
         self._quotas = quotas
 
     def connection_id(self, path: str) -> str | None:
-        """Return the id that *path*, as it was sent, addresses; None if it is no @connections path of this stage."""
+        """Return the connection id in *path*, as it was sent; None if it is not an @connections path of this stage."""
         if not path.startswith(self._prefix):
             if "%" not in path:
                 return None
@@ -57,7 +58,7 @@ class Management:
         return connection_id if prefix == self._prefix and connection_id else None
 
     def answer(self, request: SignedRequest, connection_id: str) -> Reply:
-        """Do what *request* asks, if it is signed with credentials of the keyring."""
+        """Execute *request* if it is signed with credentials of the keyring."""
         try:
             verify(request, *self._keyring)
         except BadSignature as error:
@@ -75,7 +76,7 @@ class Management:
             case "GET":
                 return _describe(connection)
             case "DELETE":
-                connection.close(frames.NORMAL, "Connection Closed Normally")
+                connection.close(CloseCode.NORMAL_CLOSURE, "Connection Closed Normally")
                 return Reply(204)
             case _:
                 return _error(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -90,7 +91,7 @@ class Management:
                 return _error(400, "BadRequestException", "The data is not UTF-8 text.")
         try:
             connection.send(body)
-        except Overflowing:
+        except SlowClient:
             return _error(429, "LimitExceededException", "The client does not read; it was disconnected.")
         return DONE
 

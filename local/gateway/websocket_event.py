@@ -1,28 +1,28 @@
-"""What a WebSocket API tells a Lambda function: the events of $connect, of messages and of $disconnect.
+"""The events that a WebSocket API sends to a Lambda function: $connect, messages and $disconnect.
 
 Source: "Set up a WebSocket API integration request" and "$context variables for WebSocket APIs" in the API Gateway
 developer guide.
 """
 
 import base64
-import os
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from local.gateway.http_event import HOP_BY_HOP, request_id, trace_id
+from local.gateway.event import HOP_BY_HOP, MalformedAnswer, format_time, new_id, read_status, trace_id
 from local.gateway.websocket_connection import Ending, Identity
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which API, which stage, under which name: what all events of a connection share."""
+    """The API, its stage and its domain name: what all events of a connection share."""
 
     api_id: str
     stage: str
-    domain_name: str  # with the port, unlike AWS: functions build the @connections URL from it
+    domain_name: str  # with the port, unlike on AWS: functions build the @connections URL from it
 
 
 def connect_event(
@@ -42,9 +42,9 @@ def connect_event(
 
 
 def message_event(origin: Origin, identity: Identity, route_key: str, message: str | bytes) -> dict[str, Any]:
-    """Build the event of one message; one of bytes is encoded as base64."""
+    """Build the event of one message; a binary one is encoded as Base64."""
     event = _event(origin, identity, route_key, "MESSAGE")
-    event["requestContext"]["messageId"] = request_id()
+    event["requestContext"]["messageId"] = new_id()
     if isinstance(message, bytes):
         event |= {"body": base64.b64encode(message).decode(), "isBase64Encoded": True}
     else:
@@ -63,20 +63,37 @@ def disconnect_event(origin: Origin, identity: Identity, ending: Ending) -> dict
     return event
 
 
-def new_connection_id() -> str:
-    """Return an id in the shape of API Gateway's, such as `L0SM9cOFvHcCIhw=`."""
-    return base64.urlsafe_b64encode(os.urandom(11)).decode()
+def response_of(payload: bytes) -> dict[str, Any]:
+    """Read what a function returned.
+
+    Raises:
+        MalformedAnswer: it is not an object with a statusCode.
+    """
+    answer = json.loads(payload)
+    if not isinstance(answer, dict):
+        raise MalformedAnswer("the answer is not a JSON object")
+    read_status(answer)
+    return answer
+
+
+def subprotocol_of(answer: dict[str, Any]) -> str | None:
+    """Return the subprotocol that $connect chose: the only header of its answer that reaches the client."""
+    headers = answer.get("headers")
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if name.lower() == "sec-websocket-protocol" and isinstance(value, str):
+            return value
+    return None
 
 
 def _event(origin: Origin, identity: Identity, route_key: str, event_type: str) -> dict[str, Any]:
     now_s = time.time()
-    unique = request_id()
+    unique = new_id()
     return {
         "requestContext": {
             "routeKey": route_key,
             "eventType": event_type,
             "extendedRequestId": unique,
-            "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now_s)),
+            "requestTime": format_time(now_s),
             "messageDirection": "IN",
             "stage": origin.stage,
             "connectedAt": identity.connected_ms,
@@ -99,7 +116,7 @@ def _identity(identity: Identity) -> Mapping[str, str]:
 
 
 def _headers(raw: Sequence[tuple[bytes, bytes]], identity: Identity, port: int) -> dict[str, list[str]]:
-    """Return the client's headers in their own case, and the gateway's, which a client cannot replace."""
+    """Return the client's headers in their original case, with the gateway's, which a client cannot replace."""
     headers: dict[str, list[str]] = {}
     forwarded = ""
     for raw_name, raw_value in raw:

@@ -1,4 +1,4 @@
-"""What the terminal shows: the lines of all functions, interleaved and readable, and the runner's own."""
+"""What the terminal shows: the output of all functions, interleaved and readable, and the runner's own."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 _MOST_WAITING = 10_000
 _METRIC = b'{"_aws":'  # as all libraries for CloudWatch's embedded metric format begin a line
-# Said by the columns already, or the same in every line of a function.
+# Shown by the columns already, or the same in every line of a function.
 _LEFT_OUT = frozenset(
     {
         *("level", "message", "timestamp", "location", "service", "logger", "requestId", "xray_trace_id"),
@@ -42,13 +42,13 @@ class Console:
         self._thread.start()
 
     def line(self, source: str, line: bytes) -> None:
-        """Take one line of a process's output, as it came."""
+        """Show one line of a process's output."""
         # Left out here already where it is plain to see: waking the thread for it takes as long as a whole request.
         if self._metrics or not line.startswith(_METRIC):
             self._put(source, line)
 
     def say(self, text: str = "", source: str = "") -> None:
-        """Take words of the runner itself, in which a file, a setting or a function may be quoted."""
+        """Show a message of the runner, which may quote a file, a setting or a function."""
         self._put(source, text)
 
     def close(self) -> None:
@@ -78,11 +78,11 @@ class Console:
             try:
                 self._stream.write(self._writable("".join(f"{line}\n" for line in lines)))
                 self._stream.flush()
-            except (OSError, ValueError):  # nobody reads any more: `make up | head`
+            except (OSError, ValueError):  # the reader has gone: `make up | head`
                 return
 
     def _writable(self, text: str) -> str:
-        """Escape what the stream cannot write: half of a surrogate pair, or what is not in a terminal's encoding."""
+        """Escape what the stream cannot write: lone surrogates, or characters outside the terminal's encoding."""
         encoding = self._stream.encoding or "utf-8"
         return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -128,8 +128,8 @@ class ConsoleHandler(logging.Handler):
 def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
     """Return the lines to show for one line of output, and its level; no lines for a metric unless asked for.
 
-    JSON becomes level, message and fields. Control characters are shown, not obeyed: what is logged may come from a
-    stranger's request.
+    JSON becomes level, message and fields. Control characters are escaped: logged text may come from an attacker's
+    request.
     """
     text = line.decode(errors="replace")
     if text.startswith("{"):
@@ -149,23 +149,35 @@ def render(line: bytes, *, metrics: bool = False) -> tuple[list[str], str]:
 
 def _render_fields(fields: Mapping[str, Any], *, metrics: bool) -> tuple[list[str], str]:
     if "_aws" in fields:
-        shown = {name: value for name, value in fields.items() if name != "_aws"}
-        return ([show("metrics  " + _pairs(shown))] if metrics else []), ""
+        return (_render_metric(fields) if metrics else []), ""
     level = str(fields.get("level") or fields.get("log_level") or "")
-    message = fields.get("message", fields.get("msg", ""))
+    first, *more = _message(fields).split("\n")
+    head = [level.ljust(5) if level else "", first, _pairs(_facts(fields))]
+    lines = ["  ".join(filter(None, head)), *more, *_stack(fields)]
+    return [show(line) for line in lines], level
+
+
+def _render_metric(fields: Mapping[str, Any]) -> list[str]:
+    return [show("metrics  " + _pairs({name: value for name, value in fields.items() if name != "_aws"}))]
+
+
+def _message(fields: Mapping[str, Any]) -> str:
     if "errorType" in fields:
-        message = f"{fields['errorType']}: {fields.get('errorMessage', '')}"
-    words = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
-    first, *more = words.split("\n") or [""]
-    rest = {
-        name: value
-        for name, value in fields.items()
-        if name not in _LEFT_OUT and not (name == "cold_start" and value is False)
-    }
-    head = "  ".join(part for part in (level.ljust(5) if level else "", first, _pairs(rest)) if part)
+        return f"{fields['errorType']}: {fields.get('errorMessage', '')}"
+    message = fields.get("message", fields.get("msg", ""))
+    return message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+
+
+def _facts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the other columns do not show."""
+    hidden = _LEFT_OUT if fields.get("cold_start") is not False else _LEFT_OUT | {"cold_start"}
+    return {name: value for name, value in fields.items() if name not in hidden}
+
+
+def _stack(fields: Mapping[str, Any]) -> list[str]:
     stack = fields.get("exception") or fields.get("stackTrace") or ""
-    more += ("".join(map(str, stack)) if isinstance(stack, list) else str(stack)).rstrip().split("\n") if stack else []
-    return [show(head), *(show(part) for part in more)], level
+    text = "".join(map(str, stack)) if isinstance(stack, list) else str(stack)
+    return text.rstrip().split("\n") if text else []
 
 
 def _pairs(fields: Mapping[str, Any]) -> str:
@@ -179,9 +191,9 @@ def _value(value: Any) -> str:
 
 
 def show(text: str) -> str:
-    """*text*, with what a terminal would obey or hide escaped as by `repr`: controls, directions, what has no width."""
+    """Escape what a terminal would obey or hide, as `repr` does: controls, text directions, zero-width characters."""
     if text.isprintable():
         return text
     return "".join(
-        sign if sign.isprintable() or sign == "\t" else sign.encode("unicode_escape").decode() for sign in text
+        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode() for char in text
     )

@@ -1,4 +1,4 @@
-"""Files and folders that only we can have made: what another user of the machine has prepared is not used.
+"""Checks that only we can have made a file or folder: nothing that another user has prepared is used.
 
 Others who can write to the state directory, or could when it was made, choose our cookie keys and passwords, or have us
 write where a link points. So each file is opened first, without following a link or waiting for a FIFO's other end, and
@@ -17,7 +17,7 @@ _ELSEWHERE = "name a folder of your own with --state-dir"
 
 
 class Foreign(Exception):
-    """Another user has made it, or may have changed it; the message says what and what to do."""
+    """Another user made it, or may have changed it; the message says what it is and what to do."""
 
 
 def open_own(path: Path, flags: int, *, is_secret: bool = False) -> int:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_GUARD = Path(__file__).with_name("guard.py")
+_UNPRIVILEGED = Path(__file__).with_name("unprivileged.py")
 _LONGEST_LINE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whom a child runs as. With *reach* it may pass folders that are closed to it."""
+    """The user that a child runs as. With *reach* it may pass folders that are closed to that user."""
 
     uid: int = -1  # -1: the runner's own
     gid: int = -1
@@ -41,27 +41,27 @@ class Child:
         return self._process.returncode is None
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the process alone; nothing happens where it has ended."""
+        """Signal the process alone; nothing happens if it has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     def kill(self) -> None:
         """End the whole process group, what the child started included."""
-        if self.running:  # its number cannot be anybody else's before it has been waited for
+        if self.running:  # its pid cannot be reused before it has been waited for
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
         """Return the exit status (negative: the signal) once the process ended and its last lines were handed over."""
         status = await self._process.wait()
-        # A grandchild may hold the pipe open for ever, so the wait for the last lines is bounded.
+        # A grandchild may hold the pipe open forever, so the wait for the last lines is bounded.
         _, late = await asyncio.wait([self._output], timeout=0.5)
         for task in late:
             task.cancel()
         return status
 
     async def stop(self, number: signal.Signals, grace_s: float) -> None:
-        """Ask with *number*, and kill the group where that takes longer than *grace_s*."""
+        """Send signal *number*, and kill the group if it has not ended after *grace_s*."""
         self.send(number)
         try:
             await asyncio.wait_for(self._process.wait(), grace_s)
@@ -88,7 +88,7 @@ async def start(
         OSError: the interpreter could not be started.
     """
     read_end, write_end = os.pipe()
-    guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(int(death_signal))]
+    guarded = [sys.executable, "-I", "-S", str(_UNPRIVILEGED), str(os.getpid()), str(int(death_signal))]
     guarded += [str(user.uid), str(user.gid), str(int(user.reach)), *program]
     try:
         process = await asyncio.create_subprocess_exec(
@@ -122,7 +122,7 @@ async def _read_lines(read_end: int, output: Callable[[bytes], None]) -> None:
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts what comes through a pipe into lines. A function prints one for each request, so no stream in between."""
+    """Splits a pipe's output into lines. A function prints one per request, so no StreamReader in between."""
 
     def __init__(self, output: Callable[[bytes], None]) -> None:
         self._output = output

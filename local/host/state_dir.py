@@ -1,4 +1,4 @@
-"""The state directory: what a run leaves for the next one, and what says that it is running."""
+"""The state directory: what one run keeps for the next, and the lock that shows that it is running."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ _MARKER_TEXT = "Made by `python -m local`, which may delete this folder (--reset
 
 
 class StateError(Exception):
-    """The directory cannot be used; the message tells why."""
+    """The directory cannot be used; the message says why."""
 
 
 class AlreadyRunning(StateError):
@@ -72,7 +72,7 @@ class StateDir:
         self.run_file.unlink(missing_ok=True)  # of a run that was killed
 
     def close(self) -> None:
-        """Remove `run.json` and let go of the lock."""
+        """Remove `run.json` and release the lock."""
         if self._lock is not None:
             self.run_file.unlink(missing_ok=True)
             self._lock.truncate(0)
@@ -80,7 +80,7 @@ class StateDir:
             self._lock = None
 
     def retire(self) -> None:
-        """Remove `run.json`, and let the lock go with the process: who waits for it then finds no process left."""
+        """Remove `run.json`, and release the lock at the end of the process: its next holder finds no process left."""
         if self._lock is not None:
             os.dup(self._lock.fileno())  # never closed on purpose: a lock lives as long as its last descriptor
         self.run_file.unlink(missing_ok=True)
@@ -146,15 +146,15 @@ class StateDir:
         return path
 
     def announce(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`: everything answers."""
+        """Write `run.json`, once everything answers."""
         self._write("run.json", run)
 
     def run(self) -> dict[str, Any]:
-        """Return what `run.json` says; empty where nothing is up."""
+        """Return the content of `run.json`; empty if no run is up."""
         return self._read("run.json")
 
     def secret(self, name: str, length: int = 32, former: str | None = None) -> str:
-        """Return the secret of this name, made up at its first use.
+        """Return the secret of this name, generated at its first use.
 
         One that an earlier version made up under the name *former* stays, whatever its length: the voters' cookies that
         it signed stay valid.
@@ -180,7 +180,7 @@ class StateDir:
         return os.fdopen(open_own(self.path / "lock", os.O_RDWR | flags), "r+", encoding="ascii", errors="replace")
 
     def _require_own_files(self) -> None:
-        """Look at what an earlier run has left before anything of it is used, run.json included, which is replaced."""
+        """Check what an earlier run left before any of it is used, including run.json, which is replaced."""
         for name in ("secrets.json", "ports.json", "run.json"):
             with contextlib.suppress(FileNotFoundError), self._telling():
                 os.close(self._open_kept(name))
@@ -190,7 +190,7 @@ class StateDir:
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """Say of which folder it is that something fails; a file that is not there is no failure yet."""
+        """Name the folder in every failure; a missing file is not a failure yet."""
         try:
             yield
         except Foreign as error:
@@ -221,7 +221,7 @@ class StateDir:
         return content if isinstance(content, dict) else {}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Replace the file as a whole, readable by its owner only: a reader never sees half of it."""
+        """Replace the file at once, readable by its owner only: a reader never sees half of it."""
         new = self.path / f".{name}.new"
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -232,5 +232,5 @@ class StateDir:
 
 
 def _pid(text: str) -> int:
-    """Read what the lock says; 0 where it says nothing yet, or nothing that is one process."""
+    """Return the pid in the lock file; 0 if it is empty or not a pid."""
     return int(text) if text.isascii() and text.isdecimal() and int(text) > 1 else 0

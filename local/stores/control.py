@@ -1,4 +1,4 @@
-"""Stopping and starting the embedded stores of a running instance by hand, to try what happens then."""
+"""Stops and starts the embedded stores of a running instance by hand, to try out failures."""
 
 import json
 import urllib.error
@@ -19,7 +19,7 @@ NEEDED = {"lambda", "aws_access_key_id", "aws_secret_access_key", "aws_region"} 
 
 
 class StoreControl:
-    """A route next to the Invoke API, which also asks for a signature there: POST /_local/stores/redis/stop."""
+    """A route of the Invoke API's port, which requires a signature too: POST /_local/stores/redis/stop."""
 
     def __init__(self, stores: Mapping[str, Store]) -> None:
         self._stores = stores
@@ -42,7 +42,7 @@ class StoreControl:
 
 
 def ask(state: StateDir, name: str, verb: str) -> str:
-    """Tell the running instance of *state* to `stop` or `start` a store; return its words.
+    """Have the running instance of *state* `stop` or `start` a store; return its message.
 
     Raises:
         StateError: nothing runs, or it refused.

@@ -19,7 +19,7 @@ _ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "200",  # functions x environments, and whoever looks in
+    "max_connections": "200",  # functions x environments, and other clients
     "log_min_messages": "warning",
     "timezone": "UTC",
 }
@@ -28,8 +28,8 @@ _SETTINGS = {
 class Postgres:
     """Serves `postgresql://` from the folder `postgres` of the state directory.
 
-    PostgreSQL refuses to run as root: it then runs as whoever owns the folder around the state directory, or else as
-    nobody, with leave to pass folders that are closed to that user.
+    PostgreSQL refuses to run as root. Under root it runs as the owner of the parent of the state directory, or else as
+    the user `nobody`, with the right to pass folders that are closed to that user.
     """
 
     name = "postgres"
@@ -66,13 +66,13 @@ class Postgres:
             death_signal=signal.SIGINT,
         )
 
-    async def answers(self, child: Child, port: int) -> bool:  # noqa: ARG002 - its pid file tells, see server
+    async def answers(self, child: Child, port: int) -> bool:  # noqa: ARG002 - it reads the pid file, see Server
         """Read the state that the postmaster keeps in the eighth line of its pid file."""
         lines = self._pid_file()
         return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
 
     async def _create(self) -> None:
-        """Run initdb beside the final place: an interrupted one leaves nothing that looks like data."""
+        """Run initdb in another folder and rename it: an interrupted run leaves nothing that looks like data."""
         new = self._folder / "new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -83,7 +83,7 @@ class Postgres:
         if self._user.uid >= 0:
             os.chown(new, self._user.uid, self._user.gid)
             os.chown(password, self._user.uid, self._user.gid)
-        words: deque[str] = deque(maxlen=20)
+        output: deque[str] = deque(maxlen=20)
         child = await start(
             [
                 str(self._programs / "initdb"),
@@ -94,25 +94,25 @@ class Postgres:
                 "--encoding=UTF8",
                 "--locale-provider=builtin",
                 "--locale=C.UTF-8",
-                "--no-sync",  # the first checkpoint syncs what counts
+                "--no-sync",  # the first checkpoint syncs the data
             ],
             env=_ENV,
             cwd=Path(self._programs.anchor),
-            output=lambda line: words.append(line.decode(errors="replace")),
+            output=lambda line: output.append(line.decode(errors="replace")),
             user=self._user,
         )
         try:
             status = await child.wait()
         finally:
-            child.kill()  # where this was cancelled
+            child.kill()  # if this was cancelled
             await child.wait()
             password.unlink()
         if status:
-            raise StoreError("\n  ".join([f"initdb ended with status {status}", *words]))
+            raise StoreError("\n  ".join([f"initdb ended with status {status}", *output]))
         new.rename(self._data)
 
     async def _clear_pid_file(self) -> None:
-        """Heal an unclean exit. PostgreSQL does so itself, but for a number that is another process of ours by now."""
+        """Clean up after an unclean exit. PostgreSQL does not, if its old pid is now another process of ours."""
         lines = self._pid_file()
         pid = int(lines[0]) if lines and lines[0].isdigit() else 0
         if pid and not await stop_leftover(pid, self._data) and _alive(pid):
@@ -131,7 +131,7 @@ class Postgres:
             return SAME_USER
         nobody = pwd.getpwnam("nobody")
         uid, gid = nobody.pw_uid, nobody.pw_gid
-        # The owner of the data that is there, before the owner of the folders around it.
+        # The owner of existing data comes before the owner of the folders around it.
         for path in (self._data, self._folder.parent, self._folder.parent.parent):
             if path.exists() and path.stat().st_uid != 0:
                 uid, gid = path.stat().st_uid, path.stat().st_gid
@@ -154,7 +154,7 @@ def _above(*paths: Path) -> set[Path]:
 
 
 def _open_to(folder: Path, uid: int, gid: int) -> bool:
-    """Tell whether that user may pass the folder, going by its mode."""
+    """Tell whether the folder's mode lets that user pass."""
     found = folder.stat()
     if found.st_uid == uid:
         return bool(found.st_mode & stat.S_IXUSR)

@@ -1,4 +1,4 @@
-"""The embedded stores at work: started, watched, started again on their port, stopped by hand for trying faults."""
+"""Starts and watches the embedded stores, restarts them on their port, and stops them by hand to try out failures."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ _log = logging.getLogger("local.stores")
 
 
 class StoreError(Exception):
-    """A store cannot be started; the message has its last words."""
+    """A store cannot be started; the message ends with its last output."""
 
 
 class Server(Protocol):
@@ -36,16 +36,16 @@ class Server(Protocol):
     def url(self, port: int) -> str: ...
 
     async def prepare(self) -> None:
-        """End what an earlier run left running, and create the data where there is none."""
+        """End what an earlier run left running, and create the data if there is none."""
 
     async def launch(self, port: int, output: Callable[[bytes], None]) -> Child: ...
 
     async def answers(self, child: Child, port: int) -> bool:
-        """Tell whether it takes commands by now."""
+        """Tell whether it accepts commands yet."""
 
 
 class Store:
-    """One embedded store. It keeps its port for the life of the run, and over runs where the port is free."""
+    """One embedded store. It keeps its port for the life of the run, and across runs if the port is free."""
 
     def __init__(self, server: Server, state: StateDir) -> None:
         self.name = server.name
@@ -54,10 +54,10 @@ class Store:
         self._server = server
         self._state = state
         self._child: Child | None = None
-        self._last_words: deque[str] = deque(maxlen=20)
+        self._last_output: deque[str] = deque(maxlen=20)
         self._watcher: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
-        self._changing = asyncio.Lock()  # the watcher and a person may start and stop it at the same time
+        self._changing = asyncio.Lock()  # the watcher and a person may start or stop it at the same time
 
     @property
     def url(self) -> str:
@@ -81,7 +81,7 @@ class Store:
         self._watcher = asyncio.create_task(self._watch())
 
     async def hold(self) -> None:
-        """Stop it until `release`, for trying what happens then."""
+        """Stop it until `release`, to try out its failure."""
         self._wanted.clear()
         _log.warning("%s is stopped by hand", self.title)
         async with self._changing:
@@ -109,7 +109,7 @@ class Store:
         await self._stop()
 
     async def _start(self) -> None:
-        self._last_words.clear()
+        self._last_output.clear()
         child = self._child = await self._server.launch(self.port, self._hear)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -143,21 +143,21 @@ class Store:
                     await self._restart()
 
     async def _restart(self) -> None:
-        if await answers(self.port):  # somebody else stands in for it: theirs is left alone
+        if await answers(self.port):  # another program has taken the port: leave it alone
             _log.debug("something answers on port %d: %s stays down", self.port, self.title)
             return
         try:
             await self._start()
         except StoreError as error:
-            _log.error("%s", error)  # its last words tell more than our stack
+            _log.error("%s", error)  # its last output says more than our stack trace
         else:
             _log.warning("%s is back on port %d", self.title, self.port)
 
     def _hear(self, line: bytes) -> None:
-        self._last_words.append(line.decode(errors="replace"))
+        self._last_output.append(line.decode(errors="replace"))
 
     def _complaint(self, what: str) -> str:
-        return "\n  ".join([f"{self.title} {what}", *self._last_words])
+        return "\n  ".join([f"{self.title} {what}", *self._last_output])
 
 
 async def answers(port: int) -> bool:
@@ -173,7 +173,7 @@ async def answers(port: int) -> bool:
 async def stop_leftover(pid: int | None, folder: Path) -> bool:
     """End the process of an earlier run, if *pid* is still one that works in *folder*; tell whether it was.
 
-    The number alone says nothing: it may be anybody's by now.
+    The pid alone proves nothing: another process may have it by now.
     """
     if not pid or not _works_in(pid, folder):
         return False
@@ -192,7 +192,7 @@ def _works_in(pid: int, folder: Path) -> bool:
     if Path("/proc/self").exists():
         try:
             return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve()
-        except OSError:  # it has ended, or it is somebody else's
+        except OSError:  # it has ended, or it belongs to another user
             return False
     listed = subprocess.run(
         ["lsof", "-a", "-p", str(pid), "-d", "cwd", "-Fn"], capture_output=True, text=True, check=False

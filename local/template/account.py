@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from local.sigv4 import Credentials
 
+ACCOUNT_ID = "123456789012"
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
@@ -19,7 +20,7 @@ class Account:
     """Region, number, the temporary credentials of every execution environment, and the keys of the owner."""
 
     region: str = "eu-central-1"
-    account_id: str = "123456789012"
+    account_id: str = ACCOUNT_ID
     access_key_id: str = field(default_factory=lambda: "ASIA" + secrets.token_hex(8).upper())
     secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30), repr=False)
     session_token: str = field(default_factory=lambda: secrets.token_urlsafe(60), repr=False)
@@ -27,11 +28,11 @@ class Account:
 
     @property
     def keyring(self) -> tuple[Credentials, Credentials]:
-        """What a request may be signed with: the credentials of the functions, or the owner's."""
+        """The credentials that may sign a request: the functions' and the owner's."""
         return Credentials(self.access_key_id, self.secret_access_key, self.session_token), self.owner
 
     def login(self) -> dict[str, str]:
-        """What a client of the owner is made of, as run.json has it."""
+        """Return the settings for a client of the owner, as they are written to run.json."""
         return {
             "aws_access_key_id": self.owner.access_key,
             "aws_secret_access_key": self.owner.secret_key,

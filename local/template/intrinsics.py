@@ -1,6 +1,6 @@
 """CloudFormation's intrinsic functions, resolved for a run on this machine.
 
-What is not used is not resolved: a stack may hold resources and functions that have no local counterpart, as long as
+Only what is used is resolved: a stack may hold resources and functions that have no local counterpart, as long as
 nothing that is served depends on them.
 """
 
@@ -25,7 +25,7 @@ class TemplateError(Exception):
 
 
 class NoValue:
-    """`AWS::NoValue`: the property is as if it were not there."""
+    """`AWS::NoValue`: the property counts as absent."""
 
 
 NO_VALUE = NoValue()

@@ -19,22 +19,33 @@ _WEBSOCKET_API = "AWS::Serverless::WebSocketApi"
 _STORED_SECRET = "AWS::SecretsManager::Secret"  # noqa: S105 - the name of a type
 _EVENT_PROPERTIES = {"Path", "Method", "State", "ScheduleExpression", "RetryPolicy", "Input"}
 _DYNAMIC = re.compile(r"\{\{resolve:([^}]*)\}\}")
-_GENERATED_LENGTH = 32  # of a secret that Secrets Manager makes, where the template names none
-# Globals that are lists or mappings are merged with the function's own, the others replaced by them.
+_GENERATED_LENGTH = 32  # of a secret that Secrets Manager generates, if the template gives none
+_DEFAULTS: Mapping[str, Any] = {  # of a function's properties, where the template gives none
+    "Runtime": "",
+    "CodeUri": None,
+    "Handler": "app.handler",
+    "Timeout": 3,
+    "MemorySize": 128,
+    "Layers": [],
+    "ReservedConcurrentExecutions": None,
+    "EventInvokeConfig": {},
+    "LoggingConfig": {},
+}
+# Globals that are lists or mappings are merged with the function's own; the others are replaced by its own.
 _MERGED = ("Environment", "Layers", "Tags", "EventInvokeConfig", "LoggingConfig")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What this run of the template gives it."""
+    """The values that this run gives to the template."""
 
     account: Account = field(default_factory=Account)
     parameters: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)  # replace what functions declare, by name
     http_url: str = "http://127.0.0.1:3000"
     websocket_url: str = "ws://127.0.0.1:3001"
-    # Makes up the value of a secret parameter (NoEcho, with a MinLength and no default) or of one that the template
-    # generates: its name, its least length, and the name that it had in an earlier version, if it had another.
+    # Generates the value of a secret parameter (NoEcho, with a MinLength and no default) or of a secret resource, from
+    # its name, its minimum length, and the different name that it had in an earlier version, if any.
     secret: Callable[[str, int, str | None], str] = lambda name, length, _former: name.ljust(length, "-")
 
 
@@ -68,7 +79,7 @@ def load(path: Path, run: Run) -> Template:
     except TemplateError as error:
         raise TemplateError(f"{path}: {error}") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # What CloudFormation would refuse. To ask for each type before it is used would double the reader.
+        # CloudFormation would refuse it too. Checking every type before its use would double this module.
         raise TemplateError(f"{path}: a value is not as it must be there ({error})") from error
 
 
@@ -97,7 +108,7 @@ class _Reader:
         )
 
     def _parameters(self) -> dict[str, str]:
-        """Return what this run gives, before what the template's Metadata says of local runs."""
+        """Return the parameters of this run, which precede those in the template's Metadata for local runs."""
         given = {**(self._metadata.get("Parameters") or {}), **self._run.parameters}
         for name, parameter in self._declared.items():
             is_secret = str(parameter.get("NoEcho", "")).lower() == "true" and "MinLength" in parameter
@@ -114,38 +125,44 @@ class _Reader:
     # ------------------------------------------------------------ functions
 
     def _function(self, name: str) -> Function:
-        own = {**self._globals, **self._properties(name)}
-        for merged in _MERGED:
-            own[merged] = _merge(self._globals.get(merged), self._properties(name).get(merged))
-        # Where AWS would send what failed: it has no local counterpart, and the log shows failures.
-        own["EventInvokeConfig"] = {
-            key: value for key, value in (own["EventInvokeConfig"] or {}).items() if key != "DestinationConfig"
-        }
-
-        def get(key: str, default: Any = None) -> Any:
-            value = self._resolver.resolve({key: own.get(key)}, f"{name}.{key}").get(key)
-            return default if value is None else value
-
-        if not str(get("Runtime", "")).startswith("python"):
-            raise TemplateError(f"{name}.Runtime: {get('Runtime')} is not supported locally (python is)")
-        code = get("CodeUri")
-        if not isinstance(code, str):
-            raise TemplateError(f"{name}.CodeUri: only a folder is supported locally")
-        asynchronous = get("EventInvokeConfig", {})
-        reserved = get("ReservedConcurrentExecutions")
+        declared = self._declared_of(name)
+        own = {key: self._setting(name, key, value) for key, value in declared.items() if key in _DEFAULTS}
+        settings = {**_DEFAULTS} | {key: value for key, value in own.items() if value is not None}
+        if not str(settings["Runtime"]).startswith("python"):
+            raise TemplateError(f"{name}.Runtime: {own.get('Runtime')} is not supported locally (python is)")
+        asynchronous, reserved = settings["EventInvokeConfig"], settings["ReservedConcurrentExecutions"]
         return Function(
             name=name,
-            code=self._path(code, f"{name}.CodeUri"),
-            handler=str(get("Handler", "app.handler")),
-            timeout_s=float(get("Timeout", 3)),
-            memory_mb=int(get("MemorySize", 128)),
-            environment=dict(self._variables(name, (own.get("Environment") or {}).get("Variables") or {})),
-            layers=tuple(self._layer(layer, name) for layer in get("Layers", [])),
+            code=self._code(name, settings["CodeUri"]),
+            handler=str(settings["Handler"]),
+            timeout_s=float(settings["Timeout"]),
+            memory_mb=int(settings["MemorySize"]),
+            environment=dict(self._variables(name, (declared.get("Environment") or {}).get("Variables") or {})),
+            layers=tuple(self._layer(layer, name) for layer in settings["Layers"]),
             reserved_concurrency=None if reserved is None else int(reserved),
             retries=int(asynchronous.get("MaximumRetryAttempts", 2)),
             event_age_s=float(asynchronous.get("MaximumEventAgeInSeconds", 21600)),
-            log_format=str(get("LoggingConfig", {}).get("LogFormat", "Text")),
+            log_format=str(settings["LoggingConfig"].get("LogFormat", "Text")),
         )
+
+    def _declared_of(self, function: str) -> dict[str, Any]:
+        """Return the properties of *function* as they are written, with the template's Globals."""
+        properties = self._properties(function)
+        declared = {**self._globals, **properties}
+        for key in _MERGED:
+            declared[key] = _merge(self._globals.get(key), properties.get(key))
+        # Destinations for failed events have no local counterpart; the log shows failures.
+        invoke = declared["EventInvokeConfig"] or {}
+        declared["EventInvokeConfig"] = {key: value for key, value in invoke.items() if key != "DestinationConfig"}
+        return declared
+
+    def _setting(self, function: str, key: str, value: Any) -> Any:
+        return self._resolver.resolve({key: value}, f"{function}.{key}").get(key)
+
+    def _code(self, function: str, uri: Any) -> Path:
+        if not isinstance(uri, str):
+            raise TemplateError(f"{function}.CodeUri: only a folder is supported locally")
+        return self._path(uri, f"{function}.CodeUri")
 
     def _variables(self, function: str, declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name, value in declared.items():
@@ -158,7 +175,7 @@ class _Reader:
                 yield name, self._reveal(self._localize(_text(resolved[name])), where)
 
     def _reveal(self, value: str, where: str) -> str:
-        """Put made-up secrets in place of dynamic references to secrets that the template itself generates."""
+        """Replace dynamic references to secrets that the template generates by local secrets."""
 
         def secret(reference: re.Match[str]) -> str:
             service, _, name = reference[1].partition(":")
@@ -174,7 +191,7 @@ class _Reader:
         return self._run.secret(name, length, (self._metadata.get("FormerSecrets") or {}).get(name))
 
     def _localize(self, value: str) -> str:
-        """Replace the beginning of an address of the template's own APIs by where they are served here."""
+        """Replace the beginning of an address of the template's own APIs by their local address."""
         host = f".execute-api.{self._run.account.region}.amazonaws.com"
         for kind, url in ((_HTTP_API, self._run.http_url), (_WEBSOCKET_API, self._run.websocket_url)):
             plain = url.partition("://")[2]
@@ -204,7 +221,7 @@ class _Reader:
             if event.get("Type") not in {"HttpApi", "ScheduleV2"}:
                 raise TemplateError(f"{where}: {event.get('Type')} is not supported locally (HttpApi, ScheduleV2 are)")
             properties = event.get("Properties") or {}
-            # Only what is read below: a schedule may well name a queue that has no local value.
+            # Only what is read below: a schedule may name a queue that has no local value.
             used = {key: value for key, value in properties.items() if key in _EVENT_PROPERTIES}
             yield name, event["Type"], self._resolver.resolve(used, where)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from local.gateway.http_event import Caller, Response, event_of, response_of
+from local.headers import by_name
 from tests import certificate
 
 NAME, VICTIM, EVIL = "example.test", "victim.example.test", "evil.example.test"
@@ -77,7 +78,7 @@ class _Exchange(BaseHTTPRequestHandler):
             cookies = [("set-cookie", cookie) for cookie in self.server.tossed]
             return self._send(Response(200, [("content-type", "text/html"), *cookies], b"<p>Kittens</p>"))
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+        headers = by_name(self.headers.items())
         caller = Caller(self.command, self.path, "HTTP/1.1", headers, body, "127.0.0.1", 443)
         return self._send(self.server.vote(caller))
 

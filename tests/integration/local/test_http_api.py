@@ -1,3 +1,5 @@
+"""The HTTP API: covers http_api, http_event, event and integration."""
+
 import base64
 import json
 import socket
@@ -12,14 +14,14 @@ import pytest
 from local.gateway.http_api import HttpApi
 from local.gateway.quotas import HttpQuotas
 from local.template.resources import HttpRoute
-from tests.integration.local.front_doors import Loop, Probe, probing, served, wait_for
+from tests.integration.local.apis import Loop, Probe, probing, served, wait_for
 
 ROUTES = [
     HttpRoute("GET", "/", Probe.name),
     HttpRoute("POST", "/api/votes", Probe.name),
     HttpRoute("ANY", "/any", Probe.name),
     HttpRoute("POST", "/crowded", "Crowded"),
-    HttpRoute("GET", "/nobody", "Nobody"),
+    HttpRoute("GET", "/missing-function", "Missing"),
 ]
 
 
@@ -29,13 +31,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Loop, Prob
         yield loop, probe
 
 
-@pytest.fixture(scope="module", params=["lines", "application"])
+@pytest.fixture(scope="module", params=["plain", "application"])
 def client(world: tuple[Loop, Probe], request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    """An API that takes all routes, by plain lines with the application behind them, and by the application alone."""
+    """An API that takes all routes: behind the plain protocol, and by the application alone."""
     loop, probe = world
     api = HttpApi("HttpApi", [*ROUTES, HttpRoute("ANY", "$default", Probe.name)], probe.service)
     with (
-        served(loop, api.application, api.line if request.param == "lines" else None) as port,
+        served(loop, api.application, api.plain_http if request.param == "plain" else None) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         yield client
@@ -53,7 +55,7 @@ def serving(world: tuple[Loop, Probe], quotas: HttpQuotas) -> Iterator[httpx.Cli
     loop, probe = world
     api = HttpApi("HttpApi", ROUTES, probe.service, quotas)
     with (
-        served(loop, api.application, api.line) as port,
+        served(loop, api.application, api.plain_http) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         yield client
@@ -258,7 +260,7 @@ def test_answer_without_a_status_is_a_200_in_json(client: httpx.Client, answer: 
         ({"statusCode": 200, "headers": ["a"]}, "headers is not an object"),
         ({"statusCode": 200, "headers": {"a": ["b"]}}, "the header a"),
         ({"statusCode": 200, "headers": {"a": "b\r\nc: d"}}, "line break"),
-        ({"statusCode": 200, "headers": {"a b": "c"}}, "no header name"),
+        ({"statusCode": 200, "headers": {"a b": "c"}}, "not a header name"),
         ({"statusCode": 200, "cookies": "a=b"}, "cookies"),
         ({"statusCode": 200, "isBase64Encoded": True, "body": "?"}, "Base64"),
         ({"statusCode": 200, "isBase64Encoded": "yes", "body": ""}, "isBase64Encoded"),
@@ -296,7 +298,7 @@ def test_throttled_function_is_a_503(strict: httpx.Client) -> None:
 
 
 def test_route_to_no_function_is_a_500(strict: httpx.Client) -> None:
-    assert strict.get("/nobody").status_code == 500
+    assert strict.get("/missing-function").status_code == 500
 
 
 def test_body_over_the_quota_is_a_413_with_and_without_a_length(strict: httpx.Client) -> None:
@@ -334,17 +336,17 @@ def test_target_without_a_path_is_answered_and_not_dropped(client: httpx.Client)
         assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 400"))
 
 
-@pytest.mark.parametrize("with_lines", [True, False], ids=["lines", "application"])
-def test_it_tells_whether_somebody_waits_for_an_answer(world: tuple[Loop, Probe], with_lines: bool) -> None:
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "application"])
+def test_api_reports_whether_a_client_waits_for_an_answer(world: tuple[Loop, Probe], is_plain: bool) -> None:
     loop, probe = world
     api = HttpApi("HttpApi", ROUTES, probe.service)
     with (
-        served(loop, api.application, api.line if with_lines else None) as port,
+        served(loop, api.application, api.plain_http if is_plain else None) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
-        ThreadPoolExecutor(1) as beside,
+        ThreadPoolExecutor(1) as other,
     ):
         assert not api.is_answering
-        answer = beside.submit(client.post, "/api/votes", json={"sleep_s": 1})
+        answer = other.submit(client.post, "/api/votes", json={"sleep_s": 1})
         wait_for(lambda: api.is_answering)
         assert answer.result().status_code == 200
         assert client.get("/nowhere").status_code == 404  # refused by the gateway itself

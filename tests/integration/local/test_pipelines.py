@@ -1,4 +1,4 @@
-"""Clients that send ahead of their answers: what waits is bounded, and ends with its client."""
+"""Requests sent ahead of their answers are bounded, and end with their client: covers plain_socket and any_http."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_api import WebSocketApi
 from local.template.account import Account
 from local.template.resources import HttpRoute, WebSocketStage
-from tests.integration.local.front_doors import DEADLINE_S, Loop, served, wait_for
+from tests.integration.local.apis import DEADLINE_S, Loop, served, wait_for
 
 GET = b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -64,12 +64,12 @@ class World:
 
 
 @contextlib.contextmanager
-def flooding(with_lines: bool, body: str = "") -> Iterator[tuple[World, socket.socket]]:
+def flooding(is_plain: bool, body: str = "") -> Iterator[tuple[World, socket.socket]]:
     loop = Loop()
     functions = Gated(body)
     api = HttpApi("HttpApi", [HttpRoute("ANY", "$default", "F")], functions)  # type: ignore[arg-type] # invoke only
     with (
-        served(loop, api.application, api.line if with_lines else None) as port,
+        served(loop, api.application, api.plain_http if is_plain else None) as port,
         socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client,
     ):
         world = World(loop, functions, port)
@@ -89,13 +89,13 @@ def sent_ahead(client: socket.socket, request: bytes) -> int:
     return sent
 
 
-both = pytest.mark.parametrize("with_lines", [True, False], ids=["lines", "application"])
+both = pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "application"])
 
 
 @both
 @pytest.mark.parametrize("half_close", [False, True], ids=["closes", "closes its half first"])
-def test_a_flood_ends_with_its_client(with_lines: bool, half_close: bool) -> None:
-    with flooding(with_lines) as (world, client):
+def test_a_flood_ends_with_its_client(is_plain: bool, half_close: bool) -> None:
+    with flooding(is_plain) as (world, client):
         client.sendall(GET * MANY)
         wait_for(lambda: world.functions.flood)
         if half_close:
@@ -107,15 +107,15 @@ def test_a_flood_ends_with_its_client(with_lines: bool, half_close: bool) -> Non
 
 
 @both
-def test_what_a_client_sends_ahead_is_bounded(with_lines: bool) -> None:
-    with flooding(with_lines) as (world, client):
+def test_what_a_client_sends_ahead_is_bounded(is_plain: bool) -> None:
+    with flooding(is_plain) as (world, client):
         assert sent_ahead(client, GET) < TOO_MUCH
         assert world.functions.flood == 1
 
 
 @both
-def test_a_client_that_does_not_read_its_answers_gets_no_more(with_lines: bool) -> None:
-    with flooding(with_lines, "x" * 2**20) as (world, client):
+def test_a_client_that_does_not_read_its_answers_gets_no_more(is_plain: bool) -> None:
+    with flooding(is_plain, "x" * 2**20) as (world, client):
         world.open_gate()
         client.sendall(GET * MANY)
         world.serve_another(300)
@@ -123,21 +123,21 @@ def test_a_client_that_does_not_read_its_answers_gets_no_more(with_lines: bool) 
 
 
 @both
-def test_a_client_that_reads_gets_every_answer_however_far_it_is_ahead(with_lines: bool) -> None:
-    with flooding(with_lines, "x" * 100) as (world, client), client.makefile("rb") as stream:
+def test_a_client_that_reads_gets_every_answer_however_far_it_is_ahead(is_plain: bool) -> None:
+    with flooding(is_plain, "x" * 100) as (world, client), client.makefile("rb") as stream:
         client.sendall(GET * MANY)
         world.open_gate()
         client.shutdown(socket.SHUT_WR)
         assert stream.read().count(b"HTTP/1.1 200 OK") == MANY
 
 
-def test_posts_that_nobody_reads_the_answers_of_are_bounded() -> None:
+def test_unread_answers_to_posts_are_bounded() -> None:
     post = b"POST /live/@connections/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     stage = WebSocketStage("LiveApi", "live", "$request.body.action", {})
     loop, account = Loop(), Account()
     api = WebSocketApi(stage, LambdaService({}, Sandbox(account)), account.keyring, WebSocketQuotas())
     with (
-        served(loop, api.application, api.line) as port,
+        served(loop, api.application, api.plain_posts) as port,
         socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client,
     ):
         assert sent_ahead(client, post) < TOO_MUCH

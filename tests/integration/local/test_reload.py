@@ -1,3 +1,5 @@
+"""Changed code and template are served without a restart: covers reload and schedule."""
+
 import asyncio
 import logging
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""`python -m local` from start to stop: covers run and listeners."""
+
 import json
 import re
 import signal

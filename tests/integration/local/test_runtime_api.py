@@ -1,4 +1,4 @@
-"""Attacks on the Runtime API of an environment: a vote's event, with its cookies, is its own process's alone."""
+"""Attacks on the Runtime API of an environment: an event, with its cookies, is for its own process only."""
 
 import asyncio
 import contextlib

@@ -1,3 +1,5 @@
+"""Invocations by real processes: covers service, pool, environment, bootstrap, invocation and processes."""
+
 import asyncio
 import json
 import logging
@@ -261,7 +263,7 @@ def test_who_waits_for_an_init_that_dies_is_served_by_the_next_start(function, t
     assert (function.code / "inits").read_text() == "i" * (times + 1)
 
 
-def test_an_environment_that_is_killed_while_it_starts_fails_nobody(function):
+def test_an_environment_that_is_killed_while_it_starts_fails_no_request(function):
     (function.code / "app.py").write_text(
         HANDLER.replace('.write("i")', '.write(f"{os.getpid()}\\n")')
         + "while len((HERE / 'inits').read_text().splitlines()) == 1: time.sleep(0.01)\n",

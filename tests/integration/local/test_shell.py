@@ -1,4 +1,4 @@
-"""Functions on a laptop whose owner uses AWS: nothing of its files and variables reaches or redirects them."""
+"""Functions do not see the owner's AWS files and variables: covers environment and account."""
 
 import json
 from pathlib import Path

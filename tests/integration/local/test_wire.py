@@ -1,4 +1,4 @@
-"""What clients send that is not an ordinary request, over real sockets, to each of the three ports."""
+"""Unusual requests over real sockets to each of the three ports: covers any_http, hosts and the three APIs."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ from local.gateway.websocket_api import WebSocketApi
 from local.hosts import Hosts
 from local.template.account import Account
 from local.template.resources import HttpRoute, WebSocketStage
-from tests.integration.local.front_doors import Loop, Probe, probing, served, wait_for
+from tests.integration.local.apis import Loop, Probe, probing, served, wait_for
 
 AT_ONCE_S = 5.0  # an answer that takes longer came from a timeout of ours
 KINDS = ("http", "websocket", "lambda")
@@ -59,8 +59,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         quotas = WebSocketQuotas(closing_s=1.0)
         live = WebSocketApi(stage, probe.service, account.keyring, quotas, hosts=HOSTS)
         ports = {
-            "http": stack.enter_context(served(loop, http.application, http.line)),
-            "websocket": stack.enter_context(served(loop, live.application, live.line)),
+            "http": stack.enter_context(served(loop, http.application, http.plain_http)),
+            "websocket": stack.enter_context(served(loop, live.application, live.plain_posts)),
             "lambda": stack.enter_context(served(loop, InvokeApi(probe.service, account).application)),
         }
         yield Gateway(ports, live, probe, loop, account)

@@ -1,4 +1,4 @@
-"""The command line of `python -m local` as far as it needs no run: usage, exit codes and words."""
+"""The command line of `python -m local` as far as it needs no run: usage, exit codes and messages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The state directory under names that a configuration file or a shell could stumble over."""
+"""A state directory whose name could confuse a configuration file or a shell: covers state_dir with both stores."""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""Plain posts are answered by the line itself, all else by the application: aiohttp, which dates its answers."""
+"""Plain posts, and what goes to the application: aiohttp, which puts a date into its answers.
+
+Covers plain_posts, plain_request and plain_socket.
+"""
 
 import asyncio
 import contextlib
@@ -20,7 +23,7 @@ from local.hosts import Hosts
 from local.sigv4 import Credentials
 from local.template.account import Account
 from local.template.resources import WebSocketStage
-from tests.integration.local.front_doors import DEADLINE_S, Loop, served
+from tests.integration.local.apis import DEADLINE_S, Loop, served
 
 STAGE = WebSocketStage(api_id="LiveApi", stage="live", route_selection="$request.body.action", routes={})
 CREDENTIALS = Credentials("ASIAEXAMPLE", "secret", "token")
@@ -58,7 +61,7 @@ def gateway(loop: Loop | None = None) -> Iterator[Client]:
     loop = loop or Loop()
     service = LambdaService({}, Sandbox(Account()))
     api = WebSocketApi(STAGE, service, [CREDENTIALS], WebSocketQuotas(message_bytes=1000), lambda: True, Hosts([HOST]))
-    with served(loop, api.application, api.line) as port:
+    with served(loop, api.application, api.plain_posts) as port:
         yield Client(port)
     loop.close()
 
@@ -80,7 +83,7 @@ def signed(body: bytes = b"{}", path: str = GONE, method: str = "POST", **more: 
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-def test_posts_over_one_socket_are_answered_in_turn_by_the_line(client: Client) -> None:
+def test_posts_over_one_socket_are_answered_in_order_without_the_application(client: Client) -> None:
     forged = signed().replace(b"Signature=", b"Signature=0")
     encoded = signed(path=GONE.replace("@", "%40"))
     answers = client.ask(signed(), forged, encoded)
@@ -108,7 +111,7 @@ def test_socket_goes_over_with_the_first_request_that_is_no_plain_post(client: C
     [
         pytest.param(lambda: signed(path=f"{GONE}?a=b"), 410, id="a query"),
         pytest.param(lambda: signed(b"x" * 1002), 413, id="a body over the quota"),
-        pytest.param(lambda: signed(Connection="keep-alive"), 410, id="a word on the connection"),
+        pytest.param(lambda: signed(Connection="close"), 410, id="a Connection header"),
         pytest.param(lambda: signed(**{"X-Name": "\u00fc"}), 410, id="a header that is not ASCII"),
         pytest.param(lambda: signed(path="/live/elsewhere"), 403, id="another path"),
         pytest.param(lambda: signed(method="DELETE"), 410, id="another method"),
@@ -159,7 +162,7 @@ def test_many_posts_at_once_make_way_for_what_is_urgent(monkeypatch: pytest.Monk
             client.close()
 
 
-def test_line_is_hung_up_when_the_gateway_goes_away() -> None:
+def test_socket_is_closed_when_the_gateway_stops() -> None:
     with gateway() as client:
         client.ask(signed())
     assert client.socket.recv(1) == b""

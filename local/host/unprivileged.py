@@ -1,4 +1,4 @@
-"""Start a program that ends with its parent: `guard.py PARENT SIGNAL UID GID REACH PROGRAM ARGUMENTS…`.
+"""Start a program that ends with its parent: `unprivileged.py PARENT SIGNAL UID GID REACH PROGRAM ARGUMENTS…`.
 
 A program of its own, and not a preexec_fn: running Python between fork and exec of a process with threads can
 deadlock. It imports nothing of the package, so that it starts in a few milliseconds under `python -I -S`.
@@ -37,7 +37,7 @@ def _check(result: int, what: str) -> None:
 
 def _drop(libc: ctypes.CDLL, uid: int, gid: int, *, keep: bool) -> None:
     if keep:
-        # Neither setuid nor access(2), by which PostgreSQL looks for its own programs, shall set capabilities aside.
+        # setuid, and access(2), by which PostgreSQL finds its own programs, must not drop capabilities.
         _check(libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "PR_SET_SECUREBITS")
     os.setgroups([])
     os.setgid(gid)
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
             _reach(libc)
         # After setuid, which clears it.
         _check(libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "PR_SET_PDEATHSIG")
-        if os.getppid() != parent:  # it died before the signal was asked for
+        if os.getppid() != parent:  # it died before the signal was requested
             sys.exit(1)
     elif uid >= 0:
         os.setgroups([])

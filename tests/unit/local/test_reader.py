@@ -1,3 +1,5 @@
+"""Reading a template: covers reader, intrinsics and resources."""
+
 from pathlib import Path
 
 import pytest
@@ -191,7 +193,9 @@ def test_no_setting_of_a_deployed_database_reaches_a_local_function():
     for function in template.functions.values():
         assert not {name for name in function.environment if name.startswith("DATABASE_") and name != "DATABASE_URL"}
         assert not [value for value in function.environment.values() if "resolve:" in value]
-        assert function.environment["AWS_USE_DUALSTACK_ENDPOINT"] == "false"  # it is refused beside a custom endpoint
+        assert (
+            function.environment["AWS_USE_DUALSTACK_ENDPOINT"] == "false"
+        )  # it is refused together with a custom endpoint
 
 
 def test_routes_schedules_and_the_websocket_stage_are_read(write):

@@ -1,3 +1,5 @@
+"""The state directory, and who may own it: covers state_dir and ownership."""
+
 import fcntl
 import json
 import os

@@ -1,5 +1,6 @@
-"""Plain requests on a socket of the HTTP API, and what makes way for the application."""
+"""Plain requests to the HTTP API, and what goes to aiohttp: covers plain_http, plain_request and plain_socket."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -7,9 +8,10 @@ import pytest
 
 from local.gateway.http_api import HttpApi
 from local.gateway.http_event import Caller, Response
+from local.gateway.plain_http import PlainHttp
 from local.hosts import Hosts
 from local.template.resources import HttpRoute
-from tests.integration.local.front_doors import Loop, served
+from tests.integration.local.apis import Loop, served
 
 POST = b"POST /votes HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 GET = b"GET /votes?a=1 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -22,15 +24,15 @@ class Echo(HttpApi):
         if caller.target == "/broken":
             raise RuntimeError("a mistake")
         status = 204 if caller.target == "/empty" else 200
-        words = f"{caller.method} {caller.target} {caller.body.decode()}"
-        return Response(status, [("content-type", "text/plain"), ("x-by", "a line")], words.encode())
+        text = f"{caller.method} {caller.target} {caller.body.decode()}"
+        return Response(status, [("content-type", "text/plain"), ("x-by", "plain")], text.encode())
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     loop = Loop()
-    api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Nobody")], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
-    with served(loop, api.application, api.line) as port:
+    api = Echo("HttpApi", [HttpRoute("GET", "/elsewhere", "Missing")], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
+    with served(loop, api.application, api.plain_http) as port:
         yield port
     loop.close()
 
@@ -42,7 +44,7 @@ def client(port: int) -> Iterator[socket.socket]:
 
 
 def answers(client: socket.socket, count: int) -> list[tuple[int, bool, bytes]]:
-    """The status, whether a line answered, and the body of each answer."""
+    """The status, whether the plain protocol answered, and the body of each answer."""
     found = []
     with client.makefile("rb") as stream:
         for _ in range(count):
@@ -108,10 +110,30 @@ def test_what_is_not_plain_is_read_by_the_application(client: socket.socket, req
     assert second[:2] == (status, False)
 
 
+def test_an_answer_never_waits_for_the_acknowledgement_of_the_last_one() -> None:
+    loop, options = Loop(), []
+    api = Echo("HttpApi", [], None, hosts=Hosts(["x"]))  # type: ignore[arg-type] # never asked
+
+    class Watched(PlainHttp):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            served_socket = transport.get_extra_info("socket")
+            options.append(served_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with (
+        served(loop, api.application, lambda successor: Watched(api.answer, set(), successor)) as port,
+        socket.create_connection(("127.0.0.1", port), 10) as client,
+    ):
+        client.sendall(GET)
+        answers(client, 1)
+    loop.close()
+    assert options == [1]
+
+
 def test_a_socket_is_hung_up_when_the_gateway_goes_away() -> None:
     loop = Loop()
     api = Echo("HttpApi", [], None)  # type: ignore[arg-type] # never asked
-    with served(loop, api.application, api.line) as port:
+    with served(loop, api.application, api.plain_http) as port:
         client = socket.create_connection(("127.0.0.1", port), 10)
         client.sendall(GET)
         answers(client, 1)

@@ -1,4 +1,4 @@
-"""Turns: posts make way for what is urgent."""
+"""Turns of plain_posts: posts give way to urgent work."""
 
 import asyncio
 from functools import partial
@@ -29,7 +29,7 @@ def test_all_else_has_its_turn_after_a_slice_where_it_is_urgent(is_urgent: bool,
     assert by_then == served_by_then
 
 
-def test_who_fails_holds_up_nobody() -> None:
+def test_a_failure_does_not_delay_the_others() -> None:
     failures: list[BaseException] = []
 
     def fail() -> None:
@@ -37,10 +37,10 @@ def test_who_fails_holds_up_nobody() -> None:
 
     async def wait_for_others() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
-        turns, beside, later = Turns(lambda: False), asyncio.Event(), asyncio.Event()
+        turns, next_to_it, later = Turns(lambda: False), asyncio.Event(), asyncio.Event()
         turns.wait(fail)
-        turns.wait(beside.set)
-        await beside.wait()
+        turns.wait(next_to_it.set)
+        await next_to_it.wait()
         turns.wait(fail)
         await asyncio.sleep(0)
         turns.wait(later.set)

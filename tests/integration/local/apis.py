@@ -1,4 +1,4 @@
-"""What the tests of both front doors share: an event loop in a thread, real functions, served applications."""
+"""What the tests of both APIs share: an event loop in a thread, real functions, served applications."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from aiohttp import web
 
 from local.awslambda.environment import Sandbox
 from local.awslambda.service import LambdaService
-from local.gateway.listeners import Door, Line, open_doors
+from local.gateway.listeners import Listener, Plain, start_listeners
 from local.template.account import Account
 from local.template.resources import Function
 
@@ -121,7 +121,7 @@ class Probe:
         return [event["body"] for event in messages if event["requestContext"]["connectionId"] == connection_id]
 
     def noted(self, kind: str, connection_id: str) -> dict[str, Any]:
-        """Wait until the function has been told *kind* of a connection."""
+        """Wait until the function has received an event of *kind* for a connection."""
         return wait_for(
             lambda: next(
                 (e for e in self.notes(kind) if e["requestContext"]["connectionId"] == connection_id),
@@ -148,15 +148,15 @@ def probing(folder: Path) -> Iterator[tuple[Loop, Probe, Account]]:
 def served(
     loop: Loop,
     make: Callable[[], web.Application],
-    line: Line | None = None,
+    plain: Plain | None = None,
 ) -> Iterator[int]:
-    """Serve an application on a free port, behind lines where there are any; yield the port."""
+    """Serve an application on a free port, behind a plain protocol if there is one; yield the port."""
     stack = AsyncExitStack()
 
     async def start() -> int:
-        door = Door(socket.create_server(("127.0.0.1", 0)), make(), line)
-        await open_doors([door], stack, access_log=False)
-        return door.listener.getsockname()[1]
+        listener = Listener(socket.create_server(("127.0.0.1", 0)), make(), plain)
+        await start_listeners([listener], stack, access_log=False)
+        return listener.listening.getsockname()[1]
 
     port = loop.run(start())
     try:
