@@ -1,4 +1,4 @@
-"""What a queued vote, a stored row and a registered subscriber take: docs/scale.md reckons with it."""
+"""What a queued vote, a stored row and a registered subscriber take: docs/explanation/scale.md reckons with it."""
 
 import sys
 from collections.abc import Callable
