@@ -24,7 +24,7 @@ def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
         "cost",
         help="estimate what a month and an event cost",
         description="Estimate what the deployed stack costs: a month in which nobody votes, and what one event adds. "
-        "List prices without free tiers; docs/reference/cost.md states the assumptions. It needs no network and no account.",
+        "List prices without free tiers; docs/reference/cost.md states the assumptions. No network or account needed.",
     )
     add = cost.add_argument
     add("--voters", type=_count, default=10_000, help="who vote (default: %(default)s)")

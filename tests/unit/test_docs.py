@@ -1,0 +1,149 @@
+"""The docs, held to the code: links resolve, and what the code knows by name stands in the reference."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+VOTING = ROOT / "layers" / "voting" / "voting"
+
+README_LINES, README_WORDS, DOCS_WORDS = 110, 800, 20_000
+
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+GENERATED = re.compile(r"<!-- (chaos|mutants|reckoned by .*?) -->.*?<!-- (/chaos|/mutants|until here) -->", re.DOTALL)
+SETTING = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+WORD = re.compile(r"[a-z]+(_[a-z0-9]+)*")
+KEY = re.compile(r"\{votes\}(:[a-z_]+)+")
+
+
+def pages() -> list[Path]:
+    return [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.*)$", CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> Iterator[str]:
+    for target in LINK.findall(CODE.sub("", page.read_text())):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def leads_nowhere(page: Path, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path) if path else page
+    return not target.exists() or bool(anchor and anchor not in anchors(target))
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def constants(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def error_codes(*files: Path) -> set[str]:
+    """The codes of errors: `(403, "code", …)`, `("code", "Sentence.")` and the member `"code": "code"`."""
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                values = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                named = [value for value in values if isinstance(value, str)]
+                if len(node.args) > 1 and named and WORD.fullmatch(named[0]) and says_something(node.args):
+                    found.add(named[0])
+            elif isinstance(node, ast.Dict):
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value == "code" and isinstance(value, ast.Constant):
+                        found.add(str(value.value))
+    return found
+
+
+def says_something(arguments: list[ast.expr]) -> bool:
+    """Whether a status or a sentence is among the arguments."""
+    for one in arguments:
+        if isinstance(one, ast.JoinedStr) or (isinstance(one, ast.Constant) and str(one.value).endswith(".")):
+            return True
+        if isinstance(one, ast.Constant) and type(one.value) is int and one.value in range(400, 600):
+            return True
+    return False
+
+
+def table_codes(page: Path) -> set[str]:
+    """What stands in backticks in the rows of the page's tables."""
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_and_anchor_resolves(page: Path) -> None:
+    assert [link for link in links(page) if leads_nowhere(page, link)] == []
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    for folder in (DOCS, DOCS / "decisions"):
+        index = folder / "README.md"
+        linked = {(folder / link.partition("#")[0]).resolve() for link in links(index)}
+        wanted = folder.rglob("*.md") if folder == DOCS else folder.glob("*.md")
+        inner = {DOCS / "decisions", DOCS / "benchmarks"} - {folder}
+        assert {page for page in wanted if page.parent not in inner} - linked == {index}
+
+
+def test_the_readme_is_one_screen() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= README_LINES
+    assert words(text) <= README_WORDS
+
+
+def test_the_docs_are_short() -> None:
+    """Counted is all that people write: not the decisions, nor what `make bench` and `make chaos` generate."""
+    written = [page for page in DOCS.rglob("*.md") if page.parent.name != "decisions"]
+    written.remove(DOCS / "benchmarks" / "README.md")
+    assert sum(words(GENERATED.sub("", page.read_text())) for page in written) <= DOCS_WORDS
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    read = set(filter(SETTING.fullmatch, constants(ast.parse((VOTING / "settings.py").read_text()))))
+    assert len(read) > 20
+    assert read - table_codes(REFERENCE / "settings.md") == set()
+
+
+def test_every_error_code_of_the_http_functions_is_in_the_reference() -> None:
+    functions = [ROOT / "functions" / name / "app.py" for name in ("vote", "result")]
+    codes = error_codes(*functions, *(VOTING / "web").glob("*.py"))
+    assert {"cross_site", "missing_vote", "not_recorded", "results_unavailable", "internal_error"} <= codes
+    assert codes - table_codes(REFERENCE / "http.md") == set()
+
+
+def test_every_error_code_of_a_frame_is_in_the_reference() -> None:
+    codes = error_codes(VOTING / "broadcast" / "websocket_api.py", VOTING / "broadcast" / "flood.py")
+    assert {"binary_frame", "unknown_action", "unavailable", "too_many_frames"} <= codes
+    assert codes - table_codes(REFERENCE / "websocket.md") == set()
+
+
+def test_every_key_in_redis_is_in_the_reference() -> None:
+    files = [path for path in VOTING.rglob("*") if path.suffix in {".py", ".lua"}]
+    keys = {found[0].rstrip(":") for path in files for found in KEY.finditer(path.read_text())}
+    assert "{votes}:processing" in keys
+    documented = {word.removesuffix(":0") for word in table_codes(REFERENCE / "redis.md")}
+    assert keys - documented == set()
+
+
+def test_every_file_on_the_way_of_a_vote_exists() -> None:
+    page = DOCS / "explanation" / "architecture.md"
+    named = [name for name in table_codes(page) if "/" in name and re.search(r"\.(py|sql)$", name)]
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists() and not (VOTING / name).exists()] == []
