@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from votectl.__main__ import main
 
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
@@ -17,7 +18,9 @@ README_LINES, README_WORDS, DOCS_WORDS = 110, 800, 20_000
 
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-GENERATED = re.compile(r"<!-- (chaos|mutants|reckoned by .*?) -->.*?<!-- (/chaos|/mutants|until here) -->", re.DOTALL)
+GENERATED = re.compile(
+    r"<!-- (chaos|mutants|printed|reckoned by .*?) -->.*?<!-- (/chaos|/mutants|/printed|until here) -->", re.DOTALL
+)
 SETTING = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 WORD = re.compile(r"[a-z]+(_[a-z0-9]+)*")
 KEY = re.compile(r"\{votes\}(:[a-z_]+)+")
@@ -109,7 +112,7 @@ def test_the_readme_is_one_screen() -> None:
 
 
 def test_the_docs_are_short() -> None:
-    """Counted is all that people write: not the decisions, nor what `make bench` and `make chaos` generate."""
+    """What people write counts: not the decisions, nor what `make bench`, `make chaos` and `votectl cost` print."""
     written = [page for page in DOCS.rglob("*.md") if page.parent.name != "decisions"]
     written.remove(DOCS / "benchmarks" / "README.md")
     assert sum(words(GENERATED.sub("", page.read_text())) for page in written) <= DOCS_WORDS
@@ -147,3 +150,10 @@ def test_every_file_on_the_way_of_a_vote_exists() -> None:
     named = [name for name in table_codes(page) if "/" in name and re.search(r"\.(py|sql)$", name)]
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists() and not (VOTING / name).exists()] == []
+
+
+def test_the_costs_shown_are_those_that_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (REFERENCE / "cost.md").read_text()
+    ((command, shown),) = re.findall(r"-m votectl (cost .*)\n```\n.*?```\n(List prices.*?)```", page, re.DOTALL)
+    assert main(command.split()) == 0
+    assert set(shown.splitlines()) - {"…"} <= set(capsys.readouterr().out.splitlines())
