@@ -101,8 +101,8 @@ def test_every_page_can_be_reached_from_the_index() -> None:
     for folder in (DOCS, *listed):
         index = folder / "README.md"
         linked = {(folder / link.partition("#")[0]).resolve() for link in links(index)}
-        pages = folder.rglob("*.md") if folder == DOCS else folder.glob("*.md")
-        wanted = {page for page in pages if page.name == "README.md" or page.parent not in listed - {folder}}
+        found = folder.rglob("*.md") if folder == DOCS else folder.glob("*.md")
+        wanted = {page for page in found if page.name == "README.md" or page.parent not in listed - {folder}}
         assert wanted - linked == {index}
 
 
