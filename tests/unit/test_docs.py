@@ -23,6 +23,7 @@ GENERATED = re.compile(
 )
 SETTING = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 WORD = re.compile(r"[a-z]+(_[a-z0-9]+)*")
+MODULE = re.compile(r"`([a-z_/]+\.py)`")
 KEY = re.compile(r"\{votes\}(:[a-z_]+)+")
 
 
@@ -152,6 +153,14 @@ def test_every_file_on_the_way_of_a_vote_exists() -> None:
     files = {name for name in named if re.search(r"\.(py|sql)$", name)}
     assert len(files) > 20
     assert {name for name in files if not (ROOT / name).exists() and not (VOTING / name).exists()} == set()
+
+
+def test_every_module_that_a_decision_names_exists() -> None:
+    named = {
+        (page.name, name) for page in (DOCS / "decisions").glob("*.md") for name in MODULE.findall(page.read_text())
+    }
+    assert len(named) > 5
+    assert {one for one in named if not (ROOT / one[1]).exists() and not (VOTING / one[1]).exists()} == set()
 
 
 def test_every_room_is_in_the_architecture() -> None:
