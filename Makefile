@@ -47,7 +47,7 @@ chaos: $(VENV)/.dev ## Strike the running system with faults and audit what is l
 chaos-mutants: $(VENV)/.dev ## Take out one safeguard at a time, and see the chaos suite miss it
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
 
-bench: $(if $(filter smoke,$(ONLY)),$(VENV)/.dev,$(VENV)/.bench wrk) ## Measure (ONLY="drain results" some of it, ONLY=smoke a little of all); a full run renews docs/benchmarks.md
+bench: $(if $(filter smoke,$(ONLY)),$(VENV)/.dev,$(VENV)/.bench wrk) ## Measure (ONLY="drain results" some of it, ONLY=smoke a little of all); a full run renews docs/benchmarks/README.md
 	@$(BIN)/python -m bench $(if $(filter smoke,$(ONLY)),--smoke,$(if $(ONLY),--only $(ONLY))) $(ARGS)
 
 checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .checkov.yaml gives a reason for each check left out

@@ -99,14 +99,14 @@ def _render() -> int:
     for name, report in run.reports.items():
         if name in questions:
             draw(name, questions[name], report, DOCS / "images" / f"bench-{name}.svg")
-    (DOCS / "benchmarks.md").write_text(page.render(run, questions, DOCS), encoding="utf-8")
-    print("docs/benchmarks.md is written")
+    (DOCS / "benchmarks" / "README.md").write_text(page.render(run, questions, DOCS), encoding="utf-8")
+    print("docs/benchmarks/README.md is written")
     try:
         scale.write(run)
     except scale.Missing as error:
-        print(f"docs/scale.md stays as it was: {error}", file=sys.stderr)
+        print(f"docs/explanation/scale.md stays as it was: {error}", file=sys.stderr)
         return 1
-    print("docs/scale.md is written")
+    print("docs/explanation/scale.md is written")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The size of a queued vote, a stored row and a registered subscriber, for the estimates of docs/scale.md."""
+"""The size of a queued vote, a stored row and a registered subscriber, for docs/explanation/scale.md."""
 
 from collections.abc import Callable
 from itertools import islice

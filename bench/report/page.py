@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: the last full run, for a reader."""
+"""docs/benchmarks/README.md: the last full run, for a reader."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +56,7 @@ def _section(name: str, question: str, report: Report, docs: Path) -> str:
         parts.append(render_goals(report.goals))
     if report.notes:
         parts.append("\n".join(f"- {note}" for note in report.notes))
-    if (docs / "bench" / f"{name}.md").exists():
-        parts.append(f"More: [docs/bench/{name}.md](bench/{name}.md).")
-    parts.append(f"![{question}](images/bench-{name}.svg)")
+    if (docs / "benchmarks" / f"{name}.md").exists():
+        parts.append(f"More: [{name}.md]({name}.md).")
+    parts.append(f"![{question}](../images/bench-{name}.svg)")
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""`python -m bench.report.scale`: the figures of docs/scale.md, from the last full run and the published quotas.
+"""`python -m bench.report.scale`: the figures of docs/explanation/scale.md, from the last full run and public quotas.
 
 Everything between the two marks of that page is rewritten. Measurements come from docs/benchmarks/results.json, prices
 from votectl's table, and the duration of a broadcast from the product's own planner.
@@ -23,7 +23,7 @@ from voting.broadcast.planner import ping_s
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "scale.md"
+PAGE = ROOT / "docs" / "explanation" / "scale.md"
 BEGIN, END = "<!-- reckoned by python -m bench.report.scale -->", "<!-- until here -->"
 
 VOTERS = 1000, 100_000, 10_000_000
@@ -33,7 +33,7 @@ BUSIEST = 0.1 / 60  # a tenth of all votes come in the busiest minute
 AWAY_S = 600  # outage of the database, during which votes wait in Redis
 CORE_MB = 1769  # memory with which Lambda gives a function one full vCPU
 
-# Published quotas; docs/scale.md names the pages.
+# Published quotas; docs/explanation/scale.md names the pages.
 REQUESTS_PER_S, CONCURRENCY = 10_000, 1000
 CONNECTS_PER_S = 200  # the default of ConnectionsPerSecond in template.yaml; an account takes 500
 LONGEST_CONNECTION_S = 7200

@@ -24,7 +24,7 @@ from voting.settings import Settings
 from voting.vote import Vote
 
 Wait = Callable[[], None]
-GUIDE = Path(__file__).parents[2] / "docs" / "migration.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "migrate.md"
 
 
 def rows(database: psycopg.Connection) -> dict[str, str]:
@@ -48,7 +48,7 @@ def assert_right(electorate: Electorate, database: psycopg.Connection, voters: s
 
 
 def removal() -> str:
-    """What docs/migration.md says removes what we added."""
+    """What docs/guides/migrate.md says removes what we added."""
     (script,) = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     return script
 
@@ -333,7 +333,7 @@ def test_a_batch_of_a_killed_run_is_handed_back_in_its_place(
 def test_the_vote_in_hand_of_a_killed_old_worker_stands_in_its_log(
     redis: Redis, old_worker: Callable[[], OldWorker], our_worker, drained: Wait, database: psycopg.Connection
 ) -> None:
-    """The one vote that the old design itself can lose, and how docs/migration.md brings it back."""
+    """The one vote that the old design itself can lose, and how docs/guides/migrate.md brings it back."""
     OldProducer(redis).push("x", "b")
     killed = old_worker()
     assert killed.take() == ("x", "b")

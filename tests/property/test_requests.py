@@ -18,7 +18,7 @@ from tests.conftest import Handler, event
 from tests.management_api import ManagementApi
 from tests.property.messages import ANY_TEXT, JSON
 
-# docs/http.md, as far as it can be had while both stores are up.
+# docs/reference/http.md, as far as it can be had while both stores are up.
 DOCUMENTED: dict[int, set[str]] = {
     400: {
         *("bad_base64", "empty_body", "invalid_text", "invalid_json", "not_an_object", "invalid_form"),

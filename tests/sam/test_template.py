@@ -535,7 +535,7 @@ def test_the_whole_flow_is_watched_and_every_alarm_stands_on_the_dashboard_and_i
     assert stack.of("AWS::CloudWatch::Alarm").keys() == wanted
     (shown,) = [widget for widget in dashboard(stack)["widgets"] if widget["type"] == "alarm"]
     assert shown["properties"]["alarms"] == [f"${{{name}.Arn}}" for name in _in_order(wanted)]
-    guide = (ROOT / "docs/deploy.md").read_text()
+    guide = (ROOT / "docs/guides/operate.md").read_text()
     assert {name for name in wanted if f"`{name}`" not in guide} == set()
 
 

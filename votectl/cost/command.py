@@ -24,7 +24,7 @@ def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
         "cost",
         help="estimate what a month and an event cost",
         description="Estimate what the deployed stack costs: a month without votes, and what one event adds. List "
-        "prices without free tiers; docs/cost.md lists the assumptions. Works offline and without an account.",
+        "prices without free tiers; docs/reference/cost.md lists the assumptions. Works offline, without an account.",
     )
     add = cost.add_argument
     add("--voters", type=_count, default=10_000, help="number of voters (default: %(default)s)")

@@ -383,7 +383,7 @@ def test_a_login_made_by_hand_as_the_guide_says_serves_all_functions(
     address = rest.rpartition("@")[2]
     owner = Clients(Settings({**settings.env, "DATABASE_URL": f"{scheme}://{MASTER}:of-the-master@{address}"}))
     assert operate(owner, {"operation": "install"})["installed"] is True
-    guide = (ROOT / "docs/deploy.md").read_text()
+    guide = (ROOT / "docs/guides/deploy.md").read_text()
     (statements,) = (block for block in re.findall(r"```sql\n(.*?)```", guide, re.DOTALL) if "CREATE ROLE" in block)
     login = "voting_test_app"
     deployment.superuser.execute(statements.replace("voting_app", login).replace("the_owner", MASTER))

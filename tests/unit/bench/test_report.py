@@ -158,12 +158,12 @@ def test_the_last_full_run_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_every_row_and_what_failed(tmp_path: Path) -> None:
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / "drain.md").touch()
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "drain.md").touch()
     text = page.render(run(), {"drain": "How fast?", "results": "How dear?", "local": "How many?"}, tmp_path)
     assert "## How fast?" in text
-    assert "[docs/bench/drain.md](bench/drain.md)" in text
-    assert "images/bench-drain.svg" in text
+    assert "[drain.md](drain.md)" in text
+    assert "../images/bench-drain.svg" in text
     assert "commit abc1234, `make bench` in 10 minutes" in text
     assert "`ONLY=local` failed: `RuntimeError: no`" in text
     assert "How dear?" not in text  # it was not there yet when this run was made

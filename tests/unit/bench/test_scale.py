@@ -1,4 +1,4 @@
-"""docs/scale.md as it is reckoned from a run."""
+"""docs/explanation/scale.md as it is reckoned from a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
