@@ -72,6 +72,12 @@ BEARERS = {
 }
 
 
+@pytest.fixture(params=["embedded", "debian"])
+def database_url(request: pytest.FixtureRequest, database_url: str) -> str:
+    """The embedded server, and Debian's, which is older: what a role may do there differs."""
+    return database_url if request.param == "embedded" else request.getfixturevalue("debian_url")
+
+
 @pytest.fixture
 def opened(deployment: Deployment) -> Iterator[Callable[[str], Clients]]:
     """Open clients as the function of a job has them."""
