@@ -36,7 +36,7 @@ def add_loadtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--revote-share",
         type=float,
         default=0.3,
-        help="share of votes that are re-votes, 0 to 1 (default: %(default)s)",
+        help="least share of votes that are re-votes, 0 to 1 (default: %(default)s)",
     )
     parser.add_argument("--concurrency", type=int, default=16, help="requests at the same time (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same votes (default: %(default)s)")
