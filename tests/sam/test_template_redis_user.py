@@ -80,7 +80,7 @@ def test_the_queue_from_push_to_hand_back(clients: Clients, redis: Redis) -> Non
     queue.stop_claims()
     assert queue.give_back(token + 3) == 2  # the list is the longer one: LMOVE
     assert len(queue.ends(5)[0]) == 5
-    assert watch(queue, 0.05).looks
+    assert not watch(queue, 0.05).is_drained
     assert refusals(redis) == set()
 
 

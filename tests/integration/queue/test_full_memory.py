@@ -143,7 +143,7 @@ def test_the_draining_is_handed_back_and_taken_over(redis, queue) -> None:
     assert int(redis.get(HANDED_BACK)) > 1.7e12
     assert queue.give_back(token + 1) == 6
     assert redis.lrange(VOTES, 0, -1)[::-1] == [*messages, b"newer"]
-    assert watch(queue, 0.05).is_drained is False
+    assert not watch(queue, 0.05).is_drained
     assert queue.allow_claims()
 
 
