@@ -13,7 +13,7 @@ FENCE = b"{votes}:fence"
 CLAIM_ARGUMENTS = 6  # token, votes to acknowledge, most votes, most bytes, two names of claims; then the dead letters
 LOOK_AHEAD_ARGUMENTS = 3  # votes to pass over, most votes, most bytes
 PUSH = b"\r\n$1\r\n3\r\n$5\r\nvotes\r\n$16\r\n{votes}:progress\r\n"  # how many keys, and the first two
-CLAIM_STATUS = {b"superseded": "refused", b"handed out again": "handed anew"}  # of a claim that was given nothing
+CLAIM_STATUS = {b"superseded": "refused", b"handed out again": "handed out again"}  # of a claim that was given nothing
 VOTER = re.compile(rb'"voter_id": "([0-9a-f]+)"')
 
 
@@ -45,7 +45,7 @@ class Reader(Protocol):
 
 
 class RedisReader:
-    """claim, then claimed, idle, refused or handed anew; look ahead, then seen ahead; push, then pushed or late."""
+    """claim: claimed, idle, refused or handed out again; look ahead: seen ahead; push: pushed or late."""
 
     def __init__(self) -> None:
         self._asked: Mark | None = None

@@ -143,7 +143,7 @@ MUTANTS = (
         ],
     ),
     Mutant(
-        "the age of a snapshot that nobody confirms",
+        "the age of an unconfirmed snapshot",
         ["stall-worker"],
         [
             Edit(VOTING / "results/snapshot.py", "if self.age_s <= FRESH_S and", "if True or"),

@@ -139,7 +139,7 @@ async def late_claim(scene: Scene) -> str:
                 raise Unseen(f"run {claim.mark.token} came between")
             claimed = scene.redis.expect("claimed", lambda line, _mark: line is claim.line, hold="line")
         batch = await within(STEP_WITHIN_S, claimed, "the run to be handed another batch")
-        answers = ("handed anew", "claimed", "idle", "refused")
+        answers = ("handed out again", "claimed", "idle", "refused")
         answer = scene.redis.expect(answers, lambda line, _mark: line is stop.line)
         stop.release()
         ended = await within(STEP_WITHIN_S, answer, "Redis to answer what came late")
@@ -149,7 +149,7 @@ async def late_claim(scene: Scene) -> str:
         stop.drop()
     if ended.mark.name == "refused":
         raise Unseen("a newer run came between")
-    if ended.mark.name != "handed anew":
+    if ended.mark.name != "handed out again":
         scene.notes.append("Redis did not refuse the claim that came late")
     await scene.newer_run()
     return f"acknowledged {stop.mark.count} votes when {batch.mark.count} others had been handed out"

@@ -128,7 +128,7 @@ def _other_intervals(event: Event, stack: Stack, prices: Prices) -> Iterator[dic
 def describe(document: dict[str, Any]) -> Iterator[str]:
     """Render *document* as text with tables."""
     yield f"List prices of {document['region']} in USD as of {document['prices_dated']}, without free tiers and taxes."
-    for name, title in (("month", "A month in which nobody votes"), ("event", "What the event adds")):
+    for name, title in (("month", "A month without votes"), ("event", "What the event adds")):
         part = document[name]
         rows = [
             (line["what"], _number(line["quantity"]), line["unit"], f"{line['usd']:,.2f}") for line in part["lines"]

@@ -2,11 +2,11 @@
 
 from redis import Redis
 
-from voting.broadcast.lua import script
+from voting.lua import script
 
 WINDOW_S = 20.0
 FRAMES = "{votes}:frames"
-COUNT = script("count_frames")
+COUNT = script("broadcast", "count_frames")
 
 
 class FrameCounts:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from voting.broadcast.lua import script
+from voting.lua import script
 
 EXPIRE_S = 15 * 60  # a page pings every 5 to 9 minutes at least; API Gateway's $disconnect is best effort
 BUCKETS = 64  # a worker counts all of them for each vote: 64 take 0.2 ms, 256 would take twice as long
@@ -22,11 +22,11 @@ HALFWAY = "{votes}:halfway"
 BEGUN = "{votes}:begun"
 SPEED = "{votes}:speed"
 
-STATE = script("read_state")
-MARK = script("mark_delivered")
-BEGIN = script("begin_attempt")
-PUT = script("set_fields")
-ADD = script("add_subscriber")
+STATE = script("broadcast", "read_state")
+MARK = script("broadcast", "mark_delivered")
+BEGIN = script("broadcast", "begin_attempt")
+PUT = script("broadcast", "set_fields")
+ADD = script("broadcast", "add_subscriber")
 
 
 def bucket_of(connection_id: str) -> int:
@@ -65,7 +65,7 @@ class Bucket:
 class Subscribers:
     """Sorted sets of connection ids, scored by expiry, and the version that each bucket has been sent.
 
-    Every write also succeeds while Redis' memory is full (voting.queue.full_memory): the data is small, and viewers see
+    Every write also succeeds while Redis' memory is full (voting.lua): the data is small, and viewers see
     the backlog shrink.
     """
 

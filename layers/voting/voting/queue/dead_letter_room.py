@@ -9,17 +9,17 @@ from logging import ERROR
 
 from redis import Redis
 
+from voting.lua import script
 from voting.observability import tell
 from voting.queue.dead_letter import REFUSED, shorten
 from voting.queue.dead_letters import COUNTED_AT_ONCE, FIRST_PAGE, PAGE_BYTES, DeadLetters, fitting
-from voting.queue.lua import script
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT
 
 SHARE = 0.9  # of a limit, down to which room is made: otherwise each further letter would have all of them read
 
-EVICT = script("evict", "reason_of", "next_step", "remove", "note")
-SHORTEN = script("shorten", "note")
-NOTE_LIMITS = script("note_limits")
+EVICT = script("queue", "evict", "reason_of", "next_step", "remove", "note")
+SHORTEN = script("queue", "shorten", "note")
+NOTE_LIMITS = script("queue", "note_limits")
 
 
 class DeadLetterRoom:

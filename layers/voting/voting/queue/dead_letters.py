@@ -15,8 +15,8 @@ from typing import Any
 
 from redis import Redis
 
+from voting.lua import script
 from voting.queue.dead_letter import DeadLetter
-from voting.queue.lua import script
 from voting.queue.queue_view import DEAD, DEAD_ACCOUNT, PAGE, PROCESSING, VOTES
 from voting.queue.vote_queue import NotAList
 
@@ -25,9 +25,9 @@ PAGE_BYTES = 1024 * 1024  # approximate limit of one page: a letter can have 400
 FIRST_PAGE = 16  # letters, while their size is unknown
 COUNTED_AT_ONCE = 1000
 
-COUNT = script("count", "reason_of", "next_step")
-DROP = script("drop", "reason_of", "next_step", "remove")
-REQUEUE = script("requeue", "remove")
+COUNT = script("queue", "count", "reason_of", "next_step")
+DROP = script("queue", "drop", "reason_of", "next_step", "remove")
+REQUEUE = script("queue", "requeue", "remove")
 
 
 class TooManyQueued(Exception):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from redis import Redis
 
-from voting.queue.lua import script, shared_functions
+from voting.lua import script
 
 VOTES = "votes"
 PROCESSING = "{votes}:processing"
@@ -29,10 +29,9 @@ STALLED_AFTER_S = 15.0  # without an acknowledged batch while messages wait: a b
 
 PAGE = 200  # messages that are read at a time
 
-BEHIND = shared_functions("behind")
-LOOK = script("backlog", "behind")
-TRY_PUSH = script("try_push")
-ENDS = script("ends")
+LOOK = script("queue", "backlog", "behind")
+TRY_PUSH = script("queue", "try_push")
+ENDS = script("queue", "ends")
 
 Counting = Literal["ok", "stalled", "handed_back"]
 

@@ -11,12 +11,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from voting.log_sampling import Sampler
+from voting.lua import script
 from voting.observability import logger
-from voting.queue.lua import script
 
 REMIND_EVERY_S = 30.0
 
-NOTE = script("note_trouble")
+NOTE = script("queue", "note_trouble")
 
 
 @dataclass(frozen=True, slots=True)

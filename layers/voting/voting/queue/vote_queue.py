@@ -8,8 +8,8 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
 from voting.fence import Superseded
+from voting.lua import script
 from voting.queue.dead_letter import DeadLetter
-from voting.queue.lua import script
 from voting.queue.queue_view import HANDED_BACK, KEYS, PROCESSING, PROGRESS, VOTES, QueueView
 from voting.queue.script_connection import ScriptConnection
 from voting.vote import Vote
@@ -17,14 +17,14 @@ from voting.vote import Vote
 PUSH_WITHIN_S = 1.9  # a voter is told "not recorded" after 2 s
 ATTEMPTS = 2
 
-PUSH = script("push")
+PUSH = script("queue", "push")
 PUSH_KEYS = (VOTES, PROGRESS, HANDED_BACK)
 
-CLAIM = script("claim", "give_back", "oldest")
+CLAIM = script("queue", "claim", "give_back", "oldest")
 TOO_LATE = b"too late"  # what push.lua returns in place of a number
-LOOK_AHEAD = script("look_ahead", "oldest")
-HAND_BACK = script("hand_back", "give_back")
-STOP_CLAIMS = script("stop_claims")
+LOOK_AHEAD = script("queue", "look_ahead", "oldest")
+HAND_BACK = script("queue", "hand_back", "give_back")
+STOP_CLAIMS = script("queue", "stop_claims")
 
 
 class HandedOutAgain(Exception):

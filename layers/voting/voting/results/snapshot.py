@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from voting.queue.full_memory import TOUCH_HASH
-from voting.queue.queue_view import BEHIND, HANDED_BACK, PROCESSING, PROGRESS, VOTES
+from voting.lua import script
+from voting.queue.queue_view import HANDED_BACK, PROCESSING, PROGRESS, VOTES
 from voting.results.results import PING_S, Results
 from voting.tally import Tally
 
@@ -15,30 +15,8 @@ SNAPSHOT = "{votes}:snapshot"
 TROUBLE = "{votes}:trouble:results"  # errors that keep a run from writing the snapshot or starting broadcasts
 FRESH_S = 5.0  # the worker confirms the snapshot every second; an older one means that no worker can
 
-# KEYS[1] snapshot   KEYS[2] votes   KEYS[3] processing   KEYS[4] progress   KEYS[5] handed back
-# ARGV[1] version   ARGV[2] counts, as JSON   ARGV[3] seconds between two pings of a subscriber
-# Returns the version in the snapshot now (a greater version stays), and for how many ms nothing has been counted.
-WRITE = (
-    TOUCH_HASH
-    + BEHIND
-    + """
-local now = redis.call('TIME')
-local behind = behind_ms(KEYS[2], KEYS[3], KEYS[4], KEYS[5])
-local there = redis.call('HGET', KEYS[1], 'version')
-local newest = tonumber(there or '') or 0
-if newest > tonumber(ARGV[1]) then return {newest, behind} end
-redis.call(
-  'HSET', KEYS[1], 'version', ARGV[1], 'counts', ARGV[2], 'at', now[1] * 1000 + math.floor(now[2] / 1000),
-  'behind', behind, 'ping_s', ARGV[3]
-)
-return {tonumber(ARGV[1]), behind}
-"""
-)
-
-
-# KEYS[1] snapshot
-# ARGV[1] the state that was last broadcast: stale or fresh
-TOLD = TOUCH_HASH + "redis.call('HSET', KEYS[1], 'told', ARGV[1])"
+WRITE = script("results", "write", "behind")
+NOTE_TOLD = script("results", "note_told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +50,7 @@ class Snapshots:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._write = redis.register_script(WRITE)
-        self._told = redis.register_script(TOLD)
+        self._told = redis.register_script(NOTE_TOLD)
 
     def write(self, tally: Tally, ping_s: int = PING_S) -> tuple[int, float]:
         """Write *tally* unless Redis has a newer one.

@@ -34,7 +34,7 @@
 -- process: with one generation at a time the order stays, and after a crash the batch lies where the next run starts.
 -- Once the list is handed back, even a superseded run returns what it moved while it waited.
 
--- Changes nothing, but lets the script run while the memory is full (voting.queue.full_memory): a claim must pass then,
+-- Changes nothing, but lets the script run while the memory is full (voting/lua.py): a claim must pass then,
 -- or the backlog that fills the memory never moves again.
 redis.call('LTRIM', KEYS[2], 0, -1)
 

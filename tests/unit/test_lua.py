@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import voting
-from voting.queue.lua import script
+from voting.lua import script
 
 PACKAGE = Path(voting.__file__).parent
-SCRIPTS = sorted((PACKAGE / "queue" / "scripts").rglob("*.lua"))
+SCRIPTS = sorted(PACKAGE.rglob("*.lua"))
 LIKE_CLAIM = "KEYS     as in claim.lua"
 
 
@@ -42,10 +42,10 @@ def test_a_shared_function_is_named_in_the_header_of_each_script_that_calls_it(p
 
 def test_each_script_is_loaded_by_a_module() -> None:
     sources = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
-    calls = re.findall(r"\b(?:script|shared_functions)\((.+)\)", sources)
+    calls = re.findall(r"\bscript\((.+)\)", sources)
     assert {path.stem for path in SCRIPTS} <= {name for call in calls for name in re.findall(r'"(\w+)"', call)}
 
 
 def test_shared_functions_come_before_the_script_that_calls_them() -> None:
-    text = script("claim", "give_back", "oldest")
+    text = script("queue", "claim", "give_back", "oldest")
     assert text.index("local function give_back") < text.index("local function oldest") < text.index("ARGV[5]  name")
