@@ -1,3 +1,8 @@
+"""Connections to the stores: broken, slow, refused, with a secret that changes.
+
+Covers clients, redis_client, kept_session and credentials.
+"""
+
 import json
 import time
 from collections.abc import Callable, Iterator

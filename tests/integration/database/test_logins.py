@@ -1,4 +1,7 @@
-"""The owner of `votes` is another role than ours: what its code gets of us, with a login for each job."""
+"""The owner of `votes` is another role than ours: what its code gets of us, with a login for each job.
+
+Covers logins, ownership, credentials and provisioning.
+"""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,7 @@
-"""Behind a pooler that hands sessions to its other clients between transactions: it works, and leaves nothing there."""
+"""Behind a pooler that hands sessions to its other clients between transactions: it works, and leaves nothing there.
+
+Covers session.
+"""
 
 import json
 import os

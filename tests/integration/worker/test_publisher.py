@@ -1,3 +1,8 @@
+"""How the results are announced: the snapshot, and whose turn it is.
+
+Covers publisher.
+"""
+
 import json
 import threading
 import time

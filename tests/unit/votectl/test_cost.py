@@ -1,4 +1,4 @@
-"""Costs calculated by hand, and the output of the command."""
+"""Costs calculated by hand, and the output of the command: covers estimate and prices."""
 
 import json
 
