@@ -65,7 +65,7 @@ def test_each_function_brings_its_own_code_and_no_libraries(s3: Any, packaged: M
         for name, one in packaged["Resources"].items()
         if one["Type"] == "AWS::Serverless::Function"
     }
-    assert len(functions) == len(set(functions.values())) == 7
+    assert len(functions) == len(set(functions.values())) == 9
     for name, uri in functions.items():
         files = names_in(s3, uri)
         assert "app.py" in files, name

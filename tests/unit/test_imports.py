@@ -183,6 +183,7 @@ COSTLY: dict[str, set[str]] = {
     "worker": set(),
     "ops": {"boto3", "botocore.session"},
     "install": {"psycopg", "redis"},
+    "smoke": {"psycopg", "redis"},
 }
 NEVER = {
     "aws_lambda_powertools.event_handler",

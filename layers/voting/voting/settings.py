@@ -140,6 +140,19 @@ class Settings:
         return self._required("OPS_FUNCTION", "the name of the function ops")
 
     @property
+    def vote_version(self) -> str | None:
+        """The new version of `vote` that a deployment is to be tried with; None where it is none of its concern."""
+        return self._optional("VOTE_VERSION") or None
+
+    @property
+    def result_version(self) -> str | None:
+        return self._optional("RESULT_VERSION") or None
+
+    @property
+    def ws_connect_version(self) -> str | None:
+        return self._optional("WS_CONNECT_VERSION") or None
+
+    @property
     def broadcast_interval_ms(self) -> int:
         return max(50, self._integer("BROADCAST_INTERVAL_MS", 50, least=0))
 
