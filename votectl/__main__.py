@@ -9,6 +9,7 @@ from votectl.loadtest.command import add_loadtest
 from votectl.loadtest.demo import Demo
 from votectl.local_run import NotWhole, local_run
 from votectl.ops.command import add_ops
+from votectl.rotation.command import add_rotate
 from votectl.terminal import complain, say
 
 
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_loadtest(commands)
     add_ops(commands)
     add_cost(commands)
+    add_rotate(commands)
 
     options = parser.parse_args(arguments)
     if "rate" in options and not 0.1 <= options.rate <= 50:

@@ -293,9 +293,14 @@ def test_no_function_changes_before_its_login_is_there(stack: Expansion) -> None
 
 def needed(stack: Expansion, name: str) -> set[str]:
     """What is made before the resource *name*, and perhaps more: each that is named in it, in whatever way."""
-    words = {word for text in strings(stack.resources[name]) for word in re.findall(r"\w+", text)}
-    direct = words & stack.resources.keys() - {name}
-    return direct.union(*(needed(stack, other) for other in direct))
+    found: set[str] = set()
+    open_ = [name]
+    while open_:
+        words = {word for text in strings(stack.resources[open_.pop()]) for word in re.findall(r"\w+", text)}
+        further = words & stack.resources.keys() - found
+        found |= further
+        open_ += further
+    return found - {name}
 
 
 def test_the_step_runs_again_with_each_package_and_release_and_fails_soon(stack: Expansion, mode: str) -> None:

@@ -54,7 +54,8 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
         "cost": {VALUES},
         "loadtest": {VALUES},
         "ops": {VALUES},
-        "__main__": {VALUES, "cost", "loadtest", "ops"},
+        "rotation": {VALUES},
+        "__main__": {VALUES, "cost", "loadtest", "ops", "rotation"},
     },
     "bench": {
         VALUES: set(),

@@ -68,7 +68,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield partial(_page, asked, "/api/results")
         yield partial(_post, partial(invoke, "ws_broadcast", settings.broadcast_function), {"trial": True})
     if ws_connect:
-        trial = {"requestContext": {"eventType": "TRIAL"}}
+        trial: dict[str, object] = {"requestContext": {"eventType": "TRIAL"}}
         yield partial(_post, partial(invoke, "ws_connect", ws_connect), trial)
 
 
