@@ -13,7 +13,7 @@ from voting.observability import logger
 from voting.ops.custom_resource import NotDone
 from voting.reason import explain
 
-# Within the function's timeout in any case: CodeDeploy would wait an hour for a verdict.
+# The verdict goes out within the function's timeout in any case: CodeDeploy waits for it, and traffic with it.
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
 ATTEMPTS = 3
