@@ -70,7 +70,9 @@ def test_the_interval_is_what_is_set(text: str) -> None:
 
 
 def test_an_interval_out_of_bounds_is_refused_with_both_bounds() -> None:
-    with pytest.raises(InvalidSetting, match="^BROADCAST_INTERVAL_MS is '1': it takes a whole number from 50 to 60000$"):
+    with pytest.raises(
+        InvalidSetting, match="^BROADCAST_INTERVAL_MS is '1': it takes a whole number from 50 to 60000$"
+    ):
         _ = Settings.from_env({"BROADCAST_INTERVAL_MS": "1"}).broadcast_interval_ms
 
 

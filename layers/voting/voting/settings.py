@@ -141,7 +141,7 @@ class Settings:
 
     @property
     def broadcast_interval_ms(self) -> int:
-        """The least time between two broadcasts; docs/decisions/0027-interval.md says why it is a quarter of a second."""
+        """The least time between two broadcasts; docs/decisions/0027-interval.md says why this default."""
         return self._integer("BROADCAST_INTERVAL_MS", 250, least=50, most=60_000)
 
     @property
