@@ -70,10 +70,9 @@ def test_the_interval_is_what_is_set(text: str) -> None:
 
 
 def test_an_interval_out_of_bounds_is_refused_with_both_bounds() -> None:
-    with pytest.raises(
-        InvalidSetting, match="^BROADCAST_INTERVAL_MS is '1': it takes a whole number from 50 to 60000$"
-    ):
+    with pytest.raises(InvalidSetting) as told:
         _ = Settings.from_env({"BROADCAST_INTERVAL_MS": "1"}).broadcast_interval_ms
+    assert str(told.value) == "BROADCAST_INTERVAL_MS is '1': it takes a whole number from 50 to 60000"
 
 
 @pytest.mark.parametrize("text", ["false", " FALSE ", "0", "no", "off"])

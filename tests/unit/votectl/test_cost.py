@@ -336,8 +336,12 @@ def test_the_page_on_cost_has_the_figures_that_are_printed(capsys) -> None:
     page = (ROOT / "docs/reference/cost.md").read_text()
     idle = printed(capsys, "--env", "club")["month"]["usd"]
     here = printed(capsys, "--env", "club", "--region", "eu-central-1")["month"]["usd"]
-    chatty = [round(row["usd_a_day"]) for row in printed(capsys)["chatty_voter"]]
-    for figure in (f"${idle:.2f}", f"${here:.2f}", *(f"${usd} " for usd in chatty)):
+    main(["cost", "--voters", "20000", "--subscribers", "2000", "--hours", "2"])
+    rows = re.findall(
+        r"^One voter.*|^BROADCAST_.*a day$|^[\d,]+ +[\d,]+ +[\d.]+$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert len(rows) == 9  # the other intervals, a sentence, a head, and three more
+    for figure in (f"${idle:.2f}", f"${here:.2f}", *rows):
         assert figure in page
 
 
