@@ -340,7 +340,14 @@ def declared_settings() -> set[str]:
 DATABASE = {"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_SECRET_ARN", "DATABASE_SSLROOTCERT"}
 EVERYWHERE = {"REDIS_URL", "OPTION_A", "OPTION_B"}
 NEEDED = {
-    "VoteFunction": {"COOKIE_KEYS", "ACCEPT_LEGACY_IDS", "ACCEPT_OLD_COOKIES", "ALLOWED_ORIGINS", "MAX_BODY_BYTES"},
+    "VoteFunction": {
+        "COOKIE_KEYS",
+        "ACCEPT_LEGACY_IDS",
+        "ACCEPT_OLD_COOKIES",
+        "ALLOWED_ORIGINS",
+        "CONFIRM_BY_REPLICA",
+        "MAX_BODY_BYTES",
+    },
     "WorkerFunction": {
         "BATCH_VOTES",
         "BATCH_BYTES",
@@ -350,11 +357,12 @@ NEEDED = {
         "BROADCAST_INTERVAL_MS",
         "BROADCAST_MESSAGES_PER_S",
     },
-    "ResultFunction": {"WEBSOCKET_URL"},
+    "ResultFunction": {"CONFIRM_BY_REPLICA", "WEBSOCKET_URL"},
     "WsConnectFunction": {"ALLOWED_ORIGINS", "HTTP_URL", "WEBSOCKET_URL"},
     "WsBroadcastFunction": {"WEBSOCKET_URL"},
     "OpsFunction": {
         "ACCEPT_LEGACY_IDS",
+        "CONFIRM_BY_REPLICA",
         "DATABASE_OWNER_SECRET_ARN",
         "DATABASE_WORKER_SECRET_ARN",
         "DATABASE_READER_SECRET_ARN",
