@@ -22,7 +22,7 @@ from local.gateway.websocket_api import WebSocketApi
 from local.sigv4 import Credentials
 from local.template.account import Account
 from local.template.resources import WebSocketStage
-from tests.integration.local.apis import DEADLINE_S, Loop, Probe, probing, served, wait_for
+from tests.integration.local.gateway.apis import DEADLINE_S, Loop, Probe, probing, served, wait_for
 
 STAGE = WebSocketStage(
     api_id="LiveApi",

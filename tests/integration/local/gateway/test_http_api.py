@@ -14,7 +14,7 @@ import pytest
 from local.gateway.http_api import HttpApi
 from local.gateway.quotas import HttpQuotas
 from local.template.resources import HttpRoute
-from tests.integration.local.apis import Loop, Probe, probing, served, wait_for
+from tests.integration.local.gateway.apis import Loop, Probe, probing, served, wait_for
 
 ROUTES = [
     HttpRoute("GET", "/", Probe.name),

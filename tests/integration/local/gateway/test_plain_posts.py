@@ -23,7 +23,7 @@ from local.hosts import Hosts
 from local.sigv4 import Credentials
 from local.template.account import Account
 from local.template.resources import WebSocketStage
-from tests.integration.local.apis import DEADLINE_S, Loop, served
+from tests.integration.local.gateway.apis import DEADLINE_S, Loop, served
 
 STAGE = WebSocketStage(api_id="LiveApi", stage="live", route_selection="$request.body.action", routes={})
 CREDENTIALS = Credentials("ASIAEXAMPLE", "secret", "token")
