@@ -1,4 +1,5 @@
-"""The WebSocket API: covers websocket_api, websocket_event, websocket_connection and management_api."""
+"""The WebSocket API: covers websocket_api, websocket_routes, handshake, websocket_event,
+websocket_connection and management_api."""
 
 import contextlib
 import json
