@@ -19,14 +19,14 @@ from redis import Redis
 
 from tests import aws_endpoint
 from tests.aws_endpoint import AwsEndpoint
-from tests.conftest import Handler
+from tests.conftest import Handler, event
 from tests.deployment import answering
 from tests.management_api import CLOSE, ManagementApi
 from tests.redis_server import free_port, serving
 from tests.stack import Stack
 from voting.ops import smoke
 
-HOOK = {"DeploymentId": "d-ABCDEF123", "LifecycleEventHookExecutionId": "an-opaque-id"}
+HOOK = event("codedeploy-hook")
 VERSIONS = {
     "VOTE_VERSION": "arn:aws:lambda:eu-central-1:123456789012:function:VoteFunction:7",
     "RESULT_VERSION": "arn:aws:lambda:eu-central-1:123456789012:function:ResultFunction:7",
@@ -55,8 +55,8 @@ class Versions:
 
     def invoke(self, path: str, body: bytes) -> tuple[int, bytes, Mapping[str, str]]:
         name = unquote(path).removeprefix("/2015-03-31/functions/").removesuffix("/invocations")
-        event = json.loads(body)
-        self.invoked.append((name, event))
+        asked = json.loads(body)
+        self.invoked.append((name, asked))
         if self.refusals:
             self.refusals -= 1
             return 403, b'{"Message": "no"}', {"X-Amzn-ErrorType": "AccessDeniedException"}
@@ -66,7 +66,7 @@ class Versions:
                 patch.setenv(setting, value)
             try:
                 handle = self.loaded.setdefault(folder, self.handler(folder))
-                return 200, json.dumps(handle(event, self.context)).encode(), {}
+                return 200, json.dumps(handle(asked, self.context)).encode(), {}
             except Exception as error:  # noqa: BLE001 - as Lambda does
                 said = {"errorType": type(error).__name__, "errorMessage": "postgresql://u:a-secret@x"}
                 return 200, json.dumps(said).encode(), {"X-Amz-Function-Error": "Unhandled"}
