@@ -105,4 +105,4 @@ def rotate_keys(options: argparse.Namespace) -> None:
 
 
 def _stack(options: argparse.Namespace) -> Stack:
-    return Stack(options.stack, client("cloudformation"))
+    return Stack(options.stack, client("cloudformation"), client("s3"))

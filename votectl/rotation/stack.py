@@ -1,5 +1,13 @@
-"""A deployed stack: what it has, and an update of it that changes a few parameters and nothing else."""
+"""A deployed stack: what it has, and an update of it that changes a few parameters and nothing else.
 
+The update hands CloudFormation the template as `sam deploy` did. "The previous template" would be the expanded one, in
+which the names of the versions are fixed: no function would publish a new one, and the aliases would keep the old
+secret (https://github.com/aws/serverless-application-model/issues/2217).
+"""
+
+import hashlib
+import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +17,7 @@ from votectl.terminal import say
 
 POLL_S = 5.0
 SAY_EVERY_S = 60.0
+PACKAGED = re.compile(r"""(?:Code|Content)Uri"?: *["']?s3://([^/"'\s]+)/""")  # where `sam deploy` has put the code
 # The template is expanded again (SAM), and makes roles.
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 SHOWN = {"AWS::Lambda::Function", "AWS::Lambda::Alias", "Custom::Installation"}
@@ -22,9 +31,11 @@ class NotUpdated(Exception):
 class Stack:
     """One stack of CloudFormation."""
 
-    def __init__(self, name: str, cloudformation: Any) -> None:
+    def __init__(self, name: str, cloudformation: Any, s3: Any) -> None:
+        """*cloudformation* and *s3* are clients of these services."""
         self.name = name
         self._aws = cloudformation
+        self._s3 = s3
 
     def resource(self, logical_id: str) -> str | None:
         """Return the physical id of a resource; None if the stack has none of that name.
@@ -63,7 +74,7 @@ class Stack:
             StackName=self.name,
             ChangeSetName=f"rotate-{changes['Release']}",
             ChangeSetType="UPDATE",
-            UsePreviousTemplate=True,
+            TemplateURL=self._template_url(),
             Parameters=[*given, *kept],
             Capabilities=CAPABILITIES,
         )["Id"]
@@ -74,6 +85,20 @@ class Stack:
             if found["Status"] == "FAILED":
                 raise NotUpdated(f"CloudFormation refuses the change: {found.get('StatusReason')}")
             time.sleep(POLL_S)
+
+    def _template_url(self) -> str:
+        """Put the template as it was deployed beside the code, since it is too large for a request; return where."""
+        found = self._call("get_template", StackName=self.name, TemplateStage="Original")["TemplateBody"]
+        text = found if isinstance(found, str) else json.dumps(found)
+        packaged = PACKAGED.search(text)
+        if packaged is None:
+            raise NotUpdated(f"The template of {self.name} names no code in S3: was it deployed by `sam deploy`?")
+        key = f"{self.name}/rotate/{hashlib.sha256(text.encode()).hexdigest()}.template"
+        try:
+            self._s3.put_object(Bucket=packaged[1], Key=key, Body=text.encode())
+        except FAILURES as error:
+            raise NotUpdated(f"The template cannot be put into {packaged[1]}: {explain(error)}") from error
+        return f"{self._s3.meta.endpoint_url}/{packaged[1]}/{key}"
 
     def _follow(self, seen: set[str]) -> None:
         """Print what happens until the update is over."""

@@ -21,7 +21,7 @@ from moto.cloudformation.models import CloudFormationBackend, cloudformation_bac
 from moto.cloudformation.models import Stack as MotoStack
 
 from tests.conftest import ROOT
-from tests.sam.expansion import EXISTING_STORES, REGION, declared
+from tests.sam.expansion import EXISTING_STORES, NEW_STORES, REGION, declared, expansion
 from votectl.__main__ import main
 from votectl.rotation import stack as stack_module
 
@@ -46,7 +46,8 @@ def template(*resources: str) -> str:
     parameters = declared()["Parameters"]
     parameters["SubnetIds"]["Type"] = "String"  # moto loses the previous value of a list
     made = {name: {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": name}} for name in resources}
-    return json.dumps({"Parameters": parameters, "Resources": made})
+    packaged = {"VotingLayer": {"ContentUri": "s3://artifacts/voting-prod/0123"}}  # as `sam deploy` left it
+    return json.dumps({"Metadata": packaged, "Parameters": parameters, "Resources": made})
 
 
 def make_function(keys: str) -> None:
@@ -91,6 +92,8 @@ def create(aws: None) -> Callable[..., MotoStack]:
         body = template("VoteFunction", *resources)
         client.create_stack(StackName="voting-prod", TemplateBody=body, Parameters=given)
         make_function(changed.get("CookieKeys", ""))
+        where = {"LocationConstraint": REGION}
+        boto3.client("s3").create_bucket(Bucket="artifacts", CreateBucketConfiguration=where)
         return kept()
 
     return create
@@ -136,6 +139,33 @@ def test_one_parameter_and_the_release_change_and_no_other(
     said = capsys.readouterr()
     assert "the-new" not in said.out + said.err
     assert "old" in said.out
+
+
+def test_it_is_the_template_as_it_was_deployed_that_is_deployed_again(create, rotate: Run) -> None:
+    """Expanded by SAM, it would have the old versions' names in it, and publish none."""
+    create()
+    before = kept().template
+    assert rotate("redis-url", value=NEW_REDIS) == 0
+    s3 = boto3.client("s3")
+    (one,) = s3.list_objects_v2(Bucket="artifacts")["Contents"]
+    text = s3.get_object(Bucket="artifacts", Key=one["Key"])["Body"].read().decode()
+    assert json.loads(text) == json.loads(before)
+    assert "the-new" not in text
+    assert kept().template == before
+
+
+def test_an_expanded_template_has_its_release_in_the_names_of_its_versions() -> None:
+    versions = expansion(NEW_STORES | {"Release": "1795346003"}).of("AWS::Lambda::Version")
+    assert versions
+    assert all(name.endswith("Version1795346003") for name in versions)
+
+
+def test_a_stack_that_sam_has_not_deployed_is_left_alone(create, rotate: Run, capsys) -> None:
+    kept_as = create()
+    kept_as.template = kept_as.template.replace("s3://", "")
+    assert rotate("redis-url", value=NEW_REDIS) == 1
+    assert "sam deploy" in capsys.readouterr().err
+    assert parameters()["RedisUrl"] == OLD_REDIS
 
 
 def test_a_file_may_hold_the_value(create, rotate: Run, tmp_path) -> None:
