@@ -91,7 +91,8 @@ def create(aws: None) -> Callable[..., MotoStack]:
         client = boto3.client("cloudformation")
         body = template("VoteFunction", *resources)
         client.create_stack(StackName="voting-prod", TemplateBody=body, Parameters=given)
-        make_function(changed.get("CookieKeys", ""))
+        if "CookieKeys" in changed:
+            make_function(changed["CookieKeys"])
         where = {"LocationConstraint": REGION}
         boto3.client("s3").create_bucket(Bucket="artifacts", CreateBucketConfiguration=where)
         return kept()
@@ -192,14 +193,12 @@ def test_a_file_may_hold_the_value(create, rotate: Run, tmp_path) -> None:
         ("cookie-keys", f"a-secret {OLD_KEY}", "space"),
     ],
 )
-def test_a_value_that_functions_would_refuse_goes_nowhere(create, rotate: Run, capsys, secret, value, word) -> None:
-    create()
-    before = parameters()
+def test_a_value_that_functions_would_refuse_goes_nowhere(aws, rotate: Run, capsys, secret, value, word) -> None:
+    """AWS is not even asked for the stack, which is not there."""
     assert rotate(secret, value=value) == 1
     said = capsys.readouterr()
     assert word in said.err
     assert "secret" not in said.err
-    assert parameters() == before
 
 
 def test_what_the_stack_has_by_itself_is_not_given(create, rotate: Run, capsys) -> None:
@@ -219,7 +218,8 @@ def deployed_keys(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def noted(self: CloudFormationBackend, *arguments: Any, **named: Any) -> None:
         execute(self, *arguments, **named)
-        update_function()
+        if parameters()["CookieKeys"]:
+            update_function()
         found.append(keys_now())
 
     monkeypatch.setattr(CloudFormationBackend, "execute_change_set", noted)
