@@ -3,10 +3,12 @@
 import json
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -14,12 +16,14 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
+from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError, SSLError
 
 from tests import certificate
 from tests.aws_endpoint import AwsEndpoint, serving
 from tests.management_api import ManagementApi
 from tests.resolver import Answer, black_hole, ipv4, ipv6, resolve_to
+from voting.aws import race_connections
 from voting.clients import Clients
 from voting.database.credentials import fetch_database_user
 from voting.database.session import SecretUnreadable
@@ -81,6 +85,19 @@ def test_a_function_is_invoked_though_the_first_address_leads_nowhere(
         for _ in range(2):
             invoke(client)
         assert endpoint.requests == [b"{}", b"{}"]
+        assert endpoint.connections == 1
+
+
+def test_an_address_that_leads_nowhere_is_not_waited_for_whatever_the_timeout(
+    monkeypatch: pytest.MonkeyPatch, hole: int
+) -> None:
+    race_connections(prefers_ipv6=False)
+    with serving(monkeypatch, "LAMBDA", lambda: (202, b"")) as endpoint, ThreadPoolExecutor() as threads:
+        resolve_to(monkeypatch, ipv4(hole), ipv4(hole), ipv6(endpoint.server_port))
+        client = boto3.client("lambda", config=Config(connect_timeout=3600))
+        threads.submit(invoke, client).result(
+            60
+        )  # one address after the other, the kernel alone takes two minutes each
         assert endpoint.connections == 1
 
 

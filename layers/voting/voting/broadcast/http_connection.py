@@ -34,7 +34,7 @@ class Endpoint:
         Raises:
             OSError: the name has no address, or the resolver has not answered for 2 s.
         """
-        if time.monotonic() >= self._resolve_at:
+        if self._lookup or time.monotonic() >= self._resolve_at:
             self._resolve()
         if not self._addresses:
             raise OSError("the name is not resolved")
@@ -57,12 +57,12 @@ class Endpoint:
         began = time.monotonic()
         self._lookup = self._lookup or Lookup(self.host, self._port)
         try:
-            found = self._lookup.addresses(RESOLVE_WITHIN_S)
+            found = self._lookup.addresses(RESOLVE_WITHIN_S if began >= self._resolve_at else 0.0)
         except OSError as error:
             if not isinstance(error, TimeoutError):  # else it goes on
                 self._lookup = None
             now = time.monotonic()
-            self._resolve_at = now + (now - began)  # at most half of the time goes into waiting
+            self._resolve_at = max(self._resolve_at, now + (now - began))  # at most half of the time is spent waiting
         else:
             self._lookup = None
             self._addresses = interleave(found, self._first_family)
