@@ -23,9 +23,14 @@ def ipv6(port: int) -> Answer:
     return (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::ffff:127.0.0.1", port, 0, 0))
 
 
-def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> None:
-    """Have every name resolved to *answers*, in this order."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(answers))
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: Answer, only: str | None = None) -> None:
+    """Have every name, or *only* this one, resolved to *answers*, in this order."""
+    resolve = socket.getaddrinfo
+
+    def answer(host: Any, *arguments: Any, **options: Any) -> Any:
+        return list(answers) if only in {None, host} else resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
 
 
 @contextmanager
