@@ -22,7 +22,8 @@ REQUEST_KB = 512  # metering step of an HTTP request
 
 # As template.yaml sets them. MB.
 VOTE_MB, FUNCTION_MB = 1024, 512
-ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 29, 20, 1, 6, 1
+ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 44, 21, 1, 6, 1
+SECOND_NODE_METRICS = 6  # of those, what a cache of one node does not have
 
 # Billed milliseconds of warm environments on at most one vCPU; there are a few thousand cold starts at most.
 PAGE_MS, VOTE_MS, RESULTS_MS, FRAME_MS = 5, 10, 10, 10
@@ -142,7 +143,8 @@ def standing(stack: Stack, prices: Prices) -> Iterator[LineItem]:
     )
     yield LineItem("CloudWatch: logs of the worker", worker_runs * LOG_BYTES / GB, price("log_ingested"))
     yield LineItem("CloudWatch: metrics of the functions", METRICS, price("metric"))
-    yield LineItem("CloudWatch: metrics under an alarm", ALARM_METRICS, price("alarm"))
+    watched = ALARM_METRICS if stack.cache_nodes > 1 else ALARM_METRICS - SECOND_NODE_METRICS
+    yield LineItem("CloudWatch: metrics under an alarm", watched, price("alarm"))
     yield LineItem("CloudWatch: dashboard", DASHBOARDS, price("dashboard"))
     yield LineItem("Secrets Manager", SECRETS, price("secret"))
     yield LineItem("KMS: key", KEYS, price("key"))
