@@ -253,7 +253,7 @@ def test_logs_that_may_not_be_limited_are_told_in_a_sentence(limit, monkeypatch)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     refusal = json.dumps({"__type": "AccessDeniedException", "message": "a policy of the organization"}).encode()
     with answering(lambda _path, _body: (400, refusal, {})) as address:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_LOGS", address)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", address)
         answer = limit("Create", "30")
     assert (answer["Status"], answer["Reason"]) == (
         "FAILED",
@@ -263,7 +263,7 @@ def test_logs_that_may_not_be_limited_are_told_in_a_sentence(limit, monkeypatch)
 
 def test_logs_service_out_of_reach_is_told(limit, monkeypatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_LOGS", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     answer = limit("Create", "30")
     assert answer["Reason"].endswith("(EndpointConnectionError).")
