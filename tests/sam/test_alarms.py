@@ -108,6 +108,7 @@ PUBLISHED: Mapping[tuple[str, str], tuple[str, set[str]]] = {
     ("ours", "RequestsUnavailable"): (EVENTS, {"service"}),
     ("ours", "VotesDelayed"): (EVENTS, {"service"}),
     ("ours", "PostsFailed"): (CALLS, {"service"}),
+    ("ours", "PostsSent"): (CALLS, {"service"}),
     **{
         ("ours", name): (ALWAYS, {"service"})
         for name in ("NotCountedFor", "QueueLength", "DeadLetters", "DeadLettersFull")
@@ -157,6 +158,7 @@ ALARMS: Mapping[str, Expected] = {
     "InvocationsFailed": Expected(),
     "BroadcastErrors": Expected(),
     "BroadcastFailures": Expected(moment=True),
+    "BroadcastsCostly": Expected(bad=60_000.0),  # a minute: 104 dollars a day
     "CacheMemoryHigh": Expected(),
     "CacheEvictions": MOMENT,
     "CacheBusy": Expected(),
@@ -173,14 +175,17 @@ each_alarm = pytest.mark.parametrize("name", ALARMS)
 however_late = pytest.mark.parametrize("late", [0, 1, 2, 3])
 
 
+STACK = NEW_STORES | {"MonthlyBudgetUSD": "100"}
+
+
 @cache
 def alarms() -> Mapping[str, Alarm]:
-    defaults = {name: one.get("Default") for name, one in declared()["Parameters"].items()}
+    defaults = {name: one.get("Default") for name, one in declared()["Parameters"].items()} | STACK
 
     def threshold(value: Any) -> float:
         return float(defaults[value["Ref"]] if isinstance(value, dict) else value)
 
-    found = expansion(NEW_STORES).of("AWS::CloudWatch::Alarm")
+    found = expansion(STACK).of("AWS::CloudWatch::Alarm")
     return {name: Alarm.of(one, threshold(one["Threshold"])) for name, one in found.items()}
 
 
@@ -325,6 +330,13 @@ def test_what_a_new_stack_says_before_there_is_any_data(name: str) -> None:
         assert set(states) == {ALARMS[name].made}
 
 
+def test_a_worker_that_counts_at_set_hours_is_not_missed_at_others() -> None:
+    stack = expansion(NEW_STORES | {"WorkerSchedule": "cron(* 17-22 ? * FRI *)"})
+    alarm = Alarm.of(stack.properties("WorkerSilent"), 1.0)
+    runs = [Point(minute, 1.0) for minute in range(60, 120)]
+    assert ALARM not in alarm.states({"metric": runs}, 240)
+
+
 @pytest.mark.parametrize("name", sorted(CANARIES))
 @pytest.mark.parametrize("every", [1, 2, 3], ids="a request each {} minutes".format)
 @pytest.mark.parametrize("first", [0, 1, 2, 3])
@@ -388,7 +400,7 @@ STORES = {
 
 @pytest.mark.parametrize(("parameters", "gone"), STORES.values(), ids=STORES.keys())
 def test_alarms_on_what_a_store_does_not_publish_are_not_made(parameters: Mapping[str, str], gone: set[str]) -> None:
-    stack = expansion(NEW_STORES | parameters)
+    stack = expansion(STACK | parameters)
     assert ALARMS.keys() - stack.of("AWS::CloudWatch::Alarm").keys() == gone
     body, inserted = stack.properties("Dashboard")["DashboardBody"]["Fn::Sub"]
     shown = body + "".join(value["Fn::Sub"] if isinstance(value, dict) else value for value in inserted.values())
