@@ -1,6 +1,6 @@
 """The step of a deployment: CloudFormation's request, the function install, the function ops, and the answer.
 
-Covers custom_resource and ops_invocation.
+Covers custom_resource, ops_invocation and log_retention.
 """
 
 import json
