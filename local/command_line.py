@@ -29,9 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     state = StateDir(parsed.state_dir)
     try:
         if parsed.down or parsed.reset:
-            _stop(state)
-            if parsed.reset:
-                state.forget()
+            print(show(_end(state, forget=parsed.reset)))
         elif parsed.stop_store:
             print(show(ask(state, parsed.stop_store, "stop")))
         elif parsed.start_store:
@@ -132,17 +130,25 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _stop(state: StateDir) -> None:
-    """Stop the run that holds the state directory and wait for its end; nothing happens if there is none."""
+def _end(state: StateDir, *, forget: bool) -> str:
+    """Stop the run that holds the state directory, delete the directory if *forget*, and return what was done."""
+    done = f"Stopped what was running in {state.path}." if _stop(state) else f"Nothing was running in {state.path}."
+    if forget and state.forget():
+        done += " Deleted its votes, passwords and cookie keys."
+    return done
+
+
+def _stop(state: StateDir) -> bool:
+    """Stop the run that holds the state directory and wait for its end; return False if there is none."""
     pid = state.holder()
     if pid is None:
-        return
+        return False
     for number in (signal.SIGTERM, signal.SIGKILL):
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         if state.wait_released(_STOP_TIMEOUT_S):
-            return
+            return True
     raise StateError(f"process {pid} does not end")
 
 

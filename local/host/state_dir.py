@@ -113,21 +113,22 @@ class StateDir:
             time.sleep(0.05)
         return True
 
-    def forget(self) -> None:
-        """Delete the folder.
+    def forget(self) -> bool:
+        """Delete the folder; return False if there is none.
 
         Raises:
             StateError: it is not ours, a link, or may not be deleted.
         """
         with self._telling():
             if not self.path.exists():
-                return
+                return False
             if not self.is_ours():
                 raise StateError(f"{self.path} was not made by `python -m local`; it is left alone")
             if self.path.is_symlink():
                 raise StateError(f"{self.path} is a symbolic link; name the folder itself with --state-dir")
             require_own_folder(self.path)
             shutil.rmtree(self.path)
+        return True
 
     # ------------------------------------------------------------ what is kept
 

@@ -104,12 +104,17 @@ def test_down_waits_for_the_end_and_reset_forgets(project):
     assert project.do("--down").returncode == 0
     assert project.do("--reset").returncode == 0
     project.up()
-    assert project.do("--down").returncode == 0
+    down = project.do("--down")
+    assert (down.returncode, down.stdout) == (0, f"Stopped what was running in {project.state}.\n")
     assert project.children() == []
     assert project.state.exists()
     (project.state / "run.json").unlink(missing_ok=True)
     project.up()
-    assert project.do("--reset").returncode == 0
+    reset = project.do("--reset")
+    assert reset.returncode == 0
+    assert (
+        reset.stdout == f"Stopped what was running in {project.state}. Deleted its votes, passwords and cookie keys.\n"
+    )
     assert project.children() == []
     assert not project.state.exists()
 
