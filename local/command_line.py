@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lambda-port", type=_port, default=3002, metavar="PORT", help="of the Lambda Invoke API (3002)")
     add("--state-dir", type=Path, default=Path(".local"), metavar="DIR", help="data, secrets and run.json (.local)")
     add("--template", type=Path, default=Path("template.yaml"), metavar="FILE", help="what to serve (template.yaml)")
-    add("--environments", type=_positive, default=10, metavar="N", help="most execution environments a function (10)")
+    add("--environments", type=_positive, default=10, metavar="N", help="most execution environments per function (10)")
     add("--no-reload", action="store_true", help="do not watch for changed code")
     add("--metrics", action="store_true", help="show the metrics (EMF) among the logs")
     add("--access-log", action="store_true", help="log every request, not only those that fail")
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="serve the HTTP and WebSocket APIs under this name too, as of a tunnel; may be given several times",
+        help="serve the HTTP and WebSocket APIs under this name too, such as a tunnel's; may be given several times",
     )
     add(
         "--also",
@@ -149,7 +149,7 @@ def _stop(state: StateDir) -> bool:
                 os.kill(pid, number)
         if state.wait_released(_STOP_TIMEOUT_S):
             return True
-    raise StateError(f"process {pid} does not end")
+    raise StateError(f"process {pid} did not end")
 
 
 def _port(text: str) -> int:
@@ -166,7 +166,7 @@ def _positive(text: str) -> int:
 
 def _host(text: str) -> str:
     if not is_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name: a host alone, without scheme and port")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name: give the host alone, without scheme and port")
     return text
 
 

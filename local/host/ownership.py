@@ -33,7 +33,7 @@ def open_own(path: Path, flags: int, *, is_secret: bool = False) -> int:
         if error.errno == errno.ELOOP:
             raise Foreign(f"{path} is a symbolic link; delete it, or {_ELSEWHERE}") from error
         if error.errno == errno.ENXIO:
-            raise Foreign(f"{path} is no plain file; delete it, or {_ELSEWHERE}") from error
+            raise Foreign(f"{path} is not a plain file; delete it, or {_ELSEWHERE}") from error
         raise
     try:
         _require_own_file(path, os.fstat(descriptor), is_secret=is_secret)
@@ -65,7 +65,7 @@ def require_own_folder(path: Path) -> None:
 
 def _require_own_file(path: Path, found: os.stat_result, *, is_secret: bool) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise Foreign(f"{path} is no plain file; delete it, or {_ELSEWHERE}")
+        raise Foreign(f"{path} is not a plain file; delete it, or {_ELSEWHERE}")
     _require_owner(path, found)
     if found.st_nlink > 1:
         raise Foreign(f"{path} has a second name elsewhere (a hard link); delete it, or {_ELSEWHERE}")

@@ -204,7 +204,7 @@ class StateDir:
     def _describe_run(self) -> str:
         run = self.run()
         urls = "".join(f"\n  {name:10} {run[name]}" for name in ("http", "websocket", "lambda") if name in run)
-        return f"one runs already on {self.path} (pid {self.holder() or 'unknown'}){urls or ', still starting'}"
+        return f"an instance already runs on {self.path} (pid {self.holder() or 'unknown'}){urls or ', still starting'}"
 
     def _unusable(self, error: OSError) -> StateError:
         return StateError(f"the state directory {self.path} cannot be used: {error.strerror}")
@@ -217,7 +217,7 @@ class StateDir:
             return {}
         except ValueError as error:
             raise StateError(
-                f"{self.path / name} is not whole; --reset stops the run and deletes the folder"
+                f"{self.path / name} is incomplete; --reset stops the run and deletes the folder"
             ) from error
         return content if isinstance(content, dict) else {}
 

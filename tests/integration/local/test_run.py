@@ -154,7 +154,7 @@ def test_half_written_ports_are_one_clear_line(project):
     (project.state / "ports.json").write_text('{"redis": ', encoding="utf-8")
     refused = project.do()
     assert refused.returncode == 1
-    assert re.fullmatch(r"local: .*ports\.json is not whole; --reset .*\n", refused.stderr)
+    assert re.fullmatch(r"local: .*ports\.json is incomplete; --reset .*\n", refused.stderr)
     assert project.do("--reset").returncode == 0
 
 

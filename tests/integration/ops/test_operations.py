@@ -182,7 +182,7 @@ def test_status_names_the_last_error_and_since_when_nothing_is_counted(ops, redi
     assert ops("status")["counting"] == {"state": "ok", "behind_s": 0.0, "trouble": None}
     redis.lpush(VOTES, Vote("a", "x").encode())
     redis.set(PROGRESS, (redis.time()[0] - 60) * 1000)
-    assert any("does the worker run?" in problem for problem in ops("status")["problems"])
+    assert any("is the worker running?" in problem for problem in ops("status")["problems"])
     Trouble(clients.redis(), TROUBLE, "nothing is counted").met("it is read-only (25006)")
     status = ops("status")
     assert status["counting"]["state"] == "stalled"

@@ -109,7 +109,7 @@ def test_a_store_that_is_away_after_the_load_is_told(
     monkeypatch.setenv("LOCAL_RUN_JSON", str(tmp_path / "run.json"))
     assert main(["loadtest", "--votes", "5"]) == 1
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "%" not in line]
-    assert error.startswith("The votes were sent, but the accounts cannot be made up, since a store is away: ")
+    assert error.startswith("The votes were sent, but the accounts cannot be drawn up, since a store is away: ")
     assert away not in error
 
 

@@ -260,7 +260,7 @@ def test_an_older_tally_that_another_login_owns_is_no_reason_not_to_count(
     finally:
         database.execute("DROP OWNED BY clone; DROP ROLE clone")
     assert VoteTable(database).tally().counts == {"a": 1}
-    assert "the tally stays as an older version made it" in caplog.text
+    assert "the tally stays as an older version created it" in caplog.text
 
 
 def test_a_run_that_never_reached_the_database_fails_and_leaves_the_votes(redis: Redis, settings: Settings) -> None:
