@@ -108,7 +108,7 @@ def _serve(parsed: argparse.Namespace, state: StateDir) -> None:
         _log_to(console)
         asyncio.run(serve(options, state, console, os.environ))
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # it ends already
+        for number in (signal.SIGINT, signal.SIGTERM):  # it is ending already
             signal.signal(number, signal.SIG_IGN)
         console.close()
         state.retire()

@@ -22,7 +22,7 @@ class Turns:
     """A queue of callbacks, in order. The posts of a broadcast come all at once, and give way to urgent work."""
 
     def __init__(self, is_urgent: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
-        """Call all that wait in one go, but for one slice of time only while *is_urgent* says that others wait."""
+        """Call all that wait at once; while *is_urgent* says that others wait, call for one slice of time only."""
         self._is_urgent = is_urgent
         self._clock = clock
         self._waiting: deque[Callable[[], None]] = deque()
@@ -39,7 +39,7 @@ class Turns:
         asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Call those that wait; what is left goes on after the event loop has done its other work."""
+        """Call those that wait; the rest follow after the event loop has done its other work."""
         end = self._clock() + SLICE_S
         try:
             for _ in range(len(self._waiting)):

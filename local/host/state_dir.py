@@ -45,8 +45,8 @@ class StateDir:
 
         Raises:
             AlreadyRunning: another run has it; the message has its pid and addresses.
-            StateError: it is no folder, holds what is not ours or what others can write to, cannot be written, or no
-                database can be made there.
+            StateError: it is not a folder, holds files that are not ours or that others can write to, cannot be
+                written, or no database can be created there.
         """
         if {"\n", "\r"} & set(str(self.path)):  # initdb refuses them
             raise StateError(f"{str(self.path)!r} has a line break in its name; name another folder with --state-dir")
@@ -89,7 +89,7 @@ class StateDir:
         """Return the pid of the run that holds the folder.
 
         Raises:
-            StateError: it is no folder, may not be read, or is another user's, whose word on a pid is not taken.
+            StateError: it is not a folder, may not be read, or belongs to another user, whose pid is not trusted.
         """
         try:
             with self._telling():
@@ -157,8 +157,8 @@ class StateDir:
     def secret(self, name: str, length: int = 32, former: str | None = None) -> str:
         """Return the secret of this name, generated at its first use.
 
-        One that an earlier version made up under the name *former* stays, whatever its length: the voters' cookies that
-        it signed stay valid.
+        One that an earlier version generated under the name *former* stays, whatever its length: the voters' cookies
+        that it signed stay valid.
         """
         known = self._read("secrets.json")
         inherited = known.get(former or "") or None

@@ -51,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """All that is served."""
+    """Everything that is served."""
 
     functions: Mapping[str, Function]
     http_api_id: str
@@ -61,7 +61,7 @@ class Template:
 
 
 def load(path: Path, run: Run) -> Template:
-    """Read the template at *path* as it is for *run*.
+    """Read the template at *path* with the values of *run*.
 
     Addresses of the template's own APIs in the functions' variables become local ones.
 
