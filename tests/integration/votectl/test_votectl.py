@@ -241,7 +241,7 @@ def test_a_function_that_is_another_is_told_after_the_schedule_was_stopped(aws, 
     assert main(["ops", "--function", "other", "handback", "--schedule", "every-minute"]) == 1
     error = capsys.readouterr().err
     assert "the schedule every-minute is disabled" in error
-    assert "is it another one?" in error  # moto answers with what it was sent
+    assert "is it another function?" in error  # moto answers with what it was sent
     assert described()["State"] == "DISABLED"
 
 
