@@ -142,7 +142,7 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
             ["column id is character(40)"],
             "problem",
         ),
-        ("CREATE VIEW votes AS SELECT ''::varchar(255) AS id, ''::varchar(255) AS vote", ["not a plain table"], "problem"),
+        ("CREATE VIEW votes AS SELECT ''::varchar(255) AS id, ''::varchar(255) AS vote", ["not a plain"], "problem"),
     ],
 )
 def test_a_table_that_is_not_the_contracts_is_told(look: Look, database, statements, words, level) -> None:
