@@ -154,7 +154,7 @@ def test_what_the_log_says_of_a_failed_batch_names_no_voter(drain, redis: Redis,
         CREATE TRIGGER give_up BEFORE INSERT ON votes FOR EACH ROW EXECUTE FUNCTION give_up()
     """)
     redis.lpush(VOTES, *(Vote("a", f"secret{i}").encode() for i in range(WORTH_COPYING)))
-    sentence = "57014 QueryCanceled (function give_up): a function raises it, which a trigger calls: mend it"
+    sentence = "57014 QueryCanceled (function give_up): a function that a trigger calls raises it: fix the function"
     with pytest.raises(RunFailed, match=re.escape(sentence)):
         drain(lambda: "no batch gets through" in caplog.text)
     assert any(getattr(record, "cause", "").startswith(sentence) for record in caplog.records)
