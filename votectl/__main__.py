@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from votectl.account.command import add_account
 from votectl.arguments import address, positive
 from votectl.cost.command import add_cost
 from votectl.loadtest.command import add_loadtest
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_loadtest(commands)
     add_ops(commands)
     add_cost(commands)
+    add_account(commands)
 
     options = parser.parse_args(arguments)
     if "rate" in options and not 0.1 <= options.rate <= 50:
