@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import boto3
 from moto.server import ThreadedMotoServer
 
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+REGION = "eu-central-1"
 Answer = tuple[int, str, bytes]  # status, content type, body
 HOP = {"connection", "content-length", "host", "transfer-encoding", "server", "date", "content-encoding"}
 
@@ -56,6 +58,21 @@ class AwsFront(ThreadingHTTPServer):
         self.answers: dict[str, Callable[[], Answer | None]] = {}  # None: ask moto after all
         self.hangs: set[str] = set()
         self.never = threading.Event()
+        self._clients: dict[str, Any] = {}
+
+    def reset(self) -> None:
+        """Forget everything, and empty the account."""
+        DIRECTLY.open(urllib.request.Request(f"{self.behind}/moto-api/reset", b""), timeout=60).close()  # noqa: S310
+        self.calls.clear()
+        self.answers.clear()
+        self.hangs.clear()
+
+    def client(self, service: str) -> Any:
+        """A client of moto itself, to prepare the account with; its calls are not noted."""
+        if service not in self._clients:
+            keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+            self._clients[service] = boto3.client(service, REGION, endpoint_url=self.behind, **keys)
+        return self._clients[service]
 
     def answer(self, name: str, *answers: Answer | None) -> None:
         """Answer calls of *name* so, one after the other, and then always with the last."""
@@ -102,7 +119,7 @@ class _Call(BaseHTTPRequestHandler):
 
     def _moto(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP}
-        request = urllib.request.Request(self.server.behind + self.path, body or None, headers, method=self.command)
+        request = urllib.request.Request(self.server.behind + self.path, body or None, headers, method=self.command)  # noqa: S310 - moto's
         try:
             with DIRECTLY.open(request, timeout=60) as response:
                 return response.status, _kept(response.headers), response.read()
@@ -119,23 +136,13 @@ def _kept(headers: Any) -> dict[str, str]:
 
 
 @contextmanager
-def moto_server() -> Iterator[str]:
-    """The address of a moto."""
+def aws_front() -> Iterator[AwsFront]:
+    """A front, and a moto behind it."""
     os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"  # they take a second after each reset
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
-
-
-@contextmanager
-def aws_front(behind: str) -> Iterator[AwsFront]:
-    """A front of the moto at *behind*, which is emptied first."""
-    DIRECTLY.open(urllib.request.Request(f"{behind}/moto-api/reset", b""), timeout=60).close()
-    with AwsFront(behind) as front:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    with AwsFront(f"http://{host}:{port}") as front:
         thread = threading.Thread(target=front.serve_forever)
         thread.start()
         try:
@@ -144,3 +151,4 @@ def aws_front(behind: str) -> Iterator[AwsFront]:
             front.never.set()
             front.shutdown()
             thread.join()
+            moto.stop()

@@ -9,8 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from votectl.aws_client import FAILURES, NotConfigured, explain
 
-# A hanging endpoint costs ten seconds: two attempts, since a throttled call deserves a second one.
-PATIENCE = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
+# A hanging endpoint costs eight seconds: two attempts, since a throttled call deserves a second one.
+PATIENCE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2, "mode": "standard"})
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized"}
 # IAM's names where they are not SERVICE:OPERATION.
 ACTIONS = {

@@ -23,7 +23,7 @@ def concurrency(look: Look) -> Iterator[Finding]:
     if needed and free - needed < UNRESERVED:
         yield Finding(
             "problem",
-            f"ReserveConcurrency=true takes {needed} of Lambda's {free} unreserved executions, and {UNRESERVED} must stay",
+            f"ReserveConcurrency=true takes {needed} of {free} unreserved executions, and Lambda keeps {UNRESERVED}",
             f"ReserveConcurrency=false, or {todo}",
         )
     elif total < UNRESERVED:
