@@ -9,8 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from votectl.aws_client import FAILURES, NotConfigured, explain
 
-# A hanging endpoint costs eight seconds: two attempts, since a throttled call deserves a second one.
-PATIENCE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2, "mode": "standard"})
+# With a hanging endpoint a call ends after twice the patience: a throttled call deserves a second attempt.
+CONNECT_S, PATIENCE_S, ATTEMPTS = 2, 4, 2
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized"}
 # IAM's names where they are not SERVICE:OPERATION.
 ACTIONS = {
@@ -40,8 +40,8 @@ class Refused(Unanswered):
 class AwsAccount:
     """The account of the shell's credentials, in one region."""
 
-    def __init__(self, region: str | None, profile: str | None) -> None:
-        """Without *region* or *profile*, use the shell's.
+    def __init__(self, region: str | None, profile: str | None, patience_s: float = PATIENCE_S) -> None:
+        """Without *region* or *profile*, use the shell's. An answer may take *patience_s*.
 
         Raises:
             NotConfigured: no region is set, or AWS's files and variables cannot be read.
@@ -56,6 +56,8 @@ class AwsAccount:
             self.partition: str = self._session.get_partition_for_region(self.region)
         except FAILURES as error:
             raise NotConfigured(f"AWS is not set up in this shell: {explain(error)}") from error
+        retries: Any = {"total_max_attempts": ATTEMPTS, "mode": "standard"}
+        self._config = Config(connect_timeout=CONNECT_S, read_timeout=patience_s, retries=retries)
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()  # sessions are not thread-safe; clients are
 
@@ -86,7 +88,7 @@ class AwsAccount:
     def _client(self, service: str, region: str) -> Any:
         with self._lock:
             if (service, region) not in self._clients:
-                self._clients[service, region] = self._session.client(service, region, config=PATIENCE)  # type: ignore[call-overload] # the stubs know few services
+                self._clients[service, region] = self._session.client(service, region, config=self._config)  # type: ignore[call-overload] # the stubs know few services
             return self._clients[service, region]
 
 

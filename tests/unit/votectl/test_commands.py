@@ -38,6 +38,10 @@ def nothing_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
         "demo --url https://",
         "demo --url http://example.org:99999",
         "loadtest --url http://[::1",
+        "teardown",
+        "teardown --env dev --stack voting-dev",
+        "teardown --stack voting-dev --patience 0",
+        "account --parameter OptionA=x y",
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
@@ -55,6 +59,8 @@ def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
         ["ops", "dead", "drop", "--yes", "--reason", ""],
         ["loadtest", "--url", ""],
         ["demo", "--url", " "],
+        ["teardown", "--stack", ""],
+        ["account", "--env", ""],
     ],
 )
 def test_an_empty_variable_of_the_shell_does_not_stand_for_the_default(arguments: list[str], capsys) -> None:
@@ -97,7 +103,8 @@ OPERATIONS = ("status", "dead list", "dead requeue", "dead drop", "tally verify"
 
 
 @pytest.mark.parametrize(
-    "command", ["", "loadtest", "demo", "ops", "ops indexes", *(f"ops {name}" for name in OPERATIONS)]
+    "command",
+    ["", "loadtest", "demo", "account", "teardown", "ops", "ops indexes", *(f"ops {name}" for name in OPERATIONS)],
 )
 def test_every_command_explains_itself(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as caught:
