@@ -59,10 +59,15 @@ def overrides(given: str | Iterable[str]) -> dict[str, str]:
     """Parse parameters in SAM's format: `Name=value` or `Name="value"`, in a list or in one string.
 
     Raises:
-        ValueError: a quotation has no end.
+        ValueError: a quotation in the string has no end.
     """
-    pairs = shlex.split(given) if isinstance(given, str) else ["".join(shlex.split(pair)) for pair in given]
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    pairs = shlex.split(given) if isinstance(given, str) else given
+    return {name: _bare(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _bare(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return value[1:-1].replace(r"\"", '"') if quoted else value
 
 
 def defaults() -> dict[str, str]:

@@ -26,10 +26,21 @@ def add_account(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--region", type=named, help="another region than the environment's")
     parser.add_argument("--profile", type=named, help="profile of ~/.aws/config")
     parser.add_argument(
-        "--parameters", nargs="*", default=[], metavar="NAME=VALUE", help="parameters on top of the environment's"
+        "--parameters",
+        nargs="*",
+        type=_pair,
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters on top of the environment's",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON, for scripts")
     parser.set_defaults(command=run_account)
+
+
+def _pair(text: str) -> str:
+    if not text.partition("=")[1]:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
+    return text
 
 
 def run_account(options: argparse.Namespace) -> int:

@@ -216,22 +216,32 @@ def test_a_region_that_no_partition_has(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("config", "words"),
     [
-        (["--env", "test"], "samconfig.toml has no environment test"),
-        (["--parameters", 'OptionA="Cats'], "No closing quotation"),
+        ("[dev.deploy.parameters]\nstack_name = 'x'\n", "samconfig.toml has no environment test"),
+        ("[test.deploy.parameters]\n", "samconfig.toml has no environment test with a stack_name"),
+        ("[test", "samconfig.toml, environment test: "),
+        (
+            "[test.deploy.parameters]\nstack_name = 'x'\nparameter_overrides = 'OptionA=\"Green'\n",
+            "No closing quotation",
+        ),
+        (None, "samconfig.toml: No such file or directory"),
     ],
 )
-def test_what_cannot_be_read_is_usage(aws: AwsFront, capsys, arguments: list[str], words: str) -> None:
-    assert main(["account", *arguments]) == 2
+def test_what_cannot_be_read_is_usage(aws, capsys, monkeypatch, tmp_path, config: str | None, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    if config is not None:
+        (tmp_path / "samconfig.toml").write_text(config, encoding="utf-8")
+    assert main(["account", "--env", "test"]) == 2
     assert words in capsys.readouterr().err
     assert aws.calls == []
 
 
 def test_parameters_in_both_of_sams_formats() -> None:
-    wanted = {"OptionA": "Green Tea", "RedisUrl": "", "SubnetIds": "a,b"}
-    assert overrides(['OptionA="Green Tea"', "RedisUrl=", "SubnetIds=a,b"]) == wanted
-    assert overrides('OptionA="Green Tea" RedisUrl="" SubnetIds="a,b"') == wanted
+    wanted = {"OptionA": 'Green "Tea"', "RedisUrl": "", "SubnetIds": "a,b"}
+    assert overrides([r'OptionA="Green \"Tea\""', "RedisUrl=", "SubnetIds=a,b"]) == wanted
+    assert overrides(r'OptionA="Green \"Tea\"" RedisUrl="" SubnetIds="a,b"') == wanted
+    assert overrides(["RedisUrl=redis://:it's@x", "OptionA=a b"]) == {"RedisUrl": "redis://:it's@x", "OptionA": "a b"}
 
 
 # ---------------------------------------------------------------- Region

@@ -41,7 +41,7 @@ def nothing_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
         "teardown",
         "teardown --env dev --stack voting-dev",
         "teardown --stack voting-dev --patience 0",
-        "account --parameter OptionA=x y",
+        "account --parameters OptionA=x y",
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
