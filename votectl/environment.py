@@ -55,12 +55,14 @@ def _parameters(config: Mapping[str, Any], name: str, command: str) -> dict[str,
     return dict(config[name].get(command, {}).get("parameters", {}))
 
 
-def overrides(given: str | Iterable[str]) -> dict[str, str]:
-    """Parse parameters in SAM's format: `Name=value` or `Name="value"`, in a list or in one string.
+def overrides(given: str | Iterable[str] | Mapping[str, Any]) -> dict[str, str]:
+    """Parse parameters in SAM's format: `Name=value` or `Name="value"` in a list or in one string, or a table.
 
     Raises:
         ValueError: a quotation in the string has no end.
     """
+    if isinstance(given, Mapping):
+        return {name: str(value) for name, value in given.items()}
     pairs = shlex.split(given) if isinstance(given, str) else given
     return {name: _bare(value) for name, _, value in (pair.partition("=") for pair in pairs)}
 

@@ -9,6 +9,7 @@ from votectl.deployed_stack import DeployedStack
 # In these states a stack holds nothing that a next deployment could build on.
 WITHOUT_CONTENT = {"REVIEW_IN_PROGRESS", "CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
 MASKED = "****"  # how CloudFormation shows a NoEcho parameter, an empty one included
+NONE = "none"  # as good as empty: `sam deploy --guided` takes no empty answer for a secret
 NO_VPC = "vpc-00000000"  # the template's default
 
 
@@ -37,8 +38,9 @@ class Look:
         return self.is_first and self.has_new_stores
 
     def __getitem__(self, parameter: str) -> str:
-        """The value that *parameter* will have; empty where the template has none."""
-        return self.parameters.get(parameter, "")
+        """The value that *parameter* will have; empty where the template has none, or where it is `none`."""
+        value = self.parameters.get(parameter, "")
+        return "" if value == NONE else value
 
 
 def effective(defaults: Mapping[str, str], stack: DeployedStack | None, given: Mapping[str, str]) -> Mapping[str, str]:

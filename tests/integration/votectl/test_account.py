@@ -241,6 +241,7 @@ def test_parameters_in_both_of_sams_formats() -> None:
     wanted = {"OptionA": 'Green "Tea"', "RedisUrl": "", "SubnetIds": "a,b"}
     assert overrides([r'OptionA="Green \"Tea\""', "RedisUrl=", "SubnetIds=a,b"]) == wanted
     assert overrides(r'OptionA="Green \"Tea\"" RedisUrl="" SubnetIds="a,b"') == wanted
+    assert overrides(wanted) == wanted
     assert overrides(["RedisUrl=redis://:it's@x", "OptionA=a b"]) == {"RedisUrl": "redis://:it's@x", "OptionA": "a b"}
 
 
@@ -267,6 +268,11 @@ def test_a_region_that_is_enabled_or_not(aws: AwsFront, account: AwsAccount, nam
 
 
 # ---------------------------------------------------------------- Quotas
+
+
+@pytest.mark.parametrize(("url", "made"), [("", True), ("none", True), ("redis://a", False)])
+def test_stores_are_made_unless_there_are_some(checked: Checked, url: str, made: bool) -> None:
+    assert bool(checked(networks, RedisUrl=url)) is made
 
 
 @pytest.mark.parametrize(
