@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_parameters_of_either_spelling_are_deployed_as_a_new_release(deploy, ove
 def test_saved_values_that_are_empty_or_have_spaces_and_quotes_stay_whole(deploy):
     build, _ = deploy(r"""'OptionA="Green \"Tea\"" AlarmEmail="" SubnetIds="a,b"'""")
     assert overrides_of(build) == {"OptionA": 'Green "Tea"', "AlarmEmail": "", "SubnetIds": "a,b"}
+
+
+def test_the_hours_of_a_club_reach_sam_in_one_piece(deploy):
+    listed = tomllib.loads((ROOT / "samconfig.toml").read_text())["club"]["deploy"]["parameters"]["parameter_overrides"]
+    for call in deploy(json.dumps(listed)):
+        assert overrides_of(call)["WorkerSchedule"] == "cron(* 17-22 ? * FRI *)"
 
 
 # ---------------------------------------------------------------- The check of the account

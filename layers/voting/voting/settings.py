@@ -141,7 +141,8 @@ class Settings:
 
     @property
     def broadcast_interval_ms(self) -> int:
-        return max(50, self._integer("BROADCAST_INTERVAL_MS", 50, least=0))
+        """The least time between two broadcasts; docs/decisions/0027-interval.md says why this default."""
+        return self._integer("BROADCAST_INTERVAL_MS", 250, least=50, most=60_000)
 
     @property
     def broadcast_messages_per_s(self) -> int:
@@ -190,7 +191,7 @@ class Settings:
             raise InvalidSetting(f"{name} {found}")
         return value
 
-    def _integer(self, name: str, default: int, *, least: int) -> int:
+    def _integer(self, name: str, default: int, *, least: int, most: int | None = None) -> int:
         text = self._optional(name)
         if not text:
             return default
@@ -198,8 +199,9 @@ class Settings:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise InvalidSetting(f"{name} is {text!r}: it takes a whole number of at least {least}")
+        if value < least or (most is not None and value > most):
+            bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise InvalidSetting(f"{name} is {text!r}: it takes a whole number {bounds}")
         return value
 
     def _boolean(self, name: str, default: str = "false") -> bool:

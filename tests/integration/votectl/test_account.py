@@ -1,4 +1,7 @@
-"""`votectl account` against AWS's APIs as moto has them, and as AWS documents those that moto lacks."""
+"""`votectl account` against AWS's APIs as moto has them, and as AWS documents those that moto lacks.
+
+Covers checks, look, identity, stack, quotas, gateway, plan, environment, findings and aws_account.
+"""
 
 import json
 from collections.abc import Callable, Iterator

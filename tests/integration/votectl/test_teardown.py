@@ -1,4 +1,7 @@
-"""`votectl teardown` against moto, with AWS's slowness and refusals put in front of it."""
+"""`votectl teardown` against moto, with AWS's slowness and refusals put in front of it.
+
+Covers doomed, network, deletion, kept, remains and deployed_stack.
+"""
 
 import io
 import json

@@ -70,6 +70,19 @@ def test_the_template_of_this_repository_is_served_whole():
         assert (function.code / "app.py").is_file()
 
 
+@pytest.mark.parametrize(
+    ("run", "interval_ms"),
+    [
+        (Run(), "250"),
+        (Run(parameters={"BroadcastIntervalMs": "1000"}), "1000"),
+        (Run(parameters={"BroadcastIntervalMs": "1000"}, variables={"BROADCAST_INTERVAL_MS": "500"}), "500"),
+    ],
+)
+def test_broadcasts_are_as_far_apart_here_as_the_parameter_or_the_shell_says(run, interval_ms):
+    worker = load(ROOT / "template.yaml", run).functions["WorkerFunction"]
+    assert worker.environment["BROADCAST_INTERVAL_MS"] == interval_ms
+
+
 def test_globals_are_merged_and_the_functions_own_win(write):
     path = write("      Environment: {Variables: {OWN: own}}\n      MemorySize: 512\n")
     function = load(path, Run()).functions["First"]

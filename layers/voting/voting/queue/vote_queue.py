@@ -100,13 +100,13 @@ class VoteQueue(QueueView):
         try:
             answer = self._push.call(PUSH_KEYS, message, deadline_us)
         except (ResponseError, BusyLoadingError) as error:
-            self._forget_connections()
+            self.reconnect()
             raise QueueUnavailable("Redis refused the vote") from error
         except RedisError as error:
             # The network may still deliver what a broken connection carried. Until the deadline, it might land after
             # the next vote of this voter.
             time.sleep(max(0.0, may_land_until - time.monotonic()))
-            self._forget_connections()
+            self.reconnect()
             raise PushUnanswered("Redis did not answer") from error
         if answer == TOO_LATE:  # our clock stood still (a frozen environment), or the clock of Redis was set
             self._ahead_us = None
@@ -123,11 +123,11 @@ class VoteQueue(QueueView):
             self._push.open()
             return self._clock_ahead_us()
         except RedisError as error:
-            self._forget_connections()
+            self.reconnect()
             raise QueueUnavailable("Redis cannot be reached") from error
 
-    def _forget_connections(self) -> None:
-        """Close all connections: they are dead, or lead to a primary that has become a replica."""
+    def reconnect(self) -> None:
+        """Close all connections, so that the next use opens new ones: they may lead to a former primary, or nowhere."""
         self._redis.connection_pool.disconnect()
         self._ahead_us = None  # a thaw breaks connections too, and a new primary has a clock of its own
 
