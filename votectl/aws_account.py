@@ -7,10 +7,11 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from votectl.aws_client import FAILURES, NotConfigured, explain
+from votectl.aws_client import FAILURES, NO_ANSWER, NotConfigured, explain
 
 # With a hanging endpoint a call ends after twice the patience: a throttled call deserves a second attempt.
 CONNECT_S, PATIENCE_S, ATTEMPTS = 2, 4, 2
+CALL_FAILURES = (*FAILURES, KeyError)  # the latter is botocore's on a page that happens to be XML
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized"}
 # IAM's names where they are not SERVICE:OPERATION.
 ACTIONS = {
@@ -69,7 +70,7 @@ class AwsAccount:
         """
         try:
             answer: dict[str, Any] = getattr(self._client(service, region or self.region), operation)(**arguments)
-        except FAILURES as error:
+        except CALL_FAILURES as error:
             raise _as_ours(service, error) from error
         return answer
 
@@ -82,7 +83,7 @@ class AwsAccount:
         try:
             pages = self._client(service, self.region).get_paginator(operation).paginate(**arguments)
             return [one for page in pages for one in page.get(key, ())]
-        except FAILURES as error:
+        except CALL_FAILURES as error:
             raise _as_ours(service, error) from error
 
     def _client(self, service: str, region: str) -> Any:
@@ -97,6 +98,8 @@ def _shells_region() -> str | None:
 
 
 def _as_ours(service: str, error: Exception) -> Unanswered:
+    if isinstance(error, KeyError):
+        return Unanswered(NO_ANSWER)
     if not isinstance(error, ClientError):
         return Unanswered(" ".join(str(error).split()) if isinstance(error, BotoCoreError) else explain(error))
     code = error.response["Error"].get("Code", "")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from votectl.aws_account import AwsAccount, Refused
+from votectl.aws_account import AwsAccount, Refused, Unanswered
+from votectl.aws_client import NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,14 @@ def find_stack(account: AwsAccount, name_or_id: str) -> DeployedStack | None:
         Unanswered: CloudFormation did not answer.
     """
     try:
-        (found,) = account.ask("cloudformation", "describe_stacks", StackName=name_or_id)["Stacks"]
+        stacks = account.ask("cloudformation", "describe_stacks", StackName=name_or_id).get("Stacks")
     except Refused as error:
         if error.code == "ValidationError":  # so CloudFormation says that there is none
             return None
         raise
+    if not stacks:
+        raise Unanswered(NO_ANSWER)
+    found = stacks[0]
     return DeployedStack(
         found["StackName"],
         found["StackId"],

@@ -47,7 +47,7 @@ def run_account(options: argparse.Namespace) -> int:
     """Print the findings; return the exit code."""
     try:
         findings = list(_findings(options))
-    except (NoEnvironment, ValueError) as error:
+    except NoEnvironment as error:
         complain(error)
         return 2
     document = all_plain({"findings": [asdict(finding) for finding in findings]})

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from votectl.aws_account import AwsAccount
+from votectl.aws_account import AwsAccount, Unanswered
+from votectl.aws_client import NO_ANSWER
 from votectl.findings import Finding
 
 # The credentials of an account work in the first region of each partition, whatever the account has enabled.
@@ -16,6 +17,8 @@ def identity(account: AwsAccount) -> Finding:
         Unanswered: there are no credentials, they are invalid or expired, or there is no network.
     """
     found = account.ask("sts", "get_caller_identity", region=_first_region(account))
+    if "Arn" not in found:
+        raise Unanswered(NO_ANSWER)
     return Finding("ok", f"credentials of {found['Arn']} in account {found['Account']}")
 
 

@@ -26,7 +26,7 @@ def state(look: Look) -> Iterator[Finding]:
     stack = look.stack
     if stack is None or stack.status == "REVIEW_IN_PROGRESS":
         yield Finding("ok", f"no stack {look.name} yet: this is its first deployment")
-    elif stack.status in TODO:
+    elif stack.status.endswith("_FAILED") or stack.status in TODO:
         yield Finding("problem", f"the stack {look.name} is in {stack.status}{_why(look, stack)}", _todo(look, stack))
     elif stack.is_in_progress:
         yield Finding("problem", f"the stack {look.name} is in {stack.status}", "wait until that ends")
@@ -35,7 +35,7 @@ def state(look: Look) -> Iterator[Finding]:
 
 
 def _todo(look: Look, stack: DeployedStack) -> str:
-    return TODO[stack.status].format(look.name)
+    return TODO.get(stack.status, "mend the cause that its events name").format(look.name)
 
 
 def _why(look: Look, stack: DeployedStack) -> str:

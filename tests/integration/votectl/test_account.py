@@ -184,6 +184,33 @@ def test_no_network(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "127.0.0.1:1" in line(text, "PROBLEM  no access to AWS")
 
 
+PAGES = {
+    "no XML": (500, "text/html", b"<!doctype html>\n<title>Down</title>"),
+    "XML": (200, "text/html", b"<html><body>Log in to this network</body></html>"),
+    "nothing": (200, "text/html", b""),
+    "text with 403": (403, "text/plain", b"blocked"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+@pytest.mark.parametrize("call", ["sts:GetCallerIdentity", "cloudformation:DescribeStacks"])
+def test_a_page_of_somebody_in_between_is_no_answer(run: Run, aws: AwsFront, page: Answer, call: str) -> None:
+    aws.answer(call, page)
+    code, text = run()
+    assert code == 1
+    assert text.count("PROBLEM") == 1
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_pages_in_place_of_answers_stop_no_other_check(run: Run, aws: AwsFront, page: Answer) -> None:
+    for call in (SETTINGS, PLAN, "rds:DescribeAccountAttributes", "ec2:DescribeRegions", "apigateway:GET /account"):
+        aws.answer(call, page)
+    code, text = run()
+    assert code == 0
+    assert text.count(" not checked: ") == 5
+    assert line(text, "log groups").startswith("ok")
+
+
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch"])
 def test_credentials_that_aws_refuses(run: Run, aws: AwsFront, code: str) -> None:
     error = f"<Error><Code>{code}</Code><Message>It is {code}.</Message></Error>"
@@ -461,6 +488,7 @@ def resource(name: str, status: str, reason: str) -> Answer:
         ("DELETE_FAILED", "votectl teardown --stack voting-dev"),
         ("UPDATE_FAILED", "rollback-stack --stack-name voting-dev"),
         ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --stack-name voting-dev"),
+        ("IMPORT_ROLLBACK_FAILED", "its events name"),
         ("CREATE_IN_PROGRESS", "wait"),
         ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "wait"),
         ("DELETE_IN_PROGRESS", "wait"),

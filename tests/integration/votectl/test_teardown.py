@@ -301,6 +301,14 @@ def test_a_stack_that_is_worked_on_is_left_alone(run: Run, aws: AwsFront, deploy
     assert f"is in {status}: wait" in err
 
 
+@pytest.mark.parametrize("page", [b"<!doctype html>\n<title>Down</title>", b"<html><body>Log in</body></html>", b""])
+def test_a_page_of_somebody_in_between_does_not_say_that_the_stack_is_gone(run: Run, aws, deployed, page) -> None:
+    aws.answer("cloudformation:DescribeStacks", (200, "text/html", page))
+    code, out, err = run("--yes")
+    assert (code, out, changes(aws)) == (1, "", [])
+    assert "Not done: " in err
+
+
 def test_a_missing_permission_ends_it_with_its_name(run: Run, aws: AwsFront, deployed: Deployed) -> None:
     aws.deny("ec2:DescribeNetworkInterfaces")
     code, _, err = run("--yes")
