@@ -29,6 +29,15 @@ def log_groups(account: AwsAccount, stack: str) -> list[str]:
     ]
 
 
+def database_logs(account: AwsAccount, stack: str) -> list[str]:
+    """The names of log groups into which databases of this stack wrote; RDS makes them, so they outlive the stack."""
+    prefix = f"/aws/rds/instance/{stack}-database-".lower()
+    return [
+        one["logGroupName"]
+        for one in account.every("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
+    ]
+
+
 def database_snapshots(account: AwsAccount, stack: str) -> Iterator[str]:
     """Final snapshots of databases: CloudFormation names them STACK-snapshot-LOGICAL ID-…, in lower case."""
     found = account.every("rds", "describe_db_snapshots", "DBSnapshots", SnapshotType="manual")

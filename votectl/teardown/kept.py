@@ -5,7 +5,15 @@ from functools import partial
 
 from votectl.aws_account import AwsAccount, NotAllowed, Unanswered
 from votectl.findings import Finding
-from votectl.remains import artifacts, cache_snapshots, database_backups, database_snapshots, log_groups, secrets
+from votectl.remains import (
+    artifacts,
+    cache_snapshots,
+    database_backups,
+    database_logs,
+    database_snapshots,
+    log_groups,
+    secrets,
+)
 
 
 def kept(account: AwsAccount, stack: str, prefix: str) -> Iterator[Finding]:
@@ -30,6 +38,11 @@ def kept(account: AwsAccount, stack: str, prefix: str) -> Iterator[Finding]:
             partial(cache_snapshots, account, stack),
             "bills per GiB and month",
             "`aws elasticache delete-snapshot --snapshot-name {}`",
+        ),
+        "log group of the database": (
+            partial(database_logs, account, stack),
+            "bills per GiB until LogRetentionDays have passed",
+            "`aws logs delete-log-group --log-group-name {}`",
         ),
         "log group": (
             partial(log_groups, account, stack),

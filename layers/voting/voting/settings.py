@@ -99,6 +99,11 @@ class Settings:
         return self._boolean("ACCEPT_OLD_COOKIES", default="true")
 
     @property
+    def confirm_by_replica(self) -> bool:
+        """Whether a vote is accepted only once a replica of Redis has it, so that no failover can lose it."""
+        return self._boolean("CONFIRM_BY_REPLICA")
+
+    @property
     def allowed_origins(self) -> frozenset[str]:
         """Further origins whose pages may vote and subscribe, in the spelling of `normal_origin`."""
         listed = [origin.strip() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]

@@ -381,6 +381,7 @@ def test_all_that_is_left_is_reported_and_nothing_of_other_stacks(run: Run, aws:
         rds.create_db_snapshot(DBInstanceIdentifier="db", DBSnapshotIdentifier=f"{stack}-snapshot-database-1")
         logs.create_log_group(logGroupName=f"/aws/vendedlogs/{stack}/http")
         logs.create_log_group(logGroupName=f"/aws/lambda/{stack}/vote")
+        logs.create_log_group(logGroupName=f"/aws/rds/instance/{stack}-database-1/postgresql")
     template = {"Resources": {"B": {"Type": "AWS::S3::Bucket"}}, "Outputs": {"SourceBucket": {"Value": {"Ref": "B"}}}}
     aws.client("cloudformation").create_stack(
         StackName="aws-sam-cli-managed-default", TemplateBody=json.dumps(template)
@@ -394,6 +395,7 @@ def test_all_that_is_left_is_reported_and_nothing_of_other_stacks(run: Run, aws:
         "snapshot of the database voting-dev-snapshot-database-1 (20 GiB): bills",
         "log group /aws/vendedlogs/voting-dev/http: bills",
         "log group /aws/lambda/voting-dev/vote: bills",
+        "log group of the database /aws/rds/instance/voting-dev-database-1/postgresql: bills",
         f"2 artifacts of SAM in s3://{bucket}/voting-dev/, 2.0 MB: bill",
         "ok       no secret",
     ):
@@ -408,4 +410,4 @@ def test_what_may_not_be_looked_for_is_a_line(run: Run, aws: AwsFront) -> None:
     assert code == 0
     for permission in denied:
         assert f"the permission {permission} is missing" in out
-    assert "ok       no log group" in out
+    assert "ok       no log group\n" in out

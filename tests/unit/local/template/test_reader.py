@@ -9,7 +9,7 @@ from local.template.intrinsics import TemplateError
 from local.template.reader import Run, load
 from local.template.resources import HttpRoute, Schedule, function_name
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 HEAD = """
 Parameters:
