@@ -56,7 +56,7 @@ checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .check
 audit: $(VENV)/.audit ## Ask the internet for known vulnerabilities of every locked version (ARGS="-s osv" asks OSV in place of PyPI)
 	@scripts/audit $(VENV)/audit/bin/pip-audit $(ARGS)
 
-deploy: $(VENV)/.dev ## Build, and deploy the environment ENV of samconfig.toml (dev, prod, club) as a new release
+deploy: $(VENV)/.dev ## Check the account (CHECK=0 skips it), build, and deploy the environment ENV of samconfig.toml (dev, prod, club) as a new release
 	@$(BIN)/python scripts/deploy.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
 
 fix: $(VENV)/.dev ## Format and mend what ruff can
@@ -85,7 +85,7 @@ $(VENV)/.audit: requirements/audit.txt
 	@scripts/venv "$(PYTHON)" $(VENV)/audit $<
 	@touch $@
 
-# Beside what .dev installs: these packages are constrained to its versions.
+# In addition to what .dev installs. These packages are constrained to its versions.
 $(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
 	@scripts/venv "$(PYTHON)" $(VENV) $<
 	@touch $@

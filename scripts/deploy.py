@@ -2,9 +2,10 @@
 
 SAM publishes no new version of a function when only a parameter has changed, so the aliases would keep the old one.
 Therefore the parameter Release is the time in seconds since the epoch: the ten characters that SAM puts into the name
-of a version.
+of a version. Before all, `votectl account` looks the account over; a problem stops the deployment unless CHECK=0.
 """
 
+import argparse
 import os
 import shlex
 import subprocess
@@ -43,9 +44,30 @@ def _quoted(pair: str) -> str:
     return '{}="{}"'.format(name, value.replace('"', r"\""))
 
 
+def account_check(environment: str, given: list[str], options: tuple[str, ...]) -> int:
+    """Check the account for a deployment with *given*; return 0 if it found no problem, or if CHECK=0 skips it.
+
+    Of the *options* for SAM, those that say where to deploy count: `--region`, `--profile`, `--stack-name`.
+    """
+    if os.environ.get("CHECK") == "0":
+        return 0
+    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--region", "--profile", "--stack-name"):
+        where.add_argument(option)
+    chosen = vars(where.parse_known_args(options)[0])
+    words = [f"--{name.removesuffix('_name')}={value}" for name, value in chosen.items() if value]
+    account = [sys.executable, "-m", "votectl", "account", "--env", environment, *words, "--parameters", *given]
+    checked = subprocess.run(account, cwd=ROOT, check=False).returncode
+    if checked:
+        print("Nothing was deployed. CHECK=0 deploys all the same.", file=sys.stderr)  # noqa: T201 - a command line
+    return checked
+
+
 def main(sam: str, environment: str, *options: str) -> int:
-    """Build and deploy; return the exit code of the first failure, or 0."""
+    """Check, build and deploy; return the exit code of the first failure, or 0."""
     given = parameters(environment)
+    if checked := account_check(environment, given, options):
+        return checked
     architecture = dict(pair.split("=", 1) for pair in given).get("Architecture", "arm64").strip('"')
     built = subprocess.run(
         [sam, "build", "--parameter-overrides", *given],

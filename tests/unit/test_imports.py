@@ -51,11 +51,13 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
     },
     "votectl": {
         VALUES: set(),
+        "account": {VALUES},
         "cost": {VALUES},
         "loadtest": {VALUES},
         "ops": {VALUES},
         "rotation": {VALUES},
-        "__main__": {VALUES, "cost", "loadtest", "ops", "rotation"},
+        "teardown": {VALUES},
+        "__main__": {VALUES, "account", "cost", "loadtest", "ops", "rotation", "teardown"},
     },
     "bench": {
         VALUES: set(),

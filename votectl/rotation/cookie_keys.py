@@ -61,6 +61,8 @@ class CookieKeys:
     def _of_function(self) -> str:
         """A parameter that is not shown can be read where it is used, by who may decrypt with the stack's key."""
         name = self._stack.resource("VoteFunction")
+        if name is None:
+            raise NotUpdated(f"There is no stack {self._stack.name}, or it is another one: it has no function vote.")
         found = self._functions.get_function_configuration(FunctionName=name).get("Environment", {})
         if "COOKIE_KEYS" not in found.get("Variables", {}):
             said = found.get("Error", {}).get("Message", "it has none")

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from votectl.aws_client import FAILURES, explain
 from votectl.terminal import say
 
@@ -43,8 +45,14 @@ class Stack:
         Raises:
             NotUpdated: the stack cannot be read.
         """
-        found = self._call("describe_stack_resources", StackName=self.name)["StackResources"]
-        return next((one["PhysicalResourceId"] for one in found if one["LogicalResourceId"] == logical_id), None)
+        try:
+            found = self._aws.describe_stack_resource(StackName=self.name, LogicalResourceId=logical_id)
+        except FAILURES as error:
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "ValidationError":
+                return None  # so CloudFormation says that there is none
+            raise NotUpdated(explain(error)) from error
+        one = found["StackResourceDetail"]
+        return None if one["ResourceStatus"].startswith("DELETE_") else str(one["PhysicalResourceId"])
 
     def update(self, changes: Mapping[str, str]) -> None:
         """Deploy the stack's own template as a new release, with *changes* to its parameters; return when it is done.
