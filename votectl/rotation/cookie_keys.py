@@ -4,9 +4,7 @@ While traffic moves, both versions answer the same voter. So all must verify a n
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from votectl.aws_client import FAILURES, explain
 from votectl.rotation.stack import NotUpdated, Stack
 from votectl.terminal import say
 
@@ -16,30 +14,26 @@ PARAMETER = "CookieKeys"
 class CookieKeys:
     """The keys of one stack: in its own secret, or, where they were given, in its parameter `CookieKeys`."""
 
-    def __init__(self, stack: Stack, functions: Any, secrets: Any) -> None:
-        """*functions* and *secrets* are clients of Lambda and of Secrets Manager."""
+    def __init__(self, stack: Stack) -> None:
+        """Raises: Unanswered: CloudFormation did not answer."""
         self._stack = stack
-        self._functions = functions
-        self._secrets = secrets
+        self._account = stack.account
         self._secret = stack.resource("CookieSecret")
 
     def read(self) -> list[str]:
         """Return the keys, that which signs first.
 
         Raises:
-            NotUpdated: they cannot be read.
+            NotUpdated, Unanswered: they cannot be read.
         """
-        try:
-            text = self._of_function() if self._secret is None else self._of_secret(self._secret)
-        except FAILURES as error:
-            raise NotUpdated(f"The keys cannot be read: {explain(error)}") from error
+        text = self._of_function() if self._secret is None else self._of_secret(self._secret)
         return [key.strip() for key in text.split(",")]
 
     def deploy(self, keys: Sequence[str]) -> None:
         """Have every function work with *keys*; if that fails, the keys are as they were.
 
         Raises:
-            NotUpdated: it failed.
+            NotUpdated, Unanswered: it failed.
         """
         value = ",".join(keys)
         if self._secret is None:
@@ -49,13 +43,13 @@ class CookieKeys:
         self._put(self._secret, value)
         try:
             self._stack.update({})
-        except NotUpdated:
+        except NotUpdated:  # and not where AWS stopped answering: the update may well succeed
             # CloudFormation goes back to the former parameters, and knows nothing of what a secret held.
             self._put(self._secret, before)
             raise
 
     def _of_secret(self, secret: str) -> str:
-        text: str = self._secrets.get_secret_value(SecretId=secret)["SecretString"]
+        text: str = self._account.ask("secretsmanager", "get_secret_value", SecretId=secret)["SecretString"]
         return text
 
     def _of_function(self) -> str:
@@ -63,7 +57,7 @@ class CookieKeys:
         name = self._stack.resource("VoteFunction")
         if name is None:
             raise NotUpdated(f"There is no stack {self._stack.name}, or it is another one: it has no function vote.")
-        found = self._functions.get_function_configuration(FunctionName=name).get("Environment", {})
+        found = self._account.ask("lambda", "get_function_configuration", FunctionName=name).get("Environment", {})
         if "COOKIE_KEYS" not in found.get("Variables", {}):
             said = found.get("Error", {}).get("Message", "it has none")
             raise NotUpdated(f"The keys cannot be read from the function vote (kms:Decrypt is needed): {said}")
@@ -71,10 +65,7 @@ class CookieKeys:
         return text
 
     def _put(self, secret: str, value: str) -> None:
-        try:
-            self._secrets.put_secret_value(SecretId=secret, SecretString=value)
-        except FAILURES as error:
-            raise NotUpdated(f"The secret {secret} was not changed: {explain(error)}") from error
+        self._account.ask("secretsmanager", "put_secret_value", SecretId=secret, SecretString=value)
 
 
 def add(keys: CookieKeys, key: str) -> None:

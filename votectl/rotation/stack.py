@@ -9,16 +9,15 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from votectl.aws_client import FAILURES, explain
+from votectl.aws_account import AwsAccount, NotAllowed, Refused, Unanswered
 from votectl.terminal import say
 
 POLL_S = 5.0
 SAY_EVERY_S = 60.0
+MOST_SILENT_POLLS = 60  # in a row, before an update is left alone
 PACKAGED = re.compile(r"""(?:Code|Content)Uri"?: *["']?s3://([^/"'\s]+)/""")  # where `sam deploy` has put the code
 # The template is expanded again (SAM), and makes roles.
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
@@ -30,27 +29,30 @@ class NotUpdated(Exception):
     """The stack was not changed, or has gone back; the message says why."""
 
 
+def sentence(error: Unanswered) -> str:
+    """What *error* means for the person who asked."""
+    return f"The permission {error} is missing." if isinstance(error, NotAllowed) else str(error)
+
+
 class Stack:
     """One stack of CloudFormation."""
 
-    def __init__(self, name: str, cloudformation: Any, s3: Any) -> None:
-        """*cloudformation* and *s3* are clients of these services."""
+    def __init__(self, name: str, account: AwsAccount) -> None:
         self.name = name
-        self._aws = cloudformation
-        self._s3 = s3
+        self.account = account
 
     def resource(self, logical_id: str) -> str | None:
         """Return the physical id of a resource; None if the stack has none of that name.
 
         Raises:
-            NotUpdated: the stack cannot be read.
+            Unanswered: CloudFormation did not answer.
         """
         try:
-            found = self._aws.describe_stack_resource(StackName=self.name, LogicalResourceId=logical_id)
-        except FAILURES as error:
-            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "ValidationError":
-                return None  # so CloudFormation says that there is none
-            raise NotUpdated(explain(error)) from error
+            found = self._ask("describe_stack_resource", LogicalResourceId=logical_id)
+        except Refused as error:
+            if error.code == "ValidationError":  # so CloudFormation says that there is none
+                return None
+            raise
         one = found["StackResourceDetail"]
         return None if one["ResourceStatus"].startswith("DELETE_") else str(one["PhysicalResourceId"])
 
@@ -61,33 +63,37 @@ class Stack:
 
         Raises:
             NotUpdated: it cannot be changed now, or the update failed and the stack went back.
+            Unanswered: AWS did not answer; an update that has begun goes on.
         """
-        before = self._describe()
-        if not before["StackStatus"].endswith("_COMPLETE"):
-            raise NotUpdated(f"The stack {self.name} cannot be changed now: it is {before['StackStatus']}.")
-        change_set = self._prepare(before, {**changes, "Release": _new_release(before)})
-        seen = {event["EventId"] for event in self._events()}
-        self._call("execute_change_set", StackName=self.name, ChangeSetName=change_set)
+        try:
+            change_set = self._prepare(changes)
+            seen = {event["EventId"] for event in self._events()}
+        except Unanswered as error:
+            raise NotUpdated(f"The stack was not changed. {sentence(error)}") from error
+        self._ask("execute_change_set", ChangeSetName=change_set)
         self._follow(seen)
 
-    def _prepare(self, stack: Mapping[str, Any], changes: Mapping[str, str]) -> str:
+    def _prepare(self, given: Mapping[str, str]) -> str:
         """Make a change set, and return its id once it can be executed."""
+        stack = self._describe()
+        if not stack["StackStatus"].endswith("_COMPLETE"):
+            raise NotUpdated(f"The stack {self.name} cannot be changed now: it is {stack['StackStatus']}.")
+        changes = {**given, "Release": _new_release(stack)}
         names = [one["ParameterKey"] for one in stack.get("Parameters", [])]
         if missing := changes.keys() - set(names):
             raise NotUpdated(f"The stack {self.name} has no parameter {min(missing)}: is it another one?")
         kept = [{"ParameterKey": name, "UsePreviousValue": True} for name in names if name not in changes]
-        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in changes.items()]
-        made = self._call(
+        changed = [{"ParameterKey": name, "ParameterValue": value} for name, value in changes.items()]
+        made = self._ask(
             "create_change_set",
-            StackName=self.name,
             ChangeSetName=f"rotate-{changes['Release']}",
             ChangeSetType="UPDATE",
             TemplateURL=self._template_url(),
-            Parameters=[*given, *kept],
+            Parameters=[*changed, *kept],
             Capabilities=CAPABILITIES,
         )["Id"]
         while True:
-            found = self._call("describe_change_set", StackName=self.name, ChangeSetName=made)
+            found = self._ask("describe_change_set", ChangeSetName=made)
             if found["Status"] == "CREATE_COMPLETE":
                 return str(made)
             if found["Status"] == "FAILED":
@@ -96,25 +102,23 @@ class Stack:
 
     def _template_url(self) -> str:
         """Put the template as it was deployed beside the code, since it is too large for a request; return where."""
-        found = self._call("get_template", StackName=self.name, TemplateStage="Original")["TemplateBody"]
+        found = self._ask("get_template", TemplateStage="Original")["TemplateBody"]
         text = found if isinstance(found, str) else json.dumps(found)
         packaged = PACKAGED.search(text)
         if packaged is None:
             raise NotUpdated(f"The template of {self.name} names no code in S3: was it deployed by `sam deploy`?")
         key = f"{self.name}/rotate/{hashlib.sha256(text.encode()).hexdigest()}.template"
-        try:
-            self._s3.put_object(Bucket=packaged[1], Key=key, Body=text.encode())
-        except FAILURES as error:
-            raise NotUpdated(f"The template cannot be put into {packaged[1]}: {explain(error)}") from error
-        return f"{self._s3.meta.endpoint_url}/{packaged[1]}/{key}"
+        self.account.ask("s3", "put_object", Bucket=packaged[1], Key=key, Body=text.encode())
+        suffix = ".cn" if self.account.partition == "aws-cn" else ""
+        return f"https://s3.{self.account.region}.amazonaws.com{suffix}/{packaged[1]}/{key}"
 
     def _follow(self, seen: set[str]) -> None:
         """Print what happens until the update is over."""
         began = said_at = time.monotonic()
         failures: list[str] = []
         while True:
-            status = self._describe()["StackStatus"]
-            for event in self._new_events(seen):
+            status, events = self._look(seen)
+            for event in events:
                 line = f"{event['LogicalResourceId']}: {event['ResourceStatus']}"
                 if event["ResourceStatus"].endswith("_FAILED"):
                     failures.append(f"{line}: {event.get('ResourceStatusReason')}")
@@ -130,25 +134,35 @@ class Stack:
                 say(f"  {said_at - began:5.0f} s  {status}")
             time.sleep(POLL_S)
 
-    def _new_events(self, seen: set[str]) -> Iterator[Mapping[str, Any]]:
-        new = [event for event in self._events() if event["EventId"] not in seen]
-        seen |= {event["EventId"] for event in new}
-        yield from reversed(new)
+    def _look(self, seen: set[str]) -> tuple[str, list[dict[str, Any]]]:
+        """Return the status, and the events that are not in *seen*, the oldest first.
+
+        Raises:
+            Unanswered: for many times in a row.
+        """
+        for _ in range(MOST_SILENT_POLLS):
+            try:
+                status: str = self._describe()["StackStatus"]
+                new = [event for event in self._events() if event["EventId"] not in seen]
+            except Unanswered as error:
+                last = error
+                time.sleep(POLL_S)
+            else:
+                seen |= {event["EventId"] for event in new}
+                return status, new[::-1]
+        raise Unanswered(f"The update goes on, but AWS does not answer: {last}. Look for its end in CloudFormation.")
 
     def _events(self) -> list[dict[str, Any]]:
         """The newest hundred, the newest first."""
-        events: list[dict[str, Any]] = self._call("describe_stack_events", StackName=self.name)["StackEvents"]
+        events: list[dict[str, Any]] = self._ask("describe_stack_events")["StackEvents"]
         return events
 
     def _describe(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._call("describe_stacks", StackName=self.name)["Stacks"][0]
+        found: Mapping[str, Any] = self._ask("describe_stacks")["Stacks"][0]
         return found
 
-    def _call(self, operation: str, **arguments: Any) -> Any:
-        try:
-            return getattr(self._aws, operation)(**arguments)
-        except FAILURES as error:
-            raise NotUpdated(explain(error)) from error
+    def _ask(self, operation: str, **arguments: Any) -> Any:
+        return self.account.ask("cloudformation", operation, StackName=self.name, **arguments)
 
 
 def _new_release(stack: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """`votectl rotate` on CloudFormation as moto plays it: which parameters arrive, and what is printed and kept.
 
-Covers command, stack, cookie_keys and new_value. moto cannot expand SAM's template, so the stack has its parameters and
-the few resources that the command asks for.
+Covers command, rotate, stack, cookie_keys and new_value. moto cannot expand SAM's template, so the stack has its
+parameters and the few resources that the command asks for.
 """
 
 import io
@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, cloudformation_backends
 from moto.cloudformation.models import Stack as MotoStack
 
@@ -320,7 +321,43 @@ def test_a_stack_that_is_not_there_is_a_sentence(aws: None, rotate: Run, capsys)
     assert rotate("cookie-keys") == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert all(line.startswith("It was not done: ") for line in said)
+    assert all(line.startswith(("It was not done: ", "It was not finished: ")) for line in said)
+
+
+@pytest.mark.parametrize(("silent", "code"), [(3, 0), (1000, 1)], ids=["for a while", "for good"])
+def test_an_update_under_way_is_not_undone_because_aws_is_silent(
+    create, rotate: Run, capsys, monkeypatch, silent: int, code: int
+) -> None:
+    """It goes on without us, and the functions come up with what the secret holds."""
+    create("CookieSecret")
+    monkeypatch.setattr(stack_module, "MOST_SILENT_POLLS", 4)
+    execute, describe = CloudFormationBackend.execute_change_set, CloudFormationBackend.describe_stacks
+    left = [0]
+
+    def executed(self: CloudFormationBackend, *arguments: Any, **named: Any) -> None:
+        execute(self, *arguments, **named)
+        left[0] = silent
+
+    def described(self: CloudFormationBackend, *arguments: Any, **named: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise ValidationError("voting-prod", "Rate exceeded")
+        return describe(self, *arguments, **named)
+
+    monkeypatch.setattr(CloudFormationBackend, "execute_change_set", executed)
+    monkeypatch.setattr(CloudFormationBackend, "describe_stacks", described)
+    assert rotate("cookie-keys", value=NEW_KEY) == code
+    assert keys_now() == ([NEW_KEY, OLD_KEY] if code == 0 else [OLD_KEY, NEW_KEY])
+    if code:
+        assert "The update goes on" in capsys.readouterr().err
+
+
+def test_an_environment_names_its_stack(create, rotate: Run, monkeypatch) -> None:
+    create()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(NEW_REDIS))
+    assert main(["rotate", "--env", "prod", "redis-url", "--from", "-"]) == 0
+    assert parameters()["RedisUrl"] == NEW_REDIS
+    assert main(["rotate", "--env", "nowhere", "cookie-keys"]) == 2
 
 
 def test_without_a_terminal_nothing_is_asked(aws: None) -> None:
