@@ -11,7 +11,7 @@ export PYTHONPATH := layers/voting
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check checkov audit deploy sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
+.PHONY: help up down reset test check checkov audit deploy change-set sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ audit: $(VENV)/.audit ## Ask the internet for known vulnerabilities of every loc
 
 deploy: $(VENV)/.dev ## Build, and deploy the environment ENV of samconfig.toml (dev, prod) as a new release
 	@$(BIN)/python scripts/deploy.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
+
+change-set: $(VENV)/.dev ## Have CloudFormation say what a deployment of ENV would change, and change nothing
+	@$(BIN)/python scripts/change_set.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
 
 fix: $(VENV)/.dev ## Format and mend what ruff can
 	@$(BIN)/ruff check --fix .

@@ -62,13 +62,10 @@ class CloudFormation:
 
     @property
     def env(self) -> dict[str, str]:
-        # The SAM CLI asks about a change set each half second then, not every half minute.
-        polls = {"SAM_CLI_POLL_DELAY": "0.1", "SAM_CLI_CONTAINER_CONNECTION_TIMEOUT": "1"}
-        return os.environ | SAM_ENV | ACCOUNT | polls | {"AWS_ENDPOINT_URL": self.url, "TERM": "xterm"}
+        return os.environ | SAM_ENV | ACCOUNT | {"AWS_ENDPOINT_URL": self.url, "TERM": "xterm"}
 
-    def sam(self, project: Path, *words: str) -> str:
-        """Run the SAM CLI in *project*; it must succeed. Return what it said."""
-        command = [str(SAM), *words]
+    def run(self, project: Path, command: Sequence[str]) -> str:
+        """Run *command* in *project*; it must succeed. Return what it said."""
         done = subprocess.run(
             command, cwd=project, env=self.env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )

@@ -6,17 +6,20 @@ few of the resources, so nothing is executed, and it never refuses a value. What
 template's Rules, AllowedValues, AllowedPatterns and bounds here.
 """
 
+import json
 import os
 import shutil
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from samcli.cli.types import CfnParameterOverridesType
 
 from tests.sam.cloudformation import CloudFormation, answered, cloudformation
-from tests.sam.conftest import Build
+from tests.sam.conftest import SAM, Build
 from tests.sam.expansion import TEMPLATE, declared
 from tests.sam.values import refused
 
@@ -90,18 +93,67 @@ def checked(aws: CloudFormation, environment: str) -> Mapping[str, str]:
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_a_plain_deployment_arrives_as_configured(aws: CloudFormation, project: Path, environment: str) -> None:
     words = ["--config-env", environment] if environment != "default" else []
-    aws.sam(project, "deploy", *words, "--no-execute-changeset")
+    aws.run(project, [str(SAM), "deploy", *words, "--no-execute-changeset"])
     assert checked(aws, environment) == configured(environment)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_a_guided_deployment_asks_for_all_and_saves_what_deploys_again(
+def test_a_guided_deployment_asks_for_all_and_saves_what_is_no_secret(
     aws: CloudFormation, project: Path, environment: str
 ) -> None:
-    words = ["deploy", "--no-execute-changeset", "--config-env", environment]
-    status, screen = answered(project, aws.env, [*words, "--guided"], ANSWERS | YES | {"OptionA": "Green Tea"})
+    words = ["deploy", "--no-execute-changeset", "--guided", "--config-env", environment]
+    status, screen = answered(project, aws.env, words, ANSWERS | YES | {"OptionA": 'Green "Tea"'})
     assert status == 0, screen
-    wanted = defaults() | configured(environment) | {"OptionA": "Green Tea"}
+    wanted = defaults() | configured(environment) | {"OptionA": 'Green "Tea"'}
     assert checked(aws, environment) == wanted | ANSWERS
-    aws.sam(project, *words)
-    assert checked(aws, environment) == {name: value for name, value in wanted.items() if name not in ANSWERS}
+    saved = tomllib.loads((project / "samconfig.toml").read_text())[environment]["deploy"]["parameters"]
+    read = CfnParameterOverridesType().convert(saved["parameter_overrides"], None, None)  # as `sam deploy` does
+    assert read == {name: value for name, value in wanted.items() if name not in ANSWERS}
+
+
+# ---------------------------------------------------------------- a change set that is only looked at
+
+
+@pytest.fixture
+def change_set(project: Path) -> Sequence[str]:
+    """The command of `make change-set ENV=dev`, where `sam build` has been already."""
+    (project / "scripts").mkdir()
+    for name in ("deploy.py", "change_set.py"):
+        shutil.copy(ROOT / "scripts" / name, project / "scripts")
+    shutil.copy(TEMPLATE, project)
+    sam = project / "sam"
+    sam.write_text(f'#!/bin/sh\n[ "$1" = build ] || exec {SAM} "$@"\n')
+    sam.chmod(0o700)
+    return [sys.executable, str(project / "scripts" / "change_set.py"), str(sam), "dev"]
+
+
+def test_a_change_set_of_a_stack_keeps_what_is_not_given_and_is_deleted_again(
+    aws: CloudFormation, project: Path, change_set: Sequence[str]
+) -> None:
+    client = aws.client("cloudformation")
+    resources = {"Topic": {"Type": "AWS::SNS::Topic"}}
+    template = json.dumps({"Parameters": declared()["Parameters"], "Resources": resources})
+    secret = {"ParameterKey": "RedisUrl", "ParameterValue": "rediss://:secret@r"}
+    client.create_stack(StackName="voting-dev", TemplateBody=template, Parameters=[secret])
+    client.create_change_set(
+        StackName="voting-dev",
+        ChangeSetName="others",
+        ChangeSetType="UPDATE",
+        TemplateBody=template,
+        Parameters=[secret],
+    )
+    others = [one["ChangeSetId"] for one in aws.change_sets("voting-dev")]
+    words = ["--parameter-overrides", "OptionB=Green Tea", "--s3-prefix", "pull-request"]
+    said = aws.run(project, [*change_set, *words])
+    asked = aws.asked[-1]
+    assert (asked.kind, asked.stack) == ("UPDATE", "voting-dev")
+    release = asked.parameters["Release"]
+    assert asked.parameters == configured("dev") | {"OptionB": "Green Tea", "Release": release}
+    assert asked.former == declared()["Parameters"].keys() - asked.parameters.keys()
+    assert "RedisUrl" in asked.former
+    assert "/pull-request/" in asked.url
+    assert "+ Add" in said
+    assert "deleted arn:" in said
+    assert [one["ChangeSetId"] for one in aws.change_sets("voting-dev")] == others
+    assert client.describe_stacks(StackName="voting-dev")["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
+    assert refused(declared(), {**asked.parameters, "RedisUrl": "none"}) == []
