@@ -28,11 +28,12 @@ reset: ## Stop, and forget the local votes
 test: $(VENV)/.dev browser servers ## Run the whole suite (ARGS="tests/unit -k queue" some of it)
 	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/suite.py)
 
-check: $(VENV)/.dev ## Lint, types, template; edits nothing
+check: $(VENV)/.dev ## Lint, types, templates; edits nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/sam validate --lint
+	@$(BIN)/cfn-lint pipeline/*.yaml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_repository.py

@@ -44,6 +44,7 @@ class Asked:
     tags: Mapping[str, str]
     capabilities: Sequence[str]
     url: str
+    role: str | None  # that CloudFormation works with
 
 
 @dataclass
@@ -110,6 +111,7 @@ def _complete(patch: pytest.MonkeyPatch, asked: CloudFormation) -> None:
                 tags={tag["Key"]: tag["Value"] for tag in call._get_param("Tags", [])},
                 capabilities=call._get_param("Capabilities"),
                 url=call._get_param("TemplateURL") or "",
+                role=call._get_param("RoleARN"),
             )
         )
         return create(call)

@@ -143,10 +143,12 @@ def test_a_change_set_of_a_stack_keeps_what_is_not_given_and_is_deleted_again(
         Parameters=[secret],
     )
     others = [one["ChangeSetId"] for one in aws.change_sets("voting-dev")]
-    words = ["--parameter-overrides", "OptionB=Green Tea", "--s3-prefix", "pull-request"]
+    role = "arn:aws:iam::123456789012:role/execution"
+    pipeline = ["--no-confirm-changeset", "--no-progressbar", "--role-arn", role, "--s3-prefix", "pull-request"]
+    words = ["--parameter-overrides", "OptionB=Green Tea", *pipeline]
     said = aws.run(project, [*change_set, *words])
     asked = aws.asked[-1]
-    assert (asked.kind, asked.stack) == ("UPDATE", "voting-dev")
+    assert (asked.kind, asked.stack, asked.role) == ("UPDATE", "voting-dev", role)
     release = asked.parameters["Release"]
     assert asked.parameters == configured("dev") | {"OptionB": "Green Tea", "Release": release}
     assert asked.former == declared()["Parameters"].keys() - asked.parameters.keys()
