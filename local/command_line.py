@@ -14,7 +14,9 @@ from pathlib import Path
 from local.host.console import Console, ConsoleHandler, show
 from local.host.state_dir import StateDir, StateError
 from local.hosts import is_name
-from local.run import Options, StartError, serve
+from local.options import Options
+from local.run import serve
+from local.start_error import StartError
 from local.stores.control import ask
 from local.stores.store import StoreError
 from local.template.intrinsics import TemplateError

@@ -13,7 +13,7 @@ from bench.simulation.worker import Planned, Unplanned
 from bench.simulation.world import World
 from voting.broadcast.planner import GRACE_S, LONGEST_PATIENCE_S, TURN_S, Budget, round_s
 
-BUDGET = Budget(4000, 0.05)  # the defaults
+BUDGET = Budget(4000, 0.05)  # the default budget at the shortest interval
 SHARDS = 16
 SEEDS = 3
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from local.template.account import Account
 from local.template.intrinsics import Resolver, TemplateError, parse
-from local.template.resources import Function, HttpRoute, Schedule, WebSocketStage, function_name
+from local.template.resources import Function, HttpRoute, Schedule, Template, WebSocketStage, function_name
 
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
@@ -47,17 +47,6 @@ class Run:
     # Generates the value of a secret parameter (NoEcho, with a MinLength and no default) or of a secret resource, from
     # its name, its minimum length, and the different name that it had in an earlier version, if any.
     secret: Callable[[str, int, str | None], str] = lambda name, length, _former: name.ljust(length, "-")
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """All that is served."""
-
-    functions: Mapping[str, Function]
-    http_api_id: str
-    http_routes: tuple[HttpRoute, ...]
-    websocket: WebSocketStage | None
-    schedules: tuple[Schedule, ...]
 
 
 def load(path: Path, run: Run) -> Template:

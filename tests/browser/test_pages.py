@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect
 
 from tests.stack import PATIENCE, ROOT, Stack, wait_for
-from voting.clients import REDIS_TIMEOUT_S
+from voting.redis_client import REDIS_TIMEOUT_S
 
 IMAGES = ROOT / "docs" / "images"
 PHONE, LAPTOP, PROJECTOR = (390, 844), (1280, 800), (1920, 1080)

@@ -1,3 +1,8 @@
+"""Connections to the stores: broken, slow, refused, with a secret that changes.
+
+Covers clients, redis_client, kept_session and credentials.
+"""
+
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +16,8 @@ import pytest
 from redis import Redis
 
 from tests.aws_endpoint import serving
-from voting.clients import READERS, Clients
+from voting.clients import Clients
+from voting.database.kept_session import READERS
 from voting.database.roles import Role
 from voting.database.vote_table import VoteTable
 from voting.ops.health import Health, check_health
@@ -174,23 +180,24 @@ def test_the_login_comes_from_the_secret_once(by_secret, secrets: SecretsManager
 def test_a_secret_that_was_rotated_is_fetched_again(
     by_secret, secrets: SecretsManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("voting.database.kept_session.REST_S", 0.0)
     clients = by_secret()
     right, secrets.secret = secrets.secret, secrets.secret | {"password": "of yesterday"}
     with pytest.raises(psycopg.OperationalError):
         clients.postgres()
     secrets.secret = right
-    monkeypatch.setattr("voting.clients.SECRET_KEPT_S", 0.0)  # some time later
-    monkeypatch.setattr("voting.clients.POSTGRES_REST_S", 0.0)
-    clients._postgres_rests_until = 0.0
+    monkeypatch.setattr("voting.database.credentials.SECRET_KEPT_S", 0.0)  # some time later
     assert clients.postgres().execute("SELECT 1").fetchone() == (1,)
     assert secrets.asked == 2
 
 
-def test_a_login_that_fails_does_not_ask_for_the_secret_each_time(by_secret, secrets: SecretsManager) -> None:
+def test_a_login_that_fails_does_not_ask_for_the_secret_each_time(
+    by_secret, secrets: SecretsManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voting.database.kept_session.REST_S", 0.0)
     secrets.secret |= {"password": "wrong"}
     clients = by_secret()
     for _ in range(3):
-        clients._postgres_rests_until = 0.0  # a second later
         with pytest.raises(psycopg.OperationalError):
             clients.postgres()
     assert secrets.asked == 1
@@ -199,7 +206,7 @@ def test_a_login_that_fails_does_not_ask_for_the_secret_each_time(by_secret, sec
 def test_without_a_slot_the_secret_is_not_asked_for_again(
     by_secret, reader, secrets: SecretsManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voting.clients.SECRET_KEPT_S", 0.0)
+    monkeypatch.setattr("voting.database.credentials.SECRET_KEPT_S", 0.0)
     for _ in range(READERS):
         reader().postgres()
     with pytest.raises(psycopg.errors.TooManyConnections):

@@ -49,6 +49,7 @@ UNUSED = {
         " lambda:PutRuntimeManagementConfig lambda:PutFunctionRecursionConfig lambda:PutFunctionScalingConfig"
         " lambda:PutProvisionedConcurrencyConfig lambda:DeleteProvisionedConcurrencyConfig"
     ),
+    "budgets on another account's bill": "billing:GetBillingViewData",
     "instances of CodeDeploy": "codedeploy:RegisterOnPremisesInstance",
     "users and groups of IAM, and a role without its boundary": (
         "iam:AttachGroupPolicy iam:AttachUserPolicy iam:DetachGroupPolicy iam:DetachUserPolicy iam:ListRoles"

@@ -183,7 +183,9 @@ def printed(settings: Mapping[str, str], redis_url: str, database_url: str) -> P
 # ---------------------------------------------------------------- Both
 
 
-@pytest.mark.parametrize("parameters", [NEW_STORES, EXISTING_STORES], ids=["new-stores", "existing-stores"])
+@pytest.mark.parametrize(
+    "parameters", [NEW_STORES | {"MonthlyBudgetUSD": "40"}, EXISTING_STORES], ids=["new-stores", "existing-stores"]
+)
 def test_every_alarm_and_every_widget_looks_at_what_a_function_prints(
     printed: Printed, parameters: Mapping[str, str]
 ) -> None:

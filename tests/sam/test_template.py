@@ -37,14 +37,18 @@ from tests.sam.expansion import (
 )
 from tests.sam.values import broken_rules, refused
 from votectl.cost import estimate
+from votectl.cost.environment import counting_hours
+from votectl.cost.prices import Prices, regions
 from voting.ops import ops_invocation
+from voting.settings import InvalidSetting, Settings
 
 ROOT = TEMPLATE.parent
+BUDGET = {"MonthlyBudgetUSD": "40"}
 MODES = {
     "new-stores": NEW_STORES,
     "new-stores-nat": NEW_STORES | NAT | DOMAINS,
     "existing-stores": EXISTING_STORES,
-    "existing-stores-all": EXISTING_STORES | NAT | DOMAINS | LOGGED | {"ReserveConcurrency": "true"},
+    "existing-stores-all": EXISTING_STORES | NAT | DOMAINS | LOGGED | BUDGET | {"ReserveConcurrency": "true"},
     "existing-stores-url": {
         **{name: value for name, value in EXISTING_STORES.items() if not name.startswith("Database")},
         "DatabaseUrl": "postgresql://user:password@old.example.org/postgres",
@@ -337,7 +341,14 @@ def declared_settings() -> set[str]:
 DATABASE = {"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_SECRET_ARN", "DATABASE_SSLROOTCERT"}
 EVERYWHERE = {"REDIS_URL", "OPTION_A", "OPTION_B"}
 NEEDED = {
-    "VoteFunction": {"COOKIE_KEYS", "ACCEPT_LEGACY_IDS", "ACCEPT_OLD_COOKIES", "ALLOWED_ORIGINS", "MAX_BODY_BYTES"},
+    "VoteFunction": {
+        "COOKIE_KEYS",
+        "ACCEPT_LEGACY_IDS",
+        "ACCEPT_OLD_COOKIES",
+        "ALLOWED_ORIGINS",
+        "CONFIRM_BY_REPLICA",
+        "MAX_BODY_BYTES",
+    },
     "WorkerFunction": {
         "BATCH_VOTES",
         "BATCH_BYTES",
@@ -347,11 +358,12 @@ NEEDED = {
         "BROADCAST_INTERVAL_MS",
         "BROADCAST_MESSAGES_PER_S",
     },
-    "ResultFunction": {"WEBSOCKET_URL"},
+    "ResultFunction": {"CONFIRM_BY_REPLICA", "WEBSOCKET_URL"},
     "WsConnectFunction": {"ALLOWED_ORIGINS", "HTTP_URL", "WEBSOCKET_URL"},
     "WsBroadcastFunction": {"WEBSOCKET_URL"},
     "OpsFunction": {
         "ACCEPT_LEGACY_IDS",
+        "CONFIRM_BY_REPLICA",
         "DATABASE_OWNER_SECRET_ARN",
         "DATABASE_WORKER_SECRET_ARN",
         "DATABASE_READER_SECRET_ARN",
@@ -533,6 +545,7 @@ WATCHED_STORES = {
 
 def test_the_whole_flow_is_watched_and_every_alarm_stands_on_the_dashboard_and_in_the_guide(stack: Expansion) -> None:
     wanted = WATCHED | (WATCHED_STORES if "Cache" in stack.resources else set())
+    wanted |= {"BroadcastsCostly"} if "MonthlyBudget" in stack.resources else set()
     assert stack.of("AWS::CloudWatch::Alarm").keys() == wanted
     (shown,) = [widget for widget in dashboard(stack)["widgets"] if widget["type"] == "alarm"]
     assert shown["properties"]["alarms"] == [f"${{{name}.Arn}}" for name in _in_order(wanted)]
@@ -542,15 +555,14 @@ def test_the_whole_flow_is_watched_and_every_alarm_stands_on_the_dashboard_and_i
 
 def _in_order(names: set[str]) -> list[str]:
     """As they stand on the dashboard: along the flow, not by the alphabet."""
-    body = json.dumps(dashboard(expanded("new-stores")))
+    body = json.dumps(dashboard(expansion(NEW_STORES | BUDGET)))
     return sorted(names, key=lambda name: body.index(f"${{{name}.Arn}}"))
 
 
 def test_the_estimate_of_costs_reckons_with_the_alarms_and_keys_and_secrets_that_there_are() -> None:
     stack = expanded("new-stores")
-    alarms = stack.of("AWS::CloudWatch::Alarm").values()
-    metrics = [[query for query in alarm.get("Metrics", []) if "MetricStat" in query] for alarm in alarms]
-    assert sum(len(queries) or 1 for queries in metrics) == estimate.ALARM_METRICS
+    assert alarm_metrics(stack) == estimate.ALARM_METRICS
+    assert alarm_metrics(expansion(NEW_STORES | BUDGET)) == estimate.ALARM_METRICS + estimate.BUDGET_ALARM_METRICS
     assert len(stack.of("AWS::CloudWatch::Dashboard")) == estimate.DASHBOARDS
     assert len(stack.of("AWS::KMS::Key")) == estimate.KEYS
     managed = [one for one in stack.of("AWS::RDS::DBInstance").values() if one["ManageMasterUserPassword"]]
@@ -558,6 +570,114 @@ def test_the_estimate_of_costs_reckons_with_the_alarms_and_keys_and_secrets_that
     memory = {name: one["MemorySize"] for name, one in stack.of("AWS::Lambda::Function").items()}
     assert memory.pop("VoteFunction") == estimate.VOTE_MB
     assert set(memory.values()) == {estimate.FUNCTION_MB}
+
+
+def alarm_metrics(stack: Expansion) -> int:
+    """What CloudWatch bills: each metric under an alarm, and not the expressions."""
+    alarms = stack.of("AWS::CloudWatch::Alarm").values()
+    metrics = [[query for query in alarm.get("Metrics", []) if "MetricStat" in query] for alarm in alarms]
+    return sum(len(queries) or 1 for queries in metrics)
+
+
+# ---------------------------------------------------------------- what a person can bound
+
+
+def test_the_few_alarms_are_those_of_lost_and_uncounted_votes_and_of_the_canaries() -> None:
+    stack = expansion(NEW_STORES | BUDGET | {"Alarms": "few"})
+    kept = stack.of("AWS::CloudWatch::Alarm")
+    canaries = {
+        alarm["Name"]["Ref"]
+        for group in stack.of("AWS::CodeDeploy::DeploymentGroup").values()
+        for alarm in group["AlarmConfiguration"]["Alarms"]
+    }
+    counting = {"CountingStalled", "VotesDelayed", "CacheMemoryHigh", "DatabaseStorageLow", "BroadcastsCostly"}
+    assert kept.keys() == canaries | counting
+    assert alarm_metrics(stack) == estimate.FEW_ALARM_METRICS + estimate.BUDGET_ALARM_METRICS
+    assert stack.of("AWS::CloudWatch::Dashboard") == {}
+
+
+def test_without_a_budget_there_is_nothing_of_it() -> None:
+    stack = expanded("new-stores")
+    assert not {"MonthlyBudget", "AlarmTopicPolicy", "BroadcastsCostly"} & stack.resources.keys()
+    assert "budgets.amazonaws.com" not in json.dumps(stack.resources)
+
+
+def test_a_budget_tells_the_alarm_topic_at_80_percent_and_when_more_than_all_is_forecast() -> None:
+    stack = expansion(NEW_STORES | BUDGET)
+    budget = stack.properties("MonthlyBudget")
+    assert budget["Budget"] == {
+        "BudgetType": "COST",
+        "TimeUnit": "MONTHLY",
+        "BudgetLimit": {"Amount": {"Ref": "MonthlyBudgetUSD"}, "Unit": "USD"},
+    }
+    told = [
+        (one["Notification"]["NotificationType"], one["Notification"]["Threshold"], one["Subscribers"])
+        for one in budget["NotificationsWithSubscribers"]
+    ]
+    topic = [{"SubscriptionType": "SNS", "Address": {"Ref": "AlarmTopic"}}]
+    assert told == [("ACTUAL", 80, topic), ("FORECASTED", 100, topic)]
+    tagged = expansion(NEW_STORES | BUDGET | {"BudgetTag": "user:application$voting"}).properties("MonthlyBudget")
+    assert tagged["Budget"]["CostFilters"] == {"TagKeyValue": [{"Ref": "BudgetTag"}]}
+
+
+def test_budgets_and_still_the_alarms_may_publish_to_the_encrypted_topic() -> None:
+    stack = expansion(NEW_STORES | BUDGET)
+    (policy,) = stack.properties("AlarmTopicPolicy")["PolicyDocument"]["Statement"]
+    assert policy["Principal"]["Service"] == ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"]
+    assert policy["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    key = stack.properties("Key")["KeyPolicy"]["Statement"]
+    services = {one["Principal"].get("Service"): one["Action"] for one in key}
+    assert services["budgets.amazonaws.com"] == services["cloudwatch.amazonaws.com"]
+    assert stack.resources["MonthlyBudget"]["DependsOn"] == "AlarmTopicPolicy"
+
+
+@pytest.mark.parametrize("budget", [10, 40])
+def test_the_pace_of_the_budget_is_a_day_that_costs_a_month(budget: int) -> None:
+    alarm = expansion(NEW_STORES | BUDGET).properties("BroadcastsCostly")
+    (sum_,) = [query for query in alarm["Metrics"] if query["Id"] == "usd"]
+    (posts,) = [query for query in alarm["Metrics"] if query["Id"] == "posts"]
+    price = max(Prices.of(region).price("websocket_message").usd for region in regions())
+    a_day = budget / price  # messages
+    periods = 86_400 / posts["MetricStat"]["Period"]
+    expression = compile(sum_["Expression"], "expression", "eval")
+    assert eval(expression, {"posts": a_day / periods}) == pytest.approx(budget)  # noqa: S307 - of our own template
+    assert alarm["Threshold"] == {"Ref": "MonthlyBudgetUSD"}
+    assert 1 < alarm["DatapointsToAlarm"] < alarm["EvaluationPeriods"]
+    assert "FILL" not in sum_["Expression"]
+
+
+def test_the_interval_of_the_template_and_of_the_functions_has_one_default_and_the_same_bounds() -> None:
+    parameter = declared()["Parameters"]["BroadcastIntervalMs"]
+    assert parameter["Default"] == Settings.from_env({}).broadcast_interval_ms
+    for value in (parameter["MinValue"], parameter["MaxValue"]):
+        assert Settings.from_env({"BROADCAST_INTERVAL_MS": str(value)}).broadcast_interval_ms == value
+    for value in (parameter["MinValue"] - 1, parameter["MaxValue"] + 1):
+        with pytest.raises(InvalidSetting):
+            _ = Settings.from_env({"BROADCAST_INTERVAL_MS": str(value)}).broadcast_interval_ms
+
+
+@pytest.mark.parametrize(
+    ("schedule", "taken"),
+    [
+        ("rate(1 minute)", True),
+        ("cron(* 17-22 ? * FRI *)", True),
+        ("cron(* 0,17-22 ? * MON-WED,FRI *)", True),
+        ("cron(* 18 ? * * *)", True),
+        ("rate(2 minutes)", False),
+        ("cron(0 17-22 ? * FRI *)", False),
+        ("cron(* * ? * FRI *)", False),
+        ("", False),
+    ],
+)
+def test_the_worker_is_started_every_minute_or_every_minute_of_some_hours(schedule: str, taken: bool) -> None:
+    pattern = declared()["Parameters"]["WorkerSchedule"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, schedule)) is taken
+    if taken:
+        assert counting_hours(schedule) > 0
+        stack = expansion(NEW_STORES | {"WorkerSchedule": schedule})
+        assert stack.properties("WorkerFunctionEveryMinute")["ScheduleExpression"] == {"Ref": "WorkerSchedule"}
+        silence = "breaching" if schedule.startswith("rate") else "notBreaching"
+        assert stack.properties("WorkerSilent")["TreatMissingData"] == silence
 
 
 def test_a_tick_that_cannot_be_handed_to_the_worker_is_kept_too(stack: Expansion) -> None:
@@ -739,7 +859,7 @@ def test_with_domains_pages_and_subscribers_are_sent_to_them() -> None:
 SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
 
 
-@pytest.mark.parametrize("environment", ["default", "dev", "prod"])
+@pytest.mark.parametrize("environment", sorted(SAMCONFIG.keys() - {"version"}))
 def test_every_environment_gives_parameters_that_the_template_takes(environment: str) -> None:
     given = SAMCONFIG[environment]["deploy"]["parameters"]["parameter_overrides"]
     parameters = CfnParameterOverridesType().convert(given, None, None)

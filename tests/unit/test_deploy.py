@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,12 @@ def test_parameters_of_either_spelling_are_deployed_as_a_new_release(deploy: Dep
 def test_saved_values_that_are_empty_or_have_spaces_and_quotes_stay_whole(deploy: Deploy) -> None:
     build, _ = deploy(r"""'OptionA="Green \"Tea\"" AlarmEmail="" SubnetIds="a,b"'""")
     assert overrides_of(build) == {"OptionA": 'Green "Tea"', "AlarmEmail": "", "SubnetIds": "a,b"}
+
+
+def test_the_hours_of_a_club_reach_sam_in_one_piece(deploy: Deploy) -> None:
+    listed = tomllib.loads((ROOT / "samconfig.toml").read_text())["club"]["deploy"]["parameters"]["parameter_overrides"]
+    for call in deploy(json.dumps(listed)):
+        assert overrides_of(call)["WorkerSchedule"] == "cron(* 17-22 ? * FRI *)"
 
 
 # ---------------------------------------------------------------- parameters among the options

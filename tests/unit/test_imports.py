@@ -69,7 +69,7 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
 }
 FOREIGN = {"functions": {"voting"}, "voting": {"voting"}, "local": {"local"}, "votectl": {"votectl", "voting"}}
 CONNECTIONS = {"redis", "psycopg"}  # that stores are handed, and never make
-MAKERS = {"clients", "cluster", "session"}
+MAKERS = {"clients", "cluster", "redis_client", "session"}
 
 
 def imported(path: Path) -> set[str]:

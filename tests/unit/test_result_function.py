@@ -1,3 +1,5 @@
+"""The function result as API Gateway invokes it: covers results_page and response."""
+
 import os
 import re
 import signal

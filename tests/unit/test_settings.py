@@ -8,7 +8,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.labels == {"a": "Cats", "b": "Dogs"}
     assert settings.max_body_bytes == 16384
     assert (settings.batch_votes, settings.batch_bytes) == (20000, 8 * 1024 * 1024)
-    assert (settings.broadcast_interval_ms, settings.broadcast_messages_per_s) == (50, 4000)
+    assert (settings.broadcast_interval_ms, settings.broadcast_messages_per_s) == (250, 4000)
     assert settings.accept_legacy_ids is False
     assert settings.accept_old_cookies is True
     assert settings.allowed_origins == frozenset()
@@ -28,12 +28,16 @@ def test_defaults_need_no_environment() -> None:
         ("COOKIE_KEYS", "short,secret", "cookie_keys"),
         ("ACCEPT_LEGACY_IDS", "maybe", "accept_legacy_ids"),
         ("ACCEPT_OLD_COOKIES", "maybe", "accept_old_cookies"),
+        ("CONFIRM_BY_REPLICA", "maybe", "confirm_by_replica"),
         ("ALLOWED_ORIGINS", "vote.example.org", "allowed_origins"),
         ("ALLOWED_ORIGINS", "https://vote.example.org/secret", "allowed_origins"),
         ("HTTP_URL", "https://vote.example.org/secret", "http_url"),
         ("MAX_BODY_BYTES", "many", "max_body_bytes"),
         ("BATCH_VOTES", "0", "batch_votes"),
         ("BROADCAST_MESSAGES_PER_S", "-1", "broadcast_messages_per_s"),
+        ("BROADCAST_INTERVAL_MS", "49", "broadcast_interval_ms"),
+        ("BROADCAST_INTERVAL_MS", "60001", "broadcast_interval_ms"),
+        ("BROADCAST_INTERVAL_MS", "0.25", "broadcast_interval_ms"),
     ],
 )
 def test_a_malformed_setting_is_named_and_not_shown_where_it_is_secret(name: str, value: str, attribute: str) -> None:
@@ -61,8 +65,15 @@ def test_origins_have_one_spelling(text: str) -> None:
     assert settings.http_url == "https://vote.example.org"
 
 
-def test_the_interval_is_never_below_50_ms() -> None:
-    assert Settings.from_env({"BROADCAST_INTERVAL_MS": "1"}).broadcast_interval_ms == 50
+@pytest.mark.parametrize("text", ["50", " 250 ", "60000"])
+def test_the_interval_is_what_is_set(text: str) -> None:
+    assert Settings.from_env({"BROADCAST_INTERVAL_MS": text}).broadcast_interval_ms == int(text)
+
+
+def test_an_interval_out_of_bounds_is_refused_with_both_bounds() -> None:
+    with pytest.raises(InvalidSetting) as told:
+        _ = Settings.from_env({"BROADCAST_INTERVAL_MS": "1"}).broadcast_interval_ms
+    assert str(told.value) == "BROADCAST_INTERVAL_MS is '1': it takes a whole number from 50 to 60000"
 
 
 @pytest.mark.parametrize("text", ["false", " FALSE ", "0", "no", "off"])

@@ -1,3 +1,5 @@
+"""The function vote as API Gateway invokes it: covers ballot, response and voting_page."""
+
 import io
 import json
 import re

@@ -4,18 +4,38 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from votectl.cost.attack import Bill, describe_attack, flood_costs
-from votectl.cost.estimate import Event, LineItem, Stack, event_lines, standing
+from votectl.cost.environment import ALWAYS, NoEnvironment, counting_hours, of_environment
+from votectl.cost.estimate import CHATTY_PAGES, Event, LineItem, Stack, chatty_day, event_lines, standing
 from votectl.cost.prices import NoPrice, Prices, regions
 from votectl.table import table
 from voting.broadcast.planner import Budget
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 SLOWER = (1, 2, 5, 10)  # multiples of the interval that is asked for, or that the budget allows
+SHORTEST_MS, SLOW_MS = 50, 1_000  # shown beside the interval that is asked for
+
+# What counts for an option that neither the command line nor an environment of samconfig.toml gives: the defaults of
+# template.yaml.
+DEFAULTS: Mapping[str, Any] = {
+    "region": "eu-central-1",
+    "interval_ms": 250,
+    "messages_per_s": 4000,
+    "architecture": "arm64",
+    "cache_node": "cache.t4g.small",
+    "cache_nodes": 2,
+    "database": "db.t4g.medium",
+    "database_storage": 20,
+    "single_az": False,
+    "nat": False,
+    "worker_schedule": ALWAYS,
+    "alarms": "all",
+    "budget": 0.0,
+}
 
 
 def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -31,25 +51,48 @@ def add_cost(commands: "Commands[argparse.ArgumentParser]") -> None:
     add("--votes-per-voter", type=_positive, default=1.2, help="average, including re-votes (default: %(default)s)")
     add("--subscribers", type=_count, default=1_000, help="people who watch the results live (default: %(default)s)")
     add("--hours", type=_positive, default=1.0, help="duration of the event (default: %(default)s)")
-    add("--region", choices=regions(), default="eu-central-1", help="region of the prices (default: %(default)s)")
-    add("--interval-ms", type=_interval, default=50, help="BROADCAST_INTERVAL_MS, 50 at least (default: %(default)s)")
-    add("--messages-per-s", type=_rate, default=4000, help="BROADCAST_MESSAGES_PER_S (default: %(default)s)")
-    add("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(default: %(default)s)")
-    add("--cache-node", default="cache.t4g.small", help="parameter CacheNodeType (default: %(default)s)")
-    add("--cache-nodes", type=_count, default=2, help="parameter CacheNodes (default: %(default)s)")
-    add("--database", default="db.t4g.medium", help="parameter DatabaseClass (default: %(default)s)")
-    add("--database-storage", type=_count, default=20, metavar="GIB", help="(default: %(default)s)")
-    add("--single-az", action="store_true", help="no standby of the database (parameter DatabaseMultiAz=false)")
-    add("--nat", action="store_true", help="with a NAT gateway (parameter Egress=nat)")
+    add("--env", metavar="NAME", help="take region and sizes from this environment of samconfig.toml: dev, prod, club")
+    _add_of_stack(cost)
     add("--attack", action="store_true", help="show what a flood of each kind of request costs per hour, and its limit")
     add("--json", action="store_true", help="print JSON, for scripts")
     cost.set_defaults(command=run_cost)
 
 
+def _add_of_stack(cost: argparse.ArgumentParser) -> None:
+    """Declare what an environment may give, too; without a default, so that it can be told what was given."""
+
+    def add(name: str, help_: str, **more: Any) -> None:
+        default = DEFAULTS[name.removeprefix("--").replace("-", "_")]
+        shown = "" if default is False or default == 0 else f" (default: {default})"
+        cost.add_argument(name, default=argparse.SUPPRESS, help=f"{help_}{shown}", **more)
+
+    add("--region", "region of the prices", choices=regions())
+    add("--interval-ms", "parameter BroadcastIntervalMs, 50 at least", type=_interval)
+    add("--messages-per-s", "parameter BroadcastMessagesPerSecond", type=_rate)
+    add("--architecture", "parameter Architecture", choices=("arm64", "x86_64"))
+    add("--cache-node", "parameter CacheNodeType")
+    add("--cache-nodes", "parameter CacheNodes", type=_count)
+    add("--database", "parameter DatabaseClass")
+    add("--database-storage", "parameter DatabaseStorageGiB", type=_count, metavar="GIB")
+    add("--single-az", "no standby of the database (parameter DatabaseMultiAz=false)", action="store_true")
+    add("--nat", "with a NAT gateway (parameter Egress=nat)", action="store_true")
+    add("--worker-schedule", "parameter WorkerSchedule", metavar="WHEN")
+    add("--alarms", "parameter Alarms", choices=("all", "few"))
+    add("--budget", "parameter MonthlyBudgetUSD: it has an alarm", type=_amount, metavar="USD")
+
+
 def run_cost(options: argparse.Namespace) -> int:
     """Print the estimate; return the exit code."""
-    if options.attack:
-        return _run_attack(options)
+    try:
+        environment = {} if options.env is None else of_environment(options.env)
+        options = argparse.Namespace(**{**DEFAULTS, **environment, **vars(options)})
+        return _run_attack(options) if options.attack else _run_estimate(options)
+    except (NoPrice, NoEnvironment) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run_estimate(options: argparse.Namespace) -> int:
     event = Event(
         options.voters,
         options.votes_per_voter,
@@ -66,12 +109,11 @@ def run_cost(options: argparse.Namespace) -> int:
         options.database_storage,
         not options.single_az,
         options.nat,
+        counting_hours(options.worker_schedule),
+        options.alarms == "few",
+        options.budget > 0,
     )
-    try:
-        document = estimate(event, stack, Prices.of(options.region))
-    except NoPrice as error:
-        print(error, file=sys.stderr)
-        return 2
+    document = estimate(event, stack, Prices.of(options.region))
     print(json.dumps(document, indent=2) if options.json else "\n".join(describe(document)))
     return 0
 
@@ -98,6 +140,7 @@ def estimate(event: Event, stack: Stack, prices: Prices) -> dict[str, Any]:
         "interval_ms": event.interval_s * 1000,
         "shards": len(event.turn.shards),
         "other_intervals": list(_other_intervals(event, stack, prices)),
+        "chatty_voter": list(_chatty_voter(event, stack, prices)),
         "assumed": sorted({line.what for line in (*month, *extra) if line.price.known == "assumed" and line.quantity}),
     }
 
@@ -125,6 +168,13 @@ def _other_intervals(event: Event, stack: Stack, prices: Prices) -> Iterator[dic
         }
 
 
+def _chatty_voter(event: Event, stack: Stack, prices: Prices) -> Iterator[dict[str, Any]]:
+    for interval_ms in sorted({SHORTEST_MS, event.least_interval_ms, SLOW_MS}):
+        day = chatty_day(interval_ms, event.messages_per_s)
+        usd = math.fsum(line.usd for line in event_lines(day, stack, prices))
+        yield {"interval_ms": interval_ms, "messages": day.messages, "usd_a_day": usd}
+
+
 def describe(document: dict[str, Any]) -> Iterator[str]:
     """Render *document* as text with tables."""
     yield f"List prices of {document['region']} in USD as of {document['prices_dated']}, without free tiers and taxes."
@@ -146,6 +196,12 @@ def describe(document: dict[str, Any]) -> Iterator[str]:
         for row in document["other_intervals"]
     ]
     yield table([("BROADCAST_INTERVAL_MS", "messages", "the event, USD"), *others])
+    yield f"\nOne voter who changes the vote with every broadcast, all day, before {CHATTY_PAGES} open pages:"
+    chatty = [
+        (f"{row['interval_ms']:,}", f"{row['messages']:,}", f"{row['usd_a_day']:,.2f}")
+        for row in document["chatty_voter"]
+    ]
+    yield table([("BROADCAST_INTERVAL_MS", "messages a day", "USD a day"), *chatty])
     if document["assumed"]:
         yield f"\nPrices that could not be verified (see votectl/cost/prices.toml): {', '.join(document['assumed'])}"
 
@@ -164,6 +220,10 @@ def _interval(text: str) -> int:
 
 def _rate(text: str) -> int:
     return int(_at_least(text, 1, int(text)))
+
+
+def _amount(text: str) -> float:
+    return _at_least(text, 0, float(text))
 
 
 def _positive(text: str) -> float:

@@ -23,6 +23,7 @@ REQUEST_KB = 512  # metering step of an HTTP request
 # As template.yaml sets them. MB.
 VOTE_MB, FUNCTION_MB = 1024, 512
 ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 29, 20, 1, 6, 1
+FEW_ALARM_METRICS, BUDGET_ALARM_METRICS = 11, 1  # with Alarms=few; with MonthlyBudgetUSD, in addition
 
 # Billed milliseconds of warm environments on at most one vCPU; there are a few thousand cold starts at most.
 PAGE_MS, VOTE_MS, RESULTS_MS, FRAME_MS = 5, 10, 10, 10
@@ -35,6 +36,8 @@ FRAME_OVERHEAD_BYTES = 60  # WebSocket, TLS, TCP
 POST_BYTES = 1_000  # that a NAT gateway processes for one post to @connections, response included
 
 LOG_BYTES = 1_500  # per invocation: Lambda's start and end lines, ours, the metrics, the access log
+CHATTY_PAGES = 200  # open pages of results, before which one voter changes the vote all day
+DAY_S = 86_400
 PING_MINUTES = 5  # interval of a page's pings while frames arrive
 
 
@@ -91,6 +94,9 @@ class Stack:
     database_storage_gib: int
     multi_az: bool
     nat: bool
+    counting_hours: float = HOURS_A_MONTH  # of a month, in which the schedule starts the worker
+    few_alarms: bool = False
+    budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +132,10 @@ def standing(stack: Stack, prices: Prices) -> Iterator[LineItem]:
     """The items of a month without votes."""
     price = prices.price
     copies = 2 if stack.multi_az else 1
-    worker_runs = HOURS_A_MONTH * 60
-    yield LineItem("Lambda: the worker, always running", *_worker(stack, prices))
+    always = stack.counting_hours == HOURS_A_MONTH
+    worker_runs = stack.counting_hours * 60
+    when = "always running" if always else f"{stack.counting_hours:.0f} hours"
+    yield LineItem(f"Lambda: the worker, {when}", *_worker(stack, prices))
     yield LineItem("Lambda: the worker's runs", worker_runs, price("lambda_request"))
     yield LineItem(
         f"ElastiCache: {stack.cache_nodes} x {stack.cache_node}",
@@ -141,9 +149,12 @@ def standing(stack: Stack, prices: Prices) -> Iterator[LineItem]:
         price("database_storage"),
     )
     yield LineItem("CloudWatch: logs of the worker", worker_runs * LOG_BYTES / GB, price("log_ingested"))
-    yield LineItem("CloudWatch: metrics of the functions", METRICS, price("metric"))
-    yield LineItem("CloudWatch: metrics under an alarm", ALARM_METRICS, price("alarm"))
-    yield LineItem("CloudWatch: dashboard", DASHBOARDS, price("dashboard"))
+    # A metric of ours is billed by the hour in which it has data.
+    metrics = METRICS * stack.counting_hours / HOURS_A_MONTH
+    yield LineItem("CloudWatch: metrics of the functions", metrics, price("metric"))
+    alarms = FEW_ALARM_METRICS if stack.few_alarms else ALARM_METRICS
+    yield LineItem("CloudWatch: metrics under an alarm", alarms + BUDGET_ALARM_METRICS * stack.budget, price("alarm"))
+    yield LineItem("CloudWatch: dashboard", 0 if stack.few_alarms else DASHBOARDS, price("dashboard"))
     yield LineItem("Secrets Manager", SECRETS, price("secret"))
     yield LineItem("KMS: key", KEYS, price("key"))
     if stack.nat:
@@ -152,7 +163,13 @@ def standing(stack: Stack, prices: Prices) -> Iterator[LineItem]:
 
 
 def _worker(stack: Stack, prices: Prices) -> tuple[float, Price]:
-    return gb_seconds(1, HOURS_A_MONTH * 3_600_000, FUNCTION_MB), prices.price(f"lambda_{stack.architecture}")
+    return gb_seconds(1, stack.counting_hours * 3_600_000, FUNCTION_MB), prices.price(f"lambda_{stack.architecture}")
+
+
+def chatty_day(interval_ms: int, messages_per_s: int) -> Event:
+    """A day on which one voter changes the vote so often that every broadcast has something new to say."""
+    interval_s = round_s(CHATTY_PAGES, Budget(messages_per_s, interval_ms / 1000), POSTS_A_SECOND)
+    return Event(1, DAY_S / interval_s, CHATTY_PAGES, DAY_S / 3600, interval_ms, messages_per_s)
 
 
 def event_lines(event: Event, stack: Stack, prices: Prices) -> Iterator[LineItem]:

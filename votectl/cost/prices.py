@@ -49,13 +49,15 @@ class Prices:
         """The price of *name*; some have a *kind* such as `cache.t4g.small`.
 
         Raises:
-            NoPrice: there is no price for this kind.
+            NoPrice: there is no price for this kind, or none in this region.
         """
         entry = self.table[name]
         if kind is not None:
             if kind not in entry:
                 raise NoPrice(f"there are prices for {', '.join(entry)}, none for {kind}: add it to {TABLE.name}")
             entry = entry[kind]
+        if self.region not in entry:
+            raise NoPrice(f"{name}: the price in {self.region} is not known: add it to {TABLE.name}")
         here = entry[self.region]
         return Price(here["usd"] / here.get("per", 1), entry["unit"], entry["source"], here["known"])
 

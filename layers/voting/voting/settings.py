@@ -99,6 +99,11 @@ class Settings:
         return self._boolean("ACCEPT_OLD_COOKIES", default="true")
 
     @property
+    def confirm_by_replica(self) -> bool:
+        """Whether a vote is accepted only once a replica of Redis has it, so that no failover can lose it."""
+        return self._boolean("CONFIRM_BY_REPLICA")
+
+    @property
     def allowed_origins(self) -> frozenset[str]:
         """Further origins whose pages may vote and subscribe, in the spelling of `normal_origin`."""
         listed = [origin.strip() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]
@@ -141,7 +146,8 @@ class Settings:
 
     @property
     def broadcast_interval_ms(self) -> int:
-        return max(50, self._integer("BROADCAST_INTERVAL_MS", 50, least=0))
+        """The least time between two broadcasts; docs/decisions/0027-interval.md says why this default."""
+        return self._integer("BROADCAST_INTERVAL_MS", 250, least=50, most=60_000)
 
     @property
     def broadcast_messages_per_s(self) -> int:
@@ -190,7 +196,7 @@ class Settings:
             raise InvalidSetting(f"{name} {found}")
         return value
 
-    def _integer(self, name: str, default: int, *, least: int) -> int:
+    def _integer(self, name: str, default: int, *, least: int, most: int | None = None) -> int:
         text = self._optional(name)
         if not text:
             return default
@@ -198,8 +204,9 @@ class Settings:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise InvalidSetting(f"{name} is {text!r}: it takes a whole number of at least {least}")
+        if value < least or (most is not None and value > most):
+            bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise InvalidSetting(f"{name} is {text!r}: it takes a whole number {bounds}")
         return value
 
     def _boolean(self, name: str, default: str = "false") -> bool:

@@ -2,6 +2,8 @@
 
 Time is simulated, and so are Lambda and API Gateway: a shard posts at its pace, and one in twenty is lost. The registry
 on a real Redis, the planner, the deliveries and the answers to frames are the product's own.
+
+Covers feed.
 """
 
 import random

@@ -1,4 +1,7 @@
-"""Connections that send without a pause are closed, whichever environments serve them; honest ones never are."""
+"""Connections that send without a pause are closed, whichever environments serve them; honest ones never are.
+
+Covers flood and frame_counts.
+"""
 
 import itertools
 import json

@@ -1,3 +1,5 @@
+"""The registry of subscribers on a real Valkey: covers subscribers."""
+
 import time
 
 from redis import Redis

@@ -1,3 +1,5 @@
+"""The functions of the WebSocket API and of the broadcasts, on real stores: covers websocket_api."""
+
 import json
 
 import psycopg

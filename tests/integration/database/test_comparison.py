@@ -1,4 +1,7 @@
-"""What goes past the triggers, and how a run finds it: real dumps of pg_dump, disabled triggers, replicas' sessions."""
+"""What goes past the triggers, and how a run finds it: real dumps of pg_dump, disabled triggers, replicas' sessions.
+
+Covers comparison and verification.
+"""
 
 import os
 import subprocess

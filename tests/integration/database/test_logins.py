@@ -1,4 +1,7 @@
-"""The owner of `votes` is another role than ours: what its code gets of us, with a login for each job."""
+"""The owner of `votes` is another role than ours: what its code gets of us, with a login for each job.
+
+Covers logins, ownership, credentials and provisioning.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -267,7 +270,7 @@ def test_a_password_never_reaches_the_server_nor_its_log(deployment: Deployment,
 
 
 def test_a_changed_secret_is_the_password_after_the_step_and_open_clients_fetch_it(
-    deployment: Deployment, opened
+    deployment: Deployment, opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(opened("operator"))
     worker = opened("worker")
@@ -275,7 +278,7 @@ def test_a_changed_secret_is_the_password_after_the_step_and_open_clients_fetch_
     deployment.keep("worker", LOGINS["worker"], "the second")
     install(opened("operator"))
     worker.forget_postgres()
-    worker._database_user_at -= 60  # fetched a minute ago
+    monkeypatch.setattr("voting.database.credentials.SECRET_KEPT_S", 0.0)  # some time later
     assert worker.postgres().execute("SELECT 1").fetchone() == (1,)
 
 

@@ -1,4 +1,7 @@
-"""Tables that others made: whatever the column `vote` holds, their writers go on as before under our triggers."""
+"""Tables that others made: whatever the column `vote` holds, their writers go on as before under our triggers.
+
+Covers rows and catalogue.
+"""
 
 from collections import Counter
 from collections.abc import Iterator

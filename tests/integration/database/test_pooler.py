@@ -1,4 +1,7 @@
-"""Behind a pooler that hands sessions to its other clients between transactions: it works, and leaves nothing there."""
+"""Behind a pooler that hands sessions to its other clients between transactions: it works, and leaves nothing there.
+
+Covers session.
+"""
 
 import json
 import os
@@ -18,7 +21,8 @@ from redis import Redis
 from tests.conftest import event
 from tests.pooler import pooled
 from tests.stack import wait_for
-from voting.clients import READERS, Clients
+from voting.clients import Clients
+from voting.database.kept_session import READERS
 from voting.database.roles import Role, grant
 from voting.database.session import PoolerUnusable, SettingsRefused
 from voting.database.vote_table import VoteTable

@@ -1,4 +1,7 @@
-"""What a session of each function may do in the database, and what it may do with other logins than our own."""
+"""What a session of each function may do in the database, and what it may do with other logins than our own.
+
+Covers roles, catalogue and location.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,3 +1,5 @@
+"""The table of votes, its fence and its triggers, on real servers: covers vote_table, installation and rows."""
+
 import threading
 import time
 from collections import Counter

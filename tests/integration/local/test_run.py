@@ -1,4 +1,4 @@
-"""`python -m local` from start to stop: covers run and listeners."""
+"""`python -m local` from start to stop: covers run, ports, companions, warm_up and listeners."""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""The step of a deployment: CloudFormation's request, the function install, the function ops, and the answer."""
+"""The step of a deployment: CloudFormation's request, the function install, the function ops, and the answer.
+
+Covers custom_resource and ops_invocation.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

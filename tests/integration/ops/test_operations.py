@@ -1,4 +1,7 @@
-"""The function ops as it is invoked, on real stores."""
+"""The function ops as it is invoked, on real stores.
+
+Covers operations, arguments, errors, status, handover, drop, requeue, dead_letter_operations and indexes.
+"""
 
 import json
 import threading

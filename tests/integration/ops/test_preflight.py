@@ -1,4 +1,7 @@
-"""What a preflight says of stores in all kinds of states; each is made for real."""
+"""What a preflight says of stores in all kinds of states; each is made for real.
+
+Covers inspect, finding, queue, redis and list_watch.
+"""
 
 import re
 import threading

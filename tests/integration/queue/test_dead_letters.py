@@ -1,4 +1,7 @@
-"""Operations on a hundred thousand dead letters: complete, crash-safe, and in steps that do not hold up Redis."""
+"""Operations on a hundred thousand dead letters: complete, crash-safe, and in steps that do not hold up Redis.
+
+Covers dead_letters and dead_letter.
+"""
 
 import threading
 from collections import Counter

@@ -1,3 +1,8 @@
+"""The list and its batch on a real Valkey: pushes, claims, acknowledgements.
+
+Covers vote_queue, queue_view and script_connection.
+"""
+
 import json
 import socket
 import threading

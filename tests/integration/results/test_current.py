@@ -1,3 +1,8 @@
+"""Where the figures of the results come from: the snapshot, or the table.
+
+Covers current and snapshot.
+"""
+
 import time
 from collections.abc import Iterator
 

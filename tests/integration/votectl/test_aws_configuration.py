@@ -1,4 +1,7 @@
-"""`python -m votectl` in a shell with a broken AWS configuration: one sentence and an exit code."""
+"""`python -m votectl` in a shell with a broken AWS configuration: one sentence and an exit code.
+
+Covers aws_client.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""The command line against the whole system, and against AWS's own APIs as moto plays them."""
+"""The command line against the whole system, and against AWS's own APIs as moto plays them.
+
+Covers command of each room, demo, function and local_run.
+"""
 
 import asyncio
 import json

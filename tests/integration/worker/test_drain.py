@@ -1,3 +1,8 @@
+"""Runs of the worker on real stores.
+
+Covers drain, beginning, fencing, fenced_table, failures, intake, journal and batch.
+"""
+
 import json
 import random
 import re

@@ -1,8 +1,14 @@
+"""How the results are announced: the snapshot, and whose turn it is.
+
+Covers publisher.
+"""
+
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -11,7 +17,9 @@ from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 from redis import Redis
 
+from local.template.reader import Run, load
 from tests.aws_endpoint import AwsEndpoint, serving
+from tests.conftest import ROOT
 from voting.broadcast import planner
 from voting.broadcast.subscribers import Subscribers, bucket_of
 from voting.clients import Clients
@@ -25,6 +33,7 @@ from voting.vote import Vote
 from voting.worker.publisher import ResultsPublisher
 
 DEADLINE_S = 10.0
+TEMPLATE = ROOT / "template.yaml"
 LABELS = {"a": "Cats", "b": "Dogs"}
 
 
@@ -127,7 +136,7 @@ def test_a_change_sets_off_the_buckets_that_have_subscribers(redis, table, setti
         "buckets": [bucket_of("c=")],
         "subscribers": 1,
         "pace": 4000.0,  # all of the budget
-        "within_s": 4.1,
+        "within_s": 4.5,
         "posts_per_s": 4000.0,
         "version": table.tally().version,
     }
@@ -200,6 +209,41 @@ def test_changes_in_one_interval_are_one_broadcast(redis, table, database, setti
             Subscribers(redis).mark_delivered({bucket_of("c="): version(redis) or 0})
         assert comes(lambda: version(redis) == table.tally().version)
     assert 1 <= len(lambda_.payloads) <= 4
+
+
+@pytest.mark.parametrize(("interval_ms", "turns"), [("60000", 1), ("50", 6)])
+def test_the_worker_takes_a_turn_as_often_as_the_parameter_lets_it(
+    redis, table, settings, handler, invoke_api: AwsEndpoint, monkeypatch: pytest.MonkeyPatch, interval_ms, turns
+) -> None:
+    """From the template's parameter to the invocations, by the function itself: one for the start, one for each vote.
+
+    A vote is sent when the one before it is in the snapshot, and its turn, where one may begin, was taken.
+    """
+    run = Run(parameters={"BroadcastIntervalMs": interval_ms}, variables=settings.env)
+    for name, value in load(TEMPLATE, run).functions["WorkerFunction"].environment.items():
+        monkeypatch.setenv(name, value)
+    Subscribers(redis).add("c=")
+    over = threading.Event()
+    context = SimpleNamespace(
+        function_name="worker",
+        memory_limit_in_mb=512,
+        invoked_function_arn="arn",
+        aws_request_id="r",
+        get_remaining_time_in_millis=lambda: 0 if over.is_set() else 100_000,
+    )
+    worker = threading.Thread(target=handler("worker"), args=({}, context))
+    worker.start()
+    try:
+        assert comes(lambda: len(invoke_api.requests) == 1)
+        for number in range(1, 6):
+            Subscribers(redis).mark_delivered({bucket_of("c="): json.loads(invoke_api.requests[-1])["version"]})
+            redis.lpush(VOTES, Vote("a", f"v{number}").encode())
+            assert comes(lambda number=number: Snapshots(redis).read().tally.counts.get("a") == number)
+            assert comes(lambda number=number: len(invoke_api.requests) >= min(turns, 1 + number))
+    finally:
+        over.set()
+        worker.join()
+    assert len(invoke_api.requests) == turns
 
 
 def test_the_next_turn_is_known_before_it_comes(redis, table, settings, lambda_) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of votes that Postgres refuses: one of them, some, or all."""
+"""What becomes of votes that Postgres refuses: one of them, some, or all. Covers sieve, batch_writer and trial."""
 
 import json
 import time

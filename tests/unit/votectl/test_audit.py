@@ -1,3 +1,5 @@
+"""What the load test concludes from its votes, the API and the stores: covers api_audit, store_audit and voter."""
+
 import asyncio
 from collections import Counter
 

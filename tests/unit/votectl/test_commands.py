@@ -1,4 +1,7 @@
-"""The command line as far as it needs no stack: usage, exit codes, words and tables."""
+"""The command line as far as it needs no stack: usage, exit codes, words and tables.
+
+Covers arguments, progress and table.
+"""
 
 import io
 import os

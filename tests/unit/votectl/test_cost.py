@@ -1,13 +1,22 @@
-"""Costs calculated by hand, and the output of the command."""
+"""Costs calculated by hand, and the output of the command: covers estimate and prices."""
 
 import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
+from samcli.cli.types import CfnParameterOverridesType
+from samcli.yamlhelper import yaml_parse
 
 from tests.conftest import ROOT
 from votectl.__main__ import main
+from votectl.cost.command import DEFAULTS
+from votectl.cost.environment import PARAMETERS, SAMCONFIG, NoEnvironment, counting_hours, of_environment
 from votectl.cost.estimate import (
     ALARM_METRICS,
+    BUDGET_ALARM_METRICS,
     DASHBOARDS,
     KEYS,
     SECRETS,
@@ -101,10 +110,142 @@ def test_x86_costs_a_quarter_more_to_compute() -> None:
 
 def test_the_counts_are_those_of_the_template() -> None:
     template = (ROOT / "template.yaml").read_text()
-    assert template.count("MetricName:") - template.count("MetricTransformations:") == ALARM_METRICS
+    watched = template.count("MetricName:") - template.count("MetricTransformations:")
+    assert watched == ALARM_METRICS + BUDGET_ALARM_METRICS
     assert template.count("Type: AWS::CloudWatch::Dashboard") == DASHBOARDS
     assert template.count("Type: AWS::KMS::Key") == KEYS
     assert template.count("Type: AWS::SecretsManager::Secret") + 1 == SECRETS  # and the one that RDS makes
+
+
+# ---------------------------------------------------------------- Environments of samconfig.toml
+
+ENVIRONMENTS = tuple(name for name in tomllib.loads(SAMCONFIG.read_text()) if name != "version")
+
+
+def printed(capsys, *words: str) -> dict[str, Any]:
+    assert main(["cost", "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_cost_of_every_environment_can_be_computed(capsys, name: str) -> None:
+    document = printed(capsys, "--env", name)
+    assert document["month"]["usd"] > 0
+    assert document["event"]["usd"] > 0
+
+
+def test_the_idle_month_of_a_club_is_below_30_dollars_and_each_of_its_savings_is_needed(capsys) -> None:
+    assert printed(capsys, "--env", "club")["month"]["usd"] < 30
+    for words in (
+        ("--worker-schedule", "rate(1 minute)"),
+        ("--alarms", "all"),
+        ("--cache-nodes", "2"),
+        ("--database", "db.t4g.small"),
+        ("--region", "eu-central-1"),
+    ):
+        assert printed(capsys, "--env", "club", *words)["month"]["usd"] > 30, words
+
+
+def test_an_evening_of_a_club_costs_cents_and_the_worst_one_is_bounded(capsys) -> None:
+    evening = ("--env", "club", "--voters", "80", "--subscribers", "60", "--hours", "3")
+    assert printed(capsys, *evening)["event"]["usd"] < 0.25
+    stormy = printed(capsys, *evening, "--votes-per-voter", "100000")
+    assert stormy["broadcasts"] == 3 * 3600 * 2
+    assert stormy["interval_ms"] == 500
+
+
+def test_an_environment_is_read_as_sam_reads_it(tmp_path: Path) -> None:
+    for name in ENVIRONMENTS:
+        overrides = tomllib.loads(SAMCONFIG.read_text())[name]["deploy"]["parameters"].get("parameter_overrides", [])
+        given = dict(
+            CfnParameterOverridesType().convert(tuple(each for each in overrides if each != "Release="), None, None)
+        )
+        options = of_environment(name)
+        for option, (parameter, read) in PARAMETERS.items():
+            assert options.get(option) == (read(given[parameter]) if parameter in given else None)
+    guided = tmp_path / "samconfig.toml"
+    guided.write_text(
+        """[x.deploy.parameters]\nregion = "us-east-1"\n"""
+        """parameter_overrides = 'CacheNodes="1" WorkerSchedule="cron(* 18 ? * MON *)" OptionA="Green Tea"'\n"""
+    )
+    assert of_environment("x", guided) == {
+        "region": "us-east-1",
+        "cache_nodes": 1,
+        "worker_schedule": "cron(* 18 ? * MON *)",
+    }
+
+
+def test_what_is_given_beside_an_environment_wins_wherever_it_stands(capsys) -> None:
+    for words in (("--env", "club", "--cache-nodes", "3"), ("--cache-nodes", "3", "--env", "club")):
+        document = printed(capsys, *words)
+        assert "ElastiCache: 3 x cache.t4g.micro" in [line["what"] for line in document["month"]["lines"]]
+
+
+def test_what_nobody_gives_is_as_the_template_has_it() -> None:
+    parameters = yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]
+    for option, (parameter, read) in PARAMETERS.items():
+        assert DEFAULTS[option] == read(str(parameters[parameter]["Default"]))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("[dev.deploy.parameters]\n", "samconfig.toml has no environment x: it has dev"),
+        ("[", "samconfig.toml cannot be read: "),
+        ("[x.deploy.parameters]\nparameter_overrides = ['CacheNodes=many']\n", "samconfig.toml, x: "),
+        ("[x.deploy.parameters]\nparameter_overrides = 'OptionA=\"Tea'\n", "samconfig.toml, x: No closing quotation"),
+        ("x = 1\n", "samconfig.toml, x: "),
+    ],
+)
+def test_an_environment_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, config: str, words: str) -> None:
+    path = tmp_path / "samconfig.toml"
+    path.write_text(config)
+    with pytest.raises(NoEnvironment, match=re.escape(words)) as told:
+        of_environment("x", path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "hours"),
+    [
+        ("rate(1 minute)", 730),
+        ("cron(* 17-22 ? * FRI *)", 730 * 6 / 24 / 7),
+        ("cron(* 0,17-22 ? * MON-WED,FRI *)", 730 * 7 / 24 * 4 / 7),
+        ("cron(* 18 ? * * *)", 730 / 24),
+    ],
+)
+def test_the_hours_of_counting_follow_from_the_schedule(schedule: str, hours: float) -> None:
+    assert counting_hours(schedule) == pytest.approx(hours)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    ["rate(2 minutes)", "cron(* 22-17 ? * FRI *)", "cron(* 17-24 ? * FRI *)", "cron(* 17 ? * FREITAG *)", ""],
+)
+def test_a_schedule_that_cannot_be_read_is_refused(capsys, schedule: str) -> None:
+    assert main(["cost", "--worker-schedule", schedule]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# ---------------------------------------------------------------- One chatty voter
+
+
+def test_a_chatty_voter_before_200_pages_costs_as_much_as_the_interval_lets(capsys) -> None:
+    rows = {row["interval_ms"]: row for row in printed(capsys, "--region", "us-east-1")["chatty_voter"]}
+    assert list(rows) == [50, 250, 1_000]  # the shortest, as is, and a slow one
+    for interval_ms, row in rows.items():
+        assert row["messages"] == 200 * 86_400_000 / interval_ms
+        assert row["usd_a_day"] > row["messages"] / 1e6  # $1 per million, and the rest
+    assert rows[50]["usd_a_day"] > 4.9 * rows[250]["usd_a_day"]
+    main(["cost", "--interval-ms", "2000"])
+    said = capsys.readouterr().out
+    assert "One voter who changes the vote with every broadcast, all day, before 200 open pages:" in said
+    assert re.search(r"^2,000 +8,640,000 +\d+\.\d\d$", said, re.MULTILINE)
+
+
+def test_a_chatty_voter_is_bounded_by_the_budget_of_messages_too(capsys) -> None:
+    rows = printed(capsys, "--messages-per-s", "400")["chatty_voter"]
+    assert [row["messages"] for row in rows] == [34_560_000, 34_560_000, 17_280_000]
 
 
 # ---------------------------------------------------------------- An event
@@ -167,11 +308,50 @@ def test_every_price_has_a_unit_a_source_and_says_how_well_it_is_known(region: s
         if name == "dated":
             continue
         for kind in [None] if "unit" in entry else list(entry):
+            if name == "other_store" and region not in entry[kind]:
+                with pytest.raises(NoPrice, match=f"the price in {region} is not known"):
+                    prices.price(name, kind)
+                continue
             price = prices.price(name, kind)
             assert 0 < price.usd < 10
             assert price.unit
             assert price.source.startswith("https://aws.amazon.com/")
             assert price.known in {"published", "repeated", "assumed"}
+
+
+def test_the_record_on_the_stores_has_the_prices_of_the_table() -> None:
+    record = (ROOT / "docs/decisions/0028-stores.md").read_text()
+    for kind, entry in read_table()["other_store"].items():
+        assert re.search(rf"\b{entry['us-east-1']['usd']:.3g}", record), kind
+    a_month = 730 * US.price("other_store", "elasticache_serverless_data").usd / 10
+    instance = 730 * US.price("database", "db.t4g.micro").usd
+    half_an_acu = US.price("other_store", "aurora_serverless_acu").usd / 2
+    evenings = counting_hours("cron(* 17-22 ? * FRI *)") * half_an_acu
+    storage = 20 * US.price("database_storage").usd
+    for figure in (a_month, 730 * half_an_acu, evenings, instance, instance + storage):
+        assert f"{figure:.2f}" in record
+
+
+def test_the_page_on_cost_has_the_figures_that_are_printed(capsys) -> None:
+    page = (ROOT / "docs/reference/cost.md").read_text()
+    idle = printed(capsys, "--env", "club")["month"]["usd"]
+    here = printed(capsys, "--env", "club", "--region", "eu-central-1")["month"]["usd"]
+    main(["cost", "--voters", "20000", "--subscribers", "2000", "--hours", "2"])
+    rows = re.findall(
+        r"^One voter.*|^BROADCAST_.*a day$|^[\d,]+ +[\d,]+ +[\d.]+$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert len(rows) == 9  # the other intervals, a sentence, a head, and three more
+    for figure in (f"${idle:.2f}", f"${here:.2f}", *rows):
+        assert figure in page
+
+
+@pytest.mark.parametrize("interval_ms", [50, 100, 250, 500, 1_000])
+def test_the_record_on_the_interval_has_the_figures_that_are_printed(capsys, interval_ms: int) -> None:
+    record = (ROOT / "docs/decisions/0027-interval.md").read_text().replace("*", "")
+    rows = printed(capsys, "--interval-ms", str(interval_ms))["chatty_voter"]
+    (usd,) = [row["usd_a_day"] for row in rows if row["interval_ms"] == interval_ms]
+    wait_ms = f"{interval_ms / 2:.0f} ms"
+    assert f"| {interval_ms:,} | {1000 // interval_ms} | {wait_ms} | {usd:.0f} |" in record
 
 
 def test_a_region_or_a_kind_without_prices_is_named() -> None:

@@ -1,4 +1,7 @@
-"""What floods cost: figures calculated by hand, the bounds of the template, and the page that shows them."""
+"""What floods cost: figures calculated by hand, the bounds of the template, and the page that shows them.
+
+Covers attack.
+"""
 
 import json
 import re

@@ -1,3 +1,5 @@
+"""The router, and what it makes of errors: covers router, errors and public_error."""
+
 from pathlib import Path
 from typing import Any
 

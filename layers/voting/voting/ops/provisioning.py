@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from voting.clients import Clients, fetch_database_user
+from voting.clients import Clients
+from voting.database.credentials import fetch_database_user
 from voting.database.logins import Login, Logins
 from voting.database.roles import Role, grant
 from voting.database.vote_table import VoteTable

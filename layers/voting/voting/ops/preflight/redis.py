@@ -12,8 +12,8 @@ from voting.queue.queue_view import VOTES
 OLDEST = (6, 2)
 
 
-def redis_findings(redis: Redis) -> Iterator[Finding]:
-    """The version, our rights, eviction, persistence, and whether it is a cluster."""
+def redis_findings(redis: Redis, *, confirm_by_replica: bool = False) -> Iterator[Finding]:
+    """The version, our rights, eviction, persistence, the replicas that votes wait for, and whether it is a cluster."""
     try:
         redis.exists(VOTES)  # in a cluster, the following commands go to the node with our keys
     except ClusterDownError:
@@ -33,6 +33,8 @@ def redis_findings(redis: Redis) -> Iterator[Finding]:
     yield _scripts(redis)
     yield _eviction(redis, info)
     yield from _persistence(redis, info)
+    if confirm_by_replica:
+        yield _replicas(redis, info)
     yield _cluster(info)
 
 
@@ -82,6 +84,19 @@ def _persistence(redis: Redis, info: dict[str, Any]) -> Iterator[Finding]:
     yield warning(
         what, "A restart loses accepted votes that are not drained. ElastiCache: add replicas, or use MemoryDB."
     )
+
+
+def _replicas(redis: Redis, info: dict[str, Any]) -> Finding:
+    try:
+        redis.wait(0, 1)
+    except ResponseError:
+        return problem(
+            "Redis: our user may not wait for replicas", "Allow WAIT in its ACL, or turn ConfirmByReplica off."
+        )
+    if not info.get("connected_slaves"):
+        todo = "Add a replica, or turn ConfirmByReplica off: until then no vote is confirmed."
+        return problem("Redis: no replica is connected, and votes wait for one", todo)
+    return ok(f"Redis: votes wait for one of {info['connected_slaves']} replicas")
 
 
 def _cluster(info: dict[str, Any]) -> Finding:

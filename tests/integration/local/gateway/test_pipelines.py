@@ -16,7 +16,7 @@ from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_api import WebSocketApi
 from local.template.account import Account
 from local.template.resources import HttpRoute, WebSocketStage
-from tests.integration.local.apis import DEADLINE_S, Loop, served, wait_for
+from tests.integration.local.gateway.apis import DEADLINE_S, Loop, served, wait_for
 
 GET = b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"

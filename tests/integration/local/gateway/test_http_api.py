@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from local.gateway.http_api import HttpApi
 from local.gateway.quotas import HttpQuotas
 from local.template.resources import HttpRoute
-from tests.integration.local.apis import Loop, Probe, probing, served, wait_for
+from tests.integration.local.gateway.apis import Loop, Probe, probing, served, wait_for
 
 ROUTES = [
     HttpRoute("GET", "/", Probe.name),
@@ -233,6 +234,44 @@ def test_response_carries_status_headers_and_every_cookie(client: httpx.Client) 
     assert response.text == "see other"
     assert "server" not in response.headers
     assert len(response.headers["apigw-requestid"]) == 16
+
+
+def request_of(body: str, *lines: str) -> bytes:
+    head = ["POST /any HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*head, *lines, "", body]).encode()
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body_leaves_its_socket_in_step(client: httpx.Client, status: int) -> None:
+    bodiless = request_of(json.dumps({"return": {"statusCode": status, "body": "not sent"}}))
+    received = raw(client, bodiless + request_of(json.dumps({"return": "sent"}), "Connection: close"))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", received) == [str(status).encode(), b"200"]
+    assert b"not sent" not in received
+    assert received.endswith(b"\r\n\r\nsent")
+
+
+def test_requests_sent_at_once_are_answered_in_their_order(client: httpx.Client) -> None:
+    wishes = [{"sleep_s": 0.2, "return": "first"}, {"return": "second"}, {"return": "third"}]
+    last = request_of(json.dumps({"return": "last"}), "Connection: close")
+    received = raw(client, b"".join(request_of(json.dumps(wish)) for wish in wishes) + last)
+    assert re.findall(rb"\r\n\r\n([a-z]+)", received) == [b"first", b"second", b"third", b"last"]
+
+
+def test_a_request_may_come_in_pieces(client: httpx.Client) -> None:
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 10) as sock, sock.makefile("rb") as stream:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request_of('{"return": "whole"}', "Connection: close"):
+            sock.sendall(bytes([byte]))
+        assert stream.read().endswith(b"\r\n\r\nwhole")
+
+
+def test_an_idle_socket_is_hung_up_when_the_gateway_stops(world: tuple[Loop, Probe]) -> None:
+    with serving(world, HttpQuotas()) as client:
+        sock = socket.create_connection(("127.0.0.1", client.base_url.port or 0), 10)
+        sock.sendall(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 404 ")
+    assert sock.recv(1) == b""
+    sock.close()
 
 
 def test_base64_body_is_decoded(client: httpx.Client) -> None:

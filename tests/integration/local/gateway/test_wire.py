@@ -22,7 +22,7 @@ from local.gateway.websocket_api import WebSocketApi
 from local.hosts import Hosts
 from local.template.account import Account
 from local.template.resources import HttpRoute, WebSocketStage
-from tests.integration.local.apis import Loop, Probe, probing, served, wait_for
+from tests.integration.local.gateway.apis import Loop, Probe, probing, served, wait_for
 
 AT_ONCE_S = 5.0  # an answer that takes longer came from a timeout of ours
 KINDS = ("http", "websocket", "lambda")

@@ -1,4 +1,4 @@
-"""Turns of plain_posts: posts give way to urgent work."""
+"""Posts give way to urgent work."""
 
 import asyncio
 from functools import partial
@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from local.gateway.plain_posts import SLICE_S, Turns
+from local.gateway.turns import SLICE_S, Turns
 
 
 @pytest.mark.parametrize(("is_urgent", "served_by_then"), [(True, [2, 4, 6, 8, 10]), (False, [10])])

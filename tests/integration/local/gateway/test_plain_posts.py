@@ -1,6 +1,6 @@
 """Plain posts, and what goes to the application: aiohttp, which puts a date into its answers.
 
-Covers plain_posts, plain_request and plain_socket.
+Covers plain_posts, plain_request, plain_socket and turns.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from local.awslambda.environment import Sandbox
 from local.awslambda.service import LambdaService
-from local.gateway import plain_posts
+from local.gateway.plain_posts import PlainPosts
 from local.gateway.quotas import WebSocketQuotas
 from local.gateway.websocket_api import WebSocketApi
 from local.hosts import Hosts
 from local.sigv4 import Credentials
 from local.template.account import Account
 from local.template.resources import WebSocketStage
-from tests.integration.local.apis import DEADLINE_S, Loop, served
+from tests.integration.local.gateway.apis import DEADLINE_S, Loop, served
 
 STAGE = WebSocketStage(api_id="LiveApi", stage="live", route_selection="$request.body.action", routes={})
 CREDENTIALS = Credentials("ASIAEXAMPLE", "secret", "token")
@@ -141,7 +141,7 @@ def test_endless_head_is_refused_by_the_application(client: Client) -> None:
 
 
 def test_many_posts_at_once_make_way_for_what_is_urgent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_posts, "SLICE_S", 0.0)
+    monkeypatch.setattr("local.gateway.turns.SLICE_S", 0.0)
     loop = Loop()
     with gateway(loop) as first:
         clients = [first, *(Client(first.socket.getpeername()[1]) for _ in range(99))]
@@ -160,6 +160,22 @@ def test_many_posts_at_once_make_way_for_what_is_urgent(monkeypatch: pytest.Monk
         assert loop.run(turns_until_all_are_answered()) >= len(clients)
         for client in clients:
             client.close()
+
+
+def test_an_answer_never_waits_for_the_acknowledgement_of_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[int] = []
+
+    class Watched(PlainPosts):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            served_socket = transport.get_extra_info("socket")
+            options.append(served_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr("local.gateway.websocket_api.PlainPosts", Watched)
+    with gateway() as client:
+        client.ask(signed())
+        client.close()
+    assert options == [1]
 
 
 def test_socket_is_closed_when_the_gateway_stops() -> None:

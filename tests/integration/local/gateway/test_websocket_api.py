@@ -1,4 +1,5 @@
-"""The WebSocket API: covers websocket_api, websocket_event, websocket_connection and management_api."""
+"""The WebSocket API: covers websocket_api, websocket_routes, handshake, websocket_event,
+websocket_connection and management_api."""
 
 import contextlib
 import json
@@ -22,7 +23,7 @@ from local.gateway.websocket_api import WebSocketApi
 from local.sigv4 import Credentials
 from local.template.account import Account
 from local.template.resources import WebSocketStage
-from tests.integration.local.apis import DEADLINE_S, Loop, Probe, probing, served, wait_for
+from tests.integration.local.gateway.apis import DEADLINE_S, Loop, Probe, probing, served, wait_for
 
 STAGE = WebSocketStage(
     api_id="LiveApi",

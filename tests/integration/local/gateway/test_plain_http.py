@@ -11,7 +11,7 @@ from local.gateway.http_event import Caller, Response
 from local.gateway.plain_http import PlainHttp
 from local.hosts import Hosts
 from local.template.resources import HttpRoute
-from tests.integration.local.apis import Loop, served
+from tests.integration.local.gateway.apis import Loop, served
 
 POST = b"POST /votes HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 GET = b"GET /votes?a=1 HTTP/1.1\r\nHost: x\r\n\r\n"

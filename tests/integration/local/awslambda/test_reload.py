@@ -9,8 +9,7 @@ from local.awslambda.reload import Reloader
 from local.awslambda.schedule import Scheduler
 from local.awslambda.service import LambdaService
 from local.template.account import Account
-from local.template.reader import Template
-from local.template.resources import Function
+from local.template.resources import Function, Template
 
 DEADLINE_S = 10.0
 

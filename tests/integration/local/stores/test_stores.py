@@ -26,7 +26,7 @@ from local.stores.postgres import Postgres
 from local.stores.store import Server, Store, StoreError
 from local.stores.valkey import Valkey
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 DEADLINE_S = 15.0
 
 

@@ -9,7 +9,7 @@ from local.template.intrinsics import TemplateError
 from local.template.reader import Run, load
 from local.template.resources import HttpRoute, Schedule, function_name
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 HEAD = """
 Parameters:
@@ -68,6 +68,19 @@ def test_the_template_of_this_repository_is_served_whole():
     assert [schedule.every_s for schedule in template.schedules] == [60]
     for function in template.functions.values():
         assert (function.code / "app.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("run", "interval_ms"),
+    [
+        (Run(), "250"),
+        (Run(parameters={"BroadcastIntervalMs": "1000"}), "1000"),
+        (Run(parameters={"BroadcastIntervalMs": "1000"}, variables={"BROADCAST_INTERVAL_MS": "500"}), "500"),
+    ],
+)
+def test_broadcasts_are_as_far_apart_here_as_the_parameter_or_the_shell_says(run, interval_ms):
+    worker = load(ROOT / "template.yaml", run).functions["WorkerFunction"]
+    assert worker.environment["BROADCAST_INTERVAL_MS"] == interval_ms
 
 
 def test_globals_are_merged_and_the_functions_own_win(write):

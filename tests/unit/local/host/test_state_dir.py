@@ -13,7 +13,7 @@ import pytest
 from local.host.ownership import Foreign, open_own
 from local.host.state_dir import AlreadyRunning, StateDir, StateError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
