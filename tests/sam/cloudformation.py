@@ -52,11 +52,11 @@ class CloudFormation:
     url: str
     asked: list[Asked] = field(default_factory=list)
 
-    def client(self, service: str) -> Any:
+    def client(self, region: str = REGION) -> Any:
         return boto3.client(
-            service,
+            "cloudformation",
             endpoint_url=self.url,
-            region_name=REGION,
+            region_name=region,
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
@@ -73,9 +73,9 @@ class CloudFormation:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def change_sets(self, stack: str) -> list[Mapping[str, Any]]:
+    def change_sets(self, stack: str, region: str = REGION) -> list[Mapping[str, Any]]:
         """Those of *stack*, which moto lists with those of all others, the newest at the end."""
-        client = self.client("cloudformation")
+        client = self.client(region)
         listed = client.list_change_sets(StackName=stack)["Summaries"]
         return [
             client.describe_change_set(StackName=stack, ChangeSetName=one["ChangeSetId"])

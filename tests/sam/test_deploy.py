@@ -20,7 +20,7 @@ from samcli.cli.types import CfnParameterOverridesType
 
 from tests.sam.cloudformation import CloudFormation, answered, cloudformation
 from tests.sam.conftest import SAM, Build
-from tests.sam.expansion import TEMPLATE, declared
+from tests.sam.expansion import REGION, TEMPLATE, declared
 from tests.sam.values import refused
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")  # of the SAM CLI's own bucket
@@ -77,7 +77,8 @@ def checked(aws: CloudFormation, environment: str) -> Mapping[str, str]:
     assert asked.capabilities == ["CAPABILITY_IAM"]
     assert asked.tags == dict(tag.split("=") for tag in given.get("tags", []))
     assert refused(declared(), asked.parameters) == []
-    described = aws.change_sets(asked.stack)[-1]
+    region = config["global"]["parameters"].get("region", REGION)
+    described = aws.change_sets(asked.stack, region)[-1]
     assert described["Status"] == "CREATE_COMPLETE"
     assert {one["ParameterKey"]: one["ParameterValue"] for one in described["Parameters"]} == asked.parameters
     added = {one["ResourceChange"]["ResourceType"] for one in described["Changes"]}
@@ -86,7 +87,7 @@ def checked(aws: CloudFormation, environment: str) -> Mapping[str, str]:
     bucket, _, key = asked.url.removeprefix(f"{aws.url}/").partition("/")
     assert bucket.startswith("aws-sam-cli-managed-default-")
     assert key.startswith(given.get("s3_prefix", ""))
-    aws.client("cloudformation").delete_stack(StackName=asked.stack)
+    aws.client(region).delete_stack(StackName=asked.stack)
     return asked.parameters
 
 
@@ -130,7 +131,7 @@ def change_set(project: Path) -> Sequence[str]:
 def test_a_change_set_of_a_stack_keeps_what_is_not_given_and_is_deleted_again(
     aws: CloudFormation, project: Path, change_set: Sequence[str]
 ) -> None:
-    client = aws.client("cloudformation")
+    client = aws.client()
     resources = {"Topic": {"Type": "AWS::SNS::Topic"}}
     template = json.dumps({"Parameters": declared()["Parameters"], "Resources": resources})
     secret = {"ParameterKey": "RedisUrl", "ParameterValue": "rediss://:secret@r"}
