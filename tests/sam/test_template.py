@@ -112,8 +112,7 @@ def variables(stack: Expansion, function: str) -> Mapping[str, Any]:
 
 def test_the_expanded_template_is_as_clean_as_the_written_one() -> None:
     found = {(match.rule.id, match.message) for match in lint(expand(), config=ManualArgs(regions=[REGION]))}
-    # The transform spends this one: CodeDeploy is handed its value, and nothing refers to it any more.
-    assert found == {("W2001", "Parameter Rollout not used.")}
+    assert found == set()
 
 
 def break_a_reference(resources: dict[str, Any]) -> None:
@@ -229,7 +228,7 @@ def test_no_policy_is_wider_than_its_service_allows(stack: Expansion) -> None:
             methods = {one["Fn::Sub"].rpartition(":${LiveApi}/live/")[2] for one in as_list(statement["Resource"])}
             assert methods == ({"POST/*", "DELETE/*"} if where == "WsConnectRole" else {"POST/*"})
         else:
-            assert not [text for text in strings(statement["Resource"]) if "*" in text], where
+            assert not [text for text in strings(statement["Resource"]) if "*" in text.removesuffix(":*")], where
 
 
 def test_code_in_a_function_cannot_use_what_lambda_needs_of_ec2(stack: Expansion) -> None:
@@ -475,7 +474,7 @@ def test_the_stores_are_encrypted_backed_up_and_kept_as_snapshots() -> None:
     assert database["ManageMasterUserPassword"] is True
     assert database["BackupRetentionPeriod"] == {"Ref": "BackupDays"}
     assert database["DeletionProtection"] == {"Ref": "ProtectDatabase"}
-    assert stack.properties("DatabaseParameters")["Parameters"] == {"rds.force_ssl": "1"}
+    assert stack.properties("DatabaseParameters")["Parameters"]["rds.force_ssl"] == "1"
     assert stack.resources["CookieSecret"]["DeletionPolicy"] == "Retain"
 
 
@@ -492,6 +491,55 @@ def test_queue_topic_and_secrets_are_encrypted_and_logs_expire(stack: Expansion)
     assert stack.properties("AlarmTopic")["KmsMasterKeyId"] == {"Fn::GetAtt": ["Key", "Arn"]}
     for group in stack.of("AWS::Logs::LogGroup").values():
         assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_the_logs_that_rds_makes_expire_too() -> None:
+    stack = expanded("new-stores")
+    exported = stack.properties("Database")["EnableCloudwatchLogsExports"]
+    kept = stack.properties("DatabaseLogs")
+    assert kept["Days"] == {"Ref": "LogRetentionDays"}
+    assert kept["LogGroups"] == [{"Fn::Sub": f"/aws/rds/instance/${{Database}}/{name}"} for name in exported]
+    (allowed,) = [one for where, one in statements(stack) if "logs:PutRetentionPolicy" in as_list(one["Action"])]
+    arns = {text.rpartition(":log-group:")[2].removesuffix(":*") for text in strings(allowed["Resource"])}
+    assert arns - {"Fn::Sub", ""} == {name["Fn::Sub"] for name in kept["LogGroups"]}
+
+
+@pytest.mark.parametrize("zones", ["", "eu-central-1b,eu-central-1c"])
+def test_the_network_lies_in_the_zones_that_one_names_or_in_the_first_two(zones: str) -> None:
+    stack = expansion(NEW_STORES | NAT | {"AvailabilityZones": zones})
+    zone = {"Fn::Split": [",", {"Ref": "AvailabilityZones"}]} if zones else {"Fn::GetAZs": ""}
+    subnets = stack.of("AWS::EC2::Subnet")
+    assert len(subnets) == 5
+    for name, one in subnets.items():
+        assert one["AvailabilityZone"] == {"Fn::Select": [1 if name.endswith("B") else 0, zone]}
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("", True),
+        ("eu-central-1b,eu-central-1c", True),
+        ("us-gov-west-1a,us-gov-west-1b", True),
+        ("eu-central-1b", False),
+        ("eu-central-1a,eu-central-1b,eu-central-1c", False),
+        ("eu-central-1b, eu-central-1c", False),
+    ],
+)
+def test_zones_are_two_or_none(text: str, fits: bool) -> None:
+    pattern = declared()["Parameters"]["AvailabilityZones"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, text)) is fits
+
+
+def test_the_stores_versions_belong_to_the_families_of_their_parameters() -> None:
+    parameters, stack = declared()["Parameters"], expanded("new-stores")
+    for store, name, family in (("Cache", "CacheVersion", "valkey"), ("Database", "DatabaseVersion", "postgres")):
+        assert stack.properties(store)["EngineVersion"] == {"Ref": name}
+        group = stack.properties(f"{store}Parameters")
+        major = (group.get("CacheParameterGroupFamily") or group["Family"]).removeprefix(family)
+        version, pattern = parameters[name]["Default"], parameters[name]["AllowedPattern"]
+        assert re.fullmatch(pattern, version)
+        assert version.split(".")[0] == major
+        assert not re.fullmatch(pattern, f"{int(major) + 1}.0")
 
 
 def test_every_function_logs_into_a_group_of_the_stack(stack: Expansion) -> None:
@@ -515,6 +563,8 @@ def test_every_alarm_tells_somebody_when_it_goes_off_and_when_it_is_over(stack: 
 WATCHED = {
     "VoteErrors",
     "VoteThrottles",
+    "FunctionsThrottled",
+    "ConcurrencyHigh",
     "HttpServerErrors",
     "HttpThrottled",
     "HttpBusy",
@@ -537,9 +587,13 @@ WATCHED = {
 WATCHED_STORES = {
     "CacheMemoryHigh",
     "CacheEvictions",
+    "CacheBusy",
+    "CacheCreditsLow",
+    "CacheReplicaLags",
     "DatabaseConnectionsHigh",
     "DatabaseStorageLow",
     "DatabaseBusy",
+    "DatabaseCreditsLow",
 }
 
 
@@ -562,6 +616,8 @@ def _in_order(names: set[str]) -> list[str]:
 def test_the_estimate_of_costs_reckons_with_the_alarms_and_keys_and_secrets_that_there_are() -> None:
     stack = expanded("new-stores")
     assert alarm_metrics(stack) == estimate.ALARM_METRICS
+    single = expansion(NEW_STORES | {"CacheNodes": "1"})
+    assert alarm_metrics(single) == estimate.ALARM_METRICS - estimate.SECOND_NODE_METRICS
     assert alarm_metrics(expansion(NEW_STORES | BUDGET)) == estimate.ALARM_METRICS + estimate.BUDGET_ALARM_METRICS
     assert len(stack.of("AWS::CloudWatch::Dashboard")) == estimate.DASHBOARDS
     assert len(stack.of("AWS::KMS::Key")) == estimate.KEYS
