@@ -29,7 +29,6 @@ BY_HAND = {
         "route53:GetHostedZone",
         "route53:ListResourceRecordSets",
     },
-    "Custom::Installation": {"lambda:InvokeFunction"},
 }
 # What handlers ask for that this template gives them no reason to: each would be a right too many.
 UNUSED = {
@@ -98,6 +97,8 @@ def needed() -> dict[str, set[str]]:
 
 
 def handled(kind: str) -> set[str]:
+    if kind.startswith("Custom::"):
+        return {"lambda:InvokeFunction"}  # of the function that makes it
     handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
     return {action for name in HANDLERS for action in handlers.get(name, {"permissions": []})["permissions"]}
 
