@@ -89,7 +89,7 @@ $(VENV)/.audit: requirements/audit.txt
 	@scripts/venv "$(PYTHON)" $(VENV)/audit $<
 	@touch $@
 
-# Beside what .dev installs: these packages are constrained to its versions.
+# In addition to what .dev installs. These packages are constrained to its versions.
 $(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
 	@scripts/venv "$(PYTHON)" $(VENV) $<
 	@touch $@

@@ -188,4 +188,4 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-BENCHMARK = Benchmark("handler", "What does a vote cost beside the round trip to Redis?", measure)
+BENCHMARK = Benchmark("handler", "What does a vote cost on top of the round trip to Redis?", measure)

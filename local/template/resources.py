@@ -1,4 +1,4 @@
-"""The resources of a template that are served here, with all that is needed to serve them."""
+"""The resources of a template that are served here, with everything that is needed to serve them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

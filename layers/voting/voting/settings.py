@@ -48,7 +48,7 @@ class Settings:
             return self._url("DATABASE_URL", database_fault, "postgresql", "postgres")
         host = self._required("DATABASE_HOST", "a host name, or DATABASE_URL in its place")
         if not is_host(host):  # it may be a URL with a password
-            raise InvalidSetting("DATABASE_HOST is not the name of a host; a URL belongs into DATABASE_URL")
+            raise InvalidSetting("DATABASE_HOST is not the name of a host; put a URL into DATABASE_URL")
         host = f"[{host.strip('[]')}]" if ":" in host else host
         port = self._integer("DATABASE_PORT", 5432, least=1)
         return f"postgresql://{host}:{port}/{quote(self._optional('DATABASE_NAME') or 'postgres', safe='')}"

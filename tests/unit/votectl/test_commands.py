@@ -72,7 +72,7 @@ def test_a_run_json_that_is_not_whole_is_told(written: str, tmp_path, capsys) ->
     (tmp_path / "run.json").write_text(written, encoding="utf-8")
     assert main(["demo"]) == 2
     error = capsys.readouterr().err
-    assert f"{tmp_path / 'run.json'} is not whole" in error
+    assert f"{tmp_path / 'run.json'} is incomplete" in error
     assert error.count("\n") == 1
 
 

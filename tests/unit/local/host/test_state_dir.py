@@ -194,7 +194,7 @@ def test_a_second_name_of_a_victims_file_is_refused(prepared: Path, tmp_path: Pa
 def test_a_fifo_in_place_of_a_file_is_refused_and_not_waited_for(prepared: Path, name) -> None:
     (prepared / name).unlink(missing_ok=True)
     os.mkfifo(prepared / name, 0o600)
-    refused(prepared, "no plain file")
+    refused(prepared, "not a plain file")
 
 
 def test_a_socket_in_place_of_a_file_is_refused(prepared: Path, monkeypatch) -> None:
@@ -202,7 +202,7 @@ def test_a_socket_in_place_of_a_file_is_refused(prepared: Path, monkeypatch) -> 
     (prepared / "secrets.json").unlink()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("secrets.json")
-        refused(prepared, "no plain file")
+        refused(prepared, "not a plain file")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])

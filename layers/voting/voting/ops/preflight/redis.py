@@ -24,7 +24,7 @@ def redis_findings(redis: Redis, *, confirm_by_replica: bool = False) -> Iterato
         info: dict[str, Any] = redis.info()
     except ResponseError:
         yield warning(
-            "Redis: INFO cannot be asked", "Check version, eviction and persistence in the configuration of the server."
+            "Redis: INFO is not allowed", "Check version, eviction and persistence in the configuration of the server."
         )
         return
     yield _version(str(info["redis_version"]))
@@ -57,7 +57,7 @@ def _eviction(redis: Redis, info: dict[str, Any]) -> Finding:
     policy = info.get("maxmemory_policy") or _setting(redis, "maxmemory-policy")
     if policy is None:
         return warning(
-            "Redis: the eviction policy cannot be asked", "Make sure that its parameter group says noeviction."
+            "Redis: the eviction policy cannot be read", "Make sure that its parameter group says noeviction."
         )
     if policy != "noeviction":
         todo = "Set maxmemory-policy to noeviction: then a full Redis refuses votes, and the voter is told."
@@ -72,13 +72,13 @@ def _persistence(redis: Redis, info: dict[str, Any]) -> Iterator[Finding]:
             yield ok("Redis: append-only file, written through for every vote")
         else:
             yield warning(
-                f"Redis: append-only file, appendfsync {fsync or 'cannot be asked'}",
+                f"Redis: append-only file, appendfsync {fsync or 'cannot be read'}",
                 "A crash of its machine can lose the last second of accepted votes; `always` loses none.",
             )
         return
     save = _setting(redis, "save")
     if save is None:
-        what = "Redis: no append-only file; snapshots cannot be asked"
+        what = "Redis: no append-only file; snapshots cannot be read"
     else:
         what = f"Redis: no append-only file, {f'snapshots ({save})' if save else 'and no snapshots'}"
     yield warning(
