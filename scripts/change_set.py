@@ -2,6 +2,8 @@
 
 The options are those of deploy.py. The change set is deleted afterwards, also one that failed. It is known by a Release
 of its own: the SAM CLI names each by the second, and others may have one of the same stack.
+
+Of a stack that does not exist, an empty one in REVIEW_IN_PROGRESS stays. The next deployment makes use of it.
 """
 
 import secrets
