@@ -57,7 +57,7 @@ checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .check
 audit: $(VENV)/.audit ## Ask the internet for known vulnerabilities of every locked version (ARGS="-s osv" asks OSV in place of PyPI)
 	@scripts/audit $(VENV)/audit/bin/pip-audit $(ARGS)
 
-deploy: $(VENV)/.dev ## Build, and deploy the environment ENV of samconfig.toml (dev, prod, club) as a new release
+deploy: $(VENV)/.dev ## Check the account (CHECK=0 skips it), build, and deploy the environment ENV of samconfig.toml (dev, prod, club) as a new release
 	@$(BIN)/python scripts/deploy.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
 
 change-set: $(VENV)/.dev ## Have CloudFormation say what a deployment of ENV would change, and change nothing

@@ -5,9 +5,10 @@ would take the last list in place of all others.
 
 SAM publishes no new version of a function when only a parameter has changed, so the aliases would keep the old one.
 Therefore the parameter Release is the time in seconds since the epoch: the ten characters that SAM puts into the name
-of a version.
+of a version. Before all, `votectl account` looks the account over; a problem stops the deployment unless CHECK=0.
 """
 
+import argparse
 import difflib
 import os
 import re
@@ -117,8 +118,28 @@ def pairs(given: Mapping[str, str]) -> list[str]:
     return words
 
 
+def account_check(environment: str, given: Mapping[str, str], options: list[str]) -> int:
+    """Check the account for a deployment with *given*; return 0 if it found no problem, or if CHECK=0 skips it.
+
+    Of the *options* for SAM, those that say where to deploy count: `--region`, `--profile`, `--stack-name`.
+    """
+    if os.environ.get("CHECK") == "0":
+        return 0
+    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--region", "--profile", "--stack-name"):
+        where.add_argument(option)
+    chosen = vars(where.parse_known_args(options)[0])
+    words = [f"--{name.removesuffix('_name')}={value}" for name, value in chosen.items() if value]
+    pairs_given = [f"{name}={value}" for name, value in given.items()]
+    account = [sys.executable, "-m", "votectl", "account", "--env", environment, *words, "--parameters", *pairs_given]
+    checked = subprocess.run(account, cwd=ROOT, check=False).returncode
+    if checked:
+        print("Nothing was deployed. CHECK=0 deploys all the same.", file=sys.stderr)  # noqa: T201 - a command line
+    return checked
+
+
 def main(sam: str, environment: str, *options: str) -> int:
-    """Build and deploy; return the exit code of the first failure, or 0."""
+    """Check, build and deploy; return the exit code of the first failure, or 0."""
     words, rest = separate(options)
     for name in (option.partition("=")[0] for option in rest):
         if name in REFUSED:
@@ -133,6 +154,8 @@ def main(sam: str, environment: str, *options: str) -> int:
         deployed = pairs(given if {"--guided", "-g"} & {*rest} else {"Release": str(int(time.time()))} | given)
     except (ValueError, click.BadParameter) as error:
         sys.exit(f"{OVERRIDES}: {error}")
+    if checked := account_check(environment, given, rest):
+        return checked
     build = [sam, "build", OVERRIDES, *built]
     architecture = given.get("Architecture", declared["Architecture"]["Default"])
     status = subprocess.run(build, cwd=ROOT, env=os.environ | {"ARCHITECTURE": architecture}, check=False).returncode

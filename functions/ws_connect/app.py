@@ -30,7 +30,8 @@ def environment() -> tuple[Clients, Poster]:
     """The clients that all invocations of an execution environment share."""
     settings = Settings.from_env()
     clients = Clients(settings, name="voting-ws_connect", role=Role.READER)
-    return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    poster = Poster(settings.websocket_url, settings.region, Credentials.from_env(), prefers_ipv6=settings.prefers_ipv6)
+    return clients, poster
 
 
 @reported

@@ -7,6 +7,7 @@ too, and that what reviewers look for by hand is so. None of it proves that AWS 
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -373,6 +374,7 @@ NEEDED = {
 
 def test_every_setting_is_given_to_somebody_or_comes_from_lambda() -> None:
     told = set.union(*NEEDED.values()) | EVERYWHERE | DATABASE | {"DATABASE_URL"}
+    told.add("AWS_USE_DUALSTACK_ENDPOINT")  # see test_the_network_and_the_functions_agree_on_the_way_out
     assert declared_settings() - told == {"AWS_REGION", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 
 
@@ -475,7 +477,30 @@ def test_the_stores_are_encrypted_backed_up_and_kept_as_snapshots() -> None:
     assert database["BackupRetentionPeriod"] == {"Ref": "BackupDays"}
     assert database["DeletionProtection"] == {"Ref": "ProtectDatabase"}
     assert stack.properties("DatabaseParameters")["Parameters"]["rds.force_ssl"] == "1"
-    assert stack.resources["CookieSecret"]["DeletionPolicy"] == "Retain"
+
+
+# Of what is kept when the stack goes, this is all that a first deployment leaves behind when it is rolled back: final
+# snapshots, a role that costs nothing, the account's setting that names it, and versions, which go with their function.
+KEPT_BY_A_ROLLBACK = {
+    "AWS::RDS::DBInstance": "Snapshot",
+    "AWS::ElastiCache::ReplicationGroup": "Snapshot",
+    "AWS::IAM::Role": "Retain",
+    "AWS::ApiGateway::Account": "Retain",
+    "AWS::Lambda::Version": "Retain",
+}
+
+
+@pytest.mark.parametrize("mode", MODES, indirect=True)
+def test_a_rolled_back_first_deployment_keeps_no_secret_and_no_log_group(stack: Expansion) -> None:
+    policies = {name: one["DeletionPolicy"] for name, one in stack.resources.items() if "DeletionPolicy" in one}
+    kinds = {name: stack.resources[name]["Type"] for name in policies}
+    kept = {name: policy for name, policy in policies.items() if policy not in {"Delete", "RetainExceptOnCreate"}}
+    assert kept == {name: KEPT_BY_A_ROLLBACK.get(kinds[name]) for name in kept}
+    secrets = [name for name, one in stack.resources.items() if one["Type"] == "AWS::SecretsManager::Secret"]
+    assert {name for name in secrets if name in policies} == {"CookieSecret"} & {*secrets}
+    if "CookieSecret" in secrets:
+        assert policies["CookieSecret"] == "RetainExceptOnCreate"
+        assert stack.resources["CookieSecret"]["UpdateReplacePolicy"] == "Retain"
 
 
 @pytest.mark.parametrize("mode", [name for name in MODES if name.startswith("existing")], indirect=True)
@@ -959,7 +984,8 @@ def test_a_deployment_builds_for_its_architecture_and_names_a_release_of_its_own
     program = tmp_path / "sam"  # stands in for the SAM CLI, which would look for an account
     program.write_text(f'#!/bin/sh\necho "$ARCHITECTURE $@" >> {calls}\n')
     program.chmod(0o755)
-    subprocess.run([sys.executable, str(ROOT / "scripts/deploy.py"), str(program), "prod", "--no-execute"], check=True)
+    words = [sys.executable, str(ROOT / "scripts/deploy.py"), str(program), "prod", "--no-execute"]
+    subprocess.run(words, env=os.environ | {"CHECK": "0"}, check=True)  # there is no account to look over
     build, deploy = calls.read_text().splitlines()
     assert build.startswith('arm64 build --parameter-overrides Architecture="arm64" ')
     assert "deploy --config-env prod --no-execute --parameter-overrides " in deploy

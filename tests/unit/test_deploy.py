@@ -36,7 +36,8 @@ def deploy(tmp_path: Path) -> Deploy:
         """Deploy with *overrides* in samconfig.toml; return the architecture and the arguments of each call of SAM."""
         config = f"[dev.deploy.parameters]\nparameter_overrides = {overrides}\n"
         (tmp_path / "samconfig.toml").write_text(config, encoding="utf-8")
-        subprocess.run([sys.executable, script, str(sam), "dev", *options], env=dict(os.environ), check=True)
+        env = os.environ | {"CHECK": "0"}
+        subprocess.run([sys.executable, script, str(sam), "dev", *options], env=env, check=True)
         return [json.loads(line) for line in calls.read_text().splitlines()]
 
     return deploy
@@ -194,3 +195,52 @@ def test_make_leaves_quotes_in_its_arguments_to_the_shell(tmp_path: Path) -> Non
         f"{tmp_path}/bin/sam",
         ["prod", "--parameter-overrides", "OptionA=Green Tea", "Egress=nat"],
     )
+
+
+# ---------------------------------------------------------------- The check of the account
+
+VOTECTL = """import json, sys
+print(json.dumps(sys.argv[1:]), file=open({calls!r}, "a"))
+sys.exit({code})
+"""
+
+
+@pytest.fixture
+def checked_deploy(tmp_path: Path, deploy: Deploy):
+    """Deploy with a stand-in for votectl, too; return the exit code and the calls of both."""
+    script, sam, calls = (tmp_path / name for name in ("scripts/deploy.py", "sam", "calls"))
+    config = '[dev.deploy.parameters]\nparameter_overrides = ["OptionA=Green Tea", "Release="]\n'
+    (tmp_path / "samconfig.toml").write_text(config, encoding="utf-8")
+
+    def deploy(code: int, *options: str, check: str = "") -> tuple[int, list[list[str]]]:
+        (tmp_path / "votectl.py").write_text(VOTECTL.format(calls=str(calls), code=code), encoding="utf-8")
+        words = [sys.executable, str(script), str(sam), "dev", *options]
+        done = subprocess.run(words, env=os.environ | {"CHECK": check}, check=False)
+        return done.returncode, [json.loads(one) for one in calls.read_text().splitlines()]
+
+    return deploy
+
+
+def test_a_problem_of_the_account_stops_before_the_build(checked_deploy, capfd):
+    code, calls = checked_deploy(1)
+    assert (code, calls) == (1, [["account", "--env", "dev", "--parameters", "OptionA=Green Tea"]])
+    assert "CHECK=0 deploys all the same" in capfd.readouterr().err
+
+
+def test_an_account_without_a_problem_is_deployed_to(checked_deploy):
+    code, calls = checked_deploy(0)
+    assert code == 0
+    assert [call[0] if call[0] == "account" else call[1] for call in calls] == ["account", "build", "deploy"]
+
+
+def test_the_check_looks_where_sam_deploys_to(checked_deploy):
+    _, calls = checked_deploy(1, "--region", "eu-west-1", "--stack-name=vote", "--no-confirm-changeset")
+    assert calls == [
+        ["account", "--env", "dev", "--region=eu-west-1", "--stack=vote", "--parameters", "OptionA=Green Tea"]
+    ]
+
+
+def test_check_0_asks_nothing(checked_deploy):
+    code, calls = checked_deploy(1, check="0")
+    assert code == 0
+    assert [call[1] for call in calls] == ["build", "deploy"]

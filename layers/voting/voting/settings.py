@@ -133,6 +133,11 @@ class Settings:
         return self._required("AWS_REGION", "a region such as eu-central-1")
 
     @property
+    def prefers_ipv6(self) -> bool:
+        """Whether AWS is asked for addresses of both families, because IPv4 may lead nowhere from here."""
+        return self._boolean("AWS_USE_DUALSTACK_ENDPOINT")
+
+    @property
     def max_body_bytes(self) -> int:
         return self._integer("MAX_BODY_BYTES", 16384, least=1)
 
