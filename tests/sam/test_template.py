@@ -12,16 +12,16 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cfnlint.api import ManualArgs, lint
+from samcli.cli.types import CfnParameterOverridesType
 
-from local.template.account import Account
-from local.template.intrinsics import Resolver, parse
+from local.template.intrinsics import parse
 from tests.sam.expansion import (
     DOMAINS,
     EXISTING_STORES,
@@ -36,6 +36,7 @@ from tests.sam.expansion import (
     expansion,
     strings,
 )
+from tests.sam.values import broken_rules, refused
 from votectl.cost import estimate
 from votectl.cost.environment import counting_hours
 from votectl.cost.prices import Prices, regions
@@ -869,10 +870,9 @@ def test_the_hooks_may_do_nothing_else_and_have_names_that_codedeploy_may_invoke
     for hook, (versions, groups) in {"SmokeFunction": (3, 2), "LiveSmokeFunction": (1, 1)}.items():
         assert len(granted(stack, hook, "lambda:InvokeFunction")) == versions
         assert len(granted(stack, hook, "codedeploy:PutLifecycleEventHookExecutionStatus")) == groups
-        name, given = stack.properties(hook)["FunctionName"]["Fn::Sub"]
-        assert name.startswith("CodeDeployHook_")  # in the managed policy of CodeDeploy's role
-        assert len(name.replace("${Id}", 36 * "x")) <= 64
-        assert "AWS::StackId" in json.dumps(given)
+        name = stack.properties(hook)["FunctionName"]["Fn::Sub"]
+        assert name.startswith("CodeDeployHook_${AWS::StackName}")  # in the managed policy of CodeDeploy's role
+        assert len(name.replace("${AWS::StackName}", 44 * "x")) <= 64
         assert "VpcConfig" not in stack.properties(hook)
         # Not every API of CodeDeploy need answer over IPv6.
         assert variables(stack, hook)["AWS_USE_DUALSTACK_ENDPOINT"] == "false"
@@ -971,32 +971,8 @@ def test_access_logs_name_nobody(stack: Expansion) -> None:
 # ---------------------------------------------------------------- the modes
 
 
-def refused(parameters: Mapping[str, str]) -> list[str]:
-    """What the template's Rules have against *parameters*."""
-    document = declared()
-    resolver = Resolver(document, parameters, Account())
-
-    def holds(rule: Mapping[str, Any]) -> bool:
-        ((name, parts),) = rule.items()
-        deciders: dict[str, Callable[[], bool]] = {
-            "Fn::Not": lambda: not holds(parts[0]),
-            "Fn::And": lambda: all(map(holds, parts)),
-            "Fn::Or": lambda: any(map(holds, parts)),
-            "Fn::EachMemberIn": lambda: set(resolver.resolve(parts[0], "")) <= set(parts[1]),
-        }
-        return deciders[name]() if name in deciders else bool(resolver.resolve(rule, ""))
-
-    return [
-        assertion["AssertDescription"]
-        for rule in document["Rules"].values()
-        if holds(rule["RuleCondition"])
-        for assertion in rule["Assertions"]
-        if not holds(assertion["Assert"])
-    ]
-
-
-def test_the_rules_let_every_mode_pass(mode: str) -> None:
-    assert refused(MODES[mode]) == []
+def test_the_parameters_and_the_rules_let_every_mode_pass(mode: str) -> None:
+    assert refused(declared(), MODES[mode]) == []
 
 
 @pytest.mark.parametrize(
@@ -1017,7 +993,7 @@ def test_the_rules_let_every_mode_pass(mode: str) -> None:
     ],
 )
 def test_the_rules_refuse_half_a_mode(parameters: Mapping[str, str], word: str) -> None:
-    assert any(word in reason for reason in refused(parameters))
+    assert any(word in reason for reason in broken_rules(declared(), parameters))
 
 
 @pytest.mark.parametrize(
@@ -1053,17 +1029,43 @@ def test_with_domains_pages_and_subscribers_are_sent_to_them() -> None:
 SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
 
 
-@pytest.mark.parametrize("environment", ["dev", "prod", "club"])
+@pytest.mark.parametrize("environment", sorted(SAMCONFIG.keys() - {"version"}))
 def test_every_environment_gives_parameters_that_the_template_takes(environment: str) -> None:
-    given = dict(pair.split("=", 1) for pair in SAMCONFIG[environment]["deploy"]["parameters"]["parameter_overrides"])
-    parameters = declared()["Parameters"]
-    assert given.keys() <= parameters.keys()
-    for name, value in given.items():
-        assert value in map(str, parameters[name].get("AllowedValues", [value]))
-        assert re.fullmatch(parameters[name].get("AllowedPattern", ".*"), value.strip('"'))
-        assert not parameters[name].get("NoEcho"), "a secret has no place in a file"
-    assert refused(given) == []
-    assert given["Release"] == ""  # one that is repeated publishes nothing
+    given = SAMCONFIG[environment]["deploy"]["parameters"]["parameter_overrides"]
+    parameters = CfnParameterOverridesType().convert(given, None, None)
+    assert refused(declared(), parameters) == []
+    assert not [name for name in parameters if declared()["Parameters"][name].get("NoEcho")]  # no place for secrets
+    assert parameters["Release"] == ""  # one that is repeated publishes nothing; so does one that is left out
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fault"),
+    [
+        ({"RedisURL": "redis://x"}, "RedisURL is no parameter"),
+        ({"Rollout": "Slowly"}, "Rollout: not one of AllowedValues"),
+        ({"VpcCidr": "10.20.0.0/24"}, "VpcCidr: AllowedPattern"),
+        ({"OptionA": ""}, "OptionA: its length"),
+        ({"CacheNodes": "7"}, "CacheNodes: out of bounds"),
+        ({"CacheNodes": "two"}, "CacheNodes: no number"),
+        (
+            {"DatabaseHost": "old.example.org"},
+            "DatabaseHost, DatabaseSecretArn and DatabaseUrl belong to existing stores",
+        ),
+    ],
+)
+def test_a_value_that_cloudformation_refuses_is_found(parameters: Mapping[str, str], fault: str) -> None:
+    assert [found for found in refused(declared(), parameters) if found.startswith(fault)]
+
+
+def test_a_secret_that_is_none_is_as_good_as_empty() -> None:
+    secrets = [name for name, one in declared()["Parameters"].items() if one.get("NoEcho")]
+    assert secrets == ["CookieKeys", "RedisUrl", "DatabaseUrl"]
+    none = dict.fromkeys(secrets, "none")
+    assert refused(declared(), none) == []
+    assert expansion(NEW_STORES | none).resources == expansion(NEW_STORES).resources
+    existing = EXISTING_STORES | {"CookieKeys": "none", "DatabaseUrl": "none"}
+    assert refused(declared(), existing) == []
+    assert expansion(existing).resources == expansion(EXISTING_STORES).resources
 
 
 def test_a_deployment_builds_for_its_architecture_and_names_a_release_of_its_own(tmp_path: Path) -> None:
@@ -1074,9 +1076,9 @@ def test_a_deployment_builds_for_its_architecture_and_names_a_release_of_its_own
     words = [sys.executable, str(ROOT / "scripts/deploy.py"), str(program), "prod", "--no-execute"]
     subprocess.run(words, env=os.environ | {"CHECK": "0"}, check=True)  # there is no account to look over
     build, deploy = calls.read_text().splitlines()
-    assert build.startswith("arm64 build --parameter-overrides Architecture=arm64 ")
+    assert build.startswith('arm64 build --parameter-overrides Architecture="arm64" ')
     assert "deploy --config-env prod --no-execute --parameter-overrides " in deploy
-    (release,) = re.findall(r"Release=(\S*)", deploy)
+    (release,) = re.findall(r'Release="(\S*)"', deploy)
     assert re.fullmatch(declared()["Parameters"]["Release"]["AllowedPattern"], release)
     assert len(release) == 10  # SAM puts no more into the name of a version
 
