@@ -1,6 +1,7 @@
 """The commands of `python -m votectl`."""
 
 import argparse
+import os
 import sys
 
 from votectl.account.command import add_account
@@ -48,6 +49,15 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+def run() -> int:
+    """Run the command of the command line; return its exit code, which is 1 if nobody reads on."""
+    try:
+        return main()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails as it flushes
+        return 1
+
+
 def run_demo(options: argparse.Namespace) -> int:
     """Send votes until interrupted, or as many as asked for."""
     run = None if options.url else local_run()
@@ -62,4 +72,4 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

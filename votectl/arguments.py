@@ -4,6 +4,8 @@ import argparse
 
 from voting.address import web_fault
 
+LONGEST_WAIT_S = 3600.0
+
 
 def named(text: str) -> str:
     """Accept a non-empty name. An unset shell variable leaves an empty one, which must not mean the default."""
@@ -28,4 +30,15 @@ def positive(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number") from error
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Accept a time to wait: more than 0 s, and at most an hour."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from error
+    if not 0 < number <= LONGEST_WAIT_S:  # nor is it NaN
+        raise argparse.ArgumentTypeError(f"{text} is not above 0, or is more than an hour")
     return number

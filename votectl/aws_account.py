@@ -20,6 +20,10 @@ ACTIONS = {
     "s3:ListObjectsV2": "s3:ListBucket",
 }
 PREFIXES = {"service-quotas": "servicequotas"}
+BUSY = {
+    *("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"),
+    *("InternalError", "InternalFailure", "ServiceException", "ServiceUnavailable", "Unavailable"),
+}
 
 
 class Unanswered(Exception):
@@ -36,6 +40,13 @@ class Refused(Unanswered):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def may_pass(error: Unanswered) -> bool:
+    """Whether the same question may be answered later: AWS is busy, or something is wrong in between."""
+    if isinstance(error, Refused):
+        return error.code in BUSY or error.code.isdecimal()  # a number is botocore's, for a page with that status
+    return not isinstance(error, NotAllowed)
 
 
 class AwsAccount:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from votectl.aws_account import AwsAccount, Refused, Unanswered
 from votectl.aws_client import NO_ANSWER
 
+# Parameters that each version of the template has had. The tests hold the template to it.
+OF_EVERY_VERSION = frozenset({"AllowedOrigins", "OptionA", "OptionB", "RedisUrl"})
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -34,6 +37,17 @@ class DeployedStack:
     def is_in_progress(self) -> bool:
         """Whether CloudFormation works on it. With REVIEW_IN_PROGRESS it waits for us instead."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was made of this project's template; while it is only planned, it has nothing to tell by."""
+        return self.status == "REVIEW_IN_PROGRESS" or self.parameters.keys() >= OF_EVERY_VERSION
+
+    @property
+    def place(self) -> str:
+        """The stack as a person needs to know it before it goes: its name, account and region."""
+        _, _, _, region, account, _ = self.id.split(":", 5)
+        return f"The stack {self.name} of account {account} in {region}"
 
 
 def find_stack(account: AwsAccount, name_or_id: str) -> DeployedStack | None:

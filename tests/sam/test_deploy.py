@@ -98,6 +98,12 @@ def test_a_plain_deployment_arrives_as_configured(aws: CloudFormation, project: 
     assert checked(aws, environment) == configured(environment)
 
 
+def test_each_environment_says_whether_its_database_is_protected() -> None:
+    """The first deployment turns it off by hand, and a parameter that is not given keeps its value in the stack."""
+    silent = [name for name in ENVIRONMENTS if "ProtectDatabase" not in configured(name)]
+    assert silent == ["default"]  # which is for --guided, and that asks
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_a_guided_deployment_asks_for_all_and_saves_what_is_no_secret(
     aws: CloudFormation, project: Path, environment: str

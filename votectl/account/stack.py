@@ -26,6 +26,12 @@ def state(look: Look) -> Iterator[Finding]:
     stack = look.stack
     if stack is None or stack.status == "REVIEW_IN_PROGRESS":
         yield Finding("ok", f"no stack {look.name} yet: this is its first deployment")
+    elif not stack.is_ours:
+        yield Finding(
+            "problem",
+            f"the stack {look.name} is of another project, and a deployment would delete all that it has",
+            "choose another stack_name in samconfig.toml, or another region or profile",
+        )
     elif stack.status.endswith("_FAILED") or stack.status in TODO:
         yield Finding("problem", f"the stack {look.name} is in {stack.status}{_why(look, stack)}", _todo(look, stack))
     elif stack.is_in_progress:
@@ -52,7 +58,7 @@ def protection(look: Look) -> Iterator[Finding]:
             "problem",
             "ProtectDatabase=true in a first deployment: if anything fails, RDS refuses to delete the database, and "
             "the stack ends in ROLLBACK_FAILED",
-            'deploy with ARGS="--parameter-overrides ProtectDatabase=false" once, then again without',
+            'deploy with ARGS="--parameter-overrides ProtectDatabase=false" once, then with ProtectDatabase=true',
         )
 
 

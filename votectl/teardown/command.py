@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from votectl.arguments import named, positive
+from votectl.arguments import named, positive, seconds
 from votectl.environment import NoEnvironment, read_environment
 from votectl.findings import finding_lines
 from votectl.table import many
@@ -48,7 +48,7 @@ def add_teardown(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="how long to wait for network interfaces (default: %(default)s)",
     )
     parser.add_argument(
-        "--every", type=float, default=5.0, metavar="SECONDS", help="how often to look (default: %(default)s)"
+        "--every", type=seconds, default=5.0, metavar="SECONDS", help="how often to look (default: %(default)s)"
     )
     parser.set_defaults(command=run_teardown, usage_error=parser.error)
 
@@ -97,11 +97,14 @@ def _is_gone(options: argparse.Namespace, account: "AwsAccount", name: str) -> b
     if stack is None:
         say(f"There is no stack {name} in {account.region} (any more).")
         return True
+    if not stack.is_ours:
+        complain(f"{stack.place} is not one of this project: it lacks the parameters of its template.")
+        return False
     found = doomed(account, stack)
     if against := _against(found, options):
         complain(against)
         return False
-    say("\n".join(_plan(account, found)))
+    say("\n".join(_plan(found)))
     if not options.yes and not _confirmed(options, stack):
         complain("Nothing was changed.")
         return False
@@ -129,8 +132,8 @@ def _against(found: "Doomed", options: argparse.Namespace) -> str:
     return ""
 
 
-def _plan(account: "AwsAccount", found: "Doomed") -> Iterator[str]:
-    yield f"The stack {found.stack.name} in {account.region} is in {found.stack.status}. This will be done:"
+def _plan(found: "Doomed") -> Iterator[str]:
+    yield f"{found.stack.place} is in {found.stack.status}. This will be done:"
     if found.stack.status == "DELETE_IN_PROGRESS":
         yield "  - watch the deletion that is under way"
     else:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from votectl.aws_account import AwsAccount
 from votectl.deployed_stack import DeployedStack, failed, find_stack, resources
+from votectl.teardown.silence import persistently
 
 Say = Callable[[str], None]
 
@@ -29,15 +31,15 @@ def delete(account: AwsAccount, stack: DeployedStack, say: Say, every_s: float) 
 
     Raises:
         NotDeleted: it ended in DELETE_FAILED.
-        Unanswered: CloudFormation did not answer.
+        Unanswered: CloudFormation did not answer for a long time, or refuses to.
     """
     told = {event["EventId"] for event in _events(account, stack)}
     if stack.status != "DELETE_IN_PROGRESS":
         account.ask("cloudformation", "delete_stack", StackName=stack.id)
     began = time.monotonic()
     while True:
-        now = find_stack(account, stack.id)
-        for event in _events(account, stack):
+        now = persistently(partial(find_stack, account, stack.id), every_s)
+        for event in persistently(partial(_events, account, stack), every_s):
             if event["EventId"] not in told:
                 told.add(event["EventId"])
                 for line in _told(event):

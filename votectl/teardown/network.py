@@ -8,9 +8,11 @@ at times after 40. A published version is a user, too: https://github.com/wingla
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from votectl.aws_account import AwsAccount, Refused
 from votectl.table import many
+from votectl.teardown.silence import persistently
 
 Say = Callable[[str], None]
 OURS = "AWS Lambda VPC ENI"  # how Lambda describes an interface
@@ -74,10 +76,10 @@ def wait_for_interfaces(account: AwsAccount, group: str, say: Say, patience_s: f
 
     Raises:
         StillThere: some were there after *patience_s*.
-        Unanswered: EC2 did not answer.
+        Unanswered: EC2 did not answer for a long time, or refuses to.
     """
     began, shown = time.monotonic(), ""
-    while found := _interfaces(account, group):
+    while found := persistently(partial(_interfaces, account, group), every_s):
         for one in found:
             if one["Status"] == "available" and one.get("Description", "").startswith(OURS):
                 _delete(account, one["NetworkInterfaceId"])

@@ -20,7 +20,7 @@ from votectl.account.plan import free_plan, service_roles
 from votectl.account.quotas import RESERVED, addresses, cache_nodes, concurrency, databases, networks
 from votectl.account.stack import left_logs, left_secrets, protection, state
 from votectl.aws_account import AwsAccount, Unanswered
-from votectl.deployed_stack import find_stack
+from votectl.deployed_stack import OF_EVERY_VERSION, find_stack
 from votectl.environment import defaults, overrides, read_environment
 from votectl.findings import Finding
 
@@ -129,7 +129,8 @@ def test_a_problem_is_exit_code_1_in_json_too(run: Run) -> None:
     assert {tuple(one) for one in findings} == {("level", "what", "todo")}
     (problem,) = [one for one in findings if one["level"] == "problem"]
     assert "ROLLBACK_FAILED" in problem["what"]
-    assert "ProtectDatabase=false" in problem["todo"]
+    # A parameter keeps its value in the stack, so an environment that does not set it must be told to.
+    assert problem["todo"].partition("ProtectDatabase=false")[2].endswith("with ProtectDatabase=true")
 
 
 def test_existing_stores_need_no_network_and_no_stores(run: Run) -> None:
@@ -465,7 +466,8 @@ def test_a_domain_name_of_another_stack(checked: Checked, aws: AwsFront) -> None
 # ---------------------------------------------------------------- The stack, and what a former one left
 
 
-def stack_in(status: str, **parameters: str) -> Answer:
+def stack_in(status: str, **given: str) -> Answer:
+    parameters = dict.fromkeys(OF_EVERY_VERSION, "") | given
     pairs = "".join(
         f"<member><ParameterKey>{name}</ParameterKey><ParameterValue>{value}</ParameterValue></member>"
         for name, value in parameters.items()
@@ -513,6 +515,18 @@ def test_a_stack_that_takes_no_update_is_a_problem_with_a_way_out(checked: Check
     assert status in found.what
     assert todo in found.todo
     assert ("(Database: is protected)" in found.what) is not status.endswith("PROGRESS")
+
+
+@pytest.mark.parametrize("parameters", [{}, {"OptionA": "x", "OptionB": "y"}])
+def test_a_stack_of_another_project_is_not_deployed_over(checked: Checked, aws: AwsFront, parameters) -> None:
+    """An update would delete all that it has."""
+    declared = {name: {"Type": "String", "Default": value} for name, value in parameters.items()}
+    body = json.dumps({"Parameters": declared, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    aws.client("cloudformation").create_stack(StackName="voting-dev", TemplateBody=body)
+    (found,) = checked(state)
+    assert found.level == "problem"
+    assert "another project" in found.what
+    assert "teardown" not in found.todo
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])

@@ -1,6 +1,6 @@
 """`votectl teardown` against moto, with AWS's slowness and refusals put in front of it.
 
-Covers doomed, network, deletion, kept, remains and deployed_stack.
+Covers doomed, network, silence, deletion, kept, remains and deployed_stack.
 """
 
 import io
@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,10 @@ from tests.aws_front import Answer, AwsFront, as_xml, aws_front
 from tests.conftest import ROOT
 from tests.stack import wait_for
 from votectl.__main__ import main
-from votectl.aws_account import AwsAccount
-from votectl.deployed_stack import find_stack
+from votectl.aws_account import AwsAccount, Unanswered
+from votectl.deployed_stack import OF_EVERY_VERSION, find_stack
+from votectl.environment import defaults
+from votectl.teardown import silence
 from votectl.teardown.deletion import delete
 from votectl.teardown.network import StillThere, take_out, wait_for_interfaces
 
@@ -58,6 +60,9 @@ RESOURCES = {
     "Database": {"Type": "AWS::RDS::DBInstance", "Properties": DATABASE},
 }
 
+# By some of them a stack is known to be one of ours.
+PARAMETERS = {name: {"Type": "String", "Default": ""} for name in sorted(OF_EVERY_VERSION)}
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -93,7 +98,7 @@ def account(aws: AwsFront) -> AwsAccount:
 def deployed(aws: AwsFront) -> Deployed:
     """Two functions, of which one is in the network with a version and an alias, and a database."""
     cloudformation = aws.client("cloudformation")
-    template = json.dumps({"Resources": RESOURCES})
+    template = json.dumps({"Parameters": PARAMETERS, "Resources": RESOURCES})
     arn = cloudformation.create_stack(StackName=NAME, TemplateBody=template, Capabilities=["CAPABILITY_IAM"])["StackId"]
     found = cloudformation.list_stack_resources(StackName=NAME)["StackResourceSummaries"]
     ids = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in found}
@@ -128,10 +133,12 @@ def protect(aws: AwsFront, deployed: Deployed) -> None:
     aws.client("rds").modify_db_instance(DBInstanceIdentifier=deployed.ids["Database"], DeletionProtection=True)
 
 
-def stack_in(deployed: Deployed, status: str, more: str = "") -> Answer:
+def stack_in(deployed: Deployed, status: str, more: str = "", parameters: Iterable[str] = PARAMETERS) -> Answer:
+    given = "".join(f"<member><ParameterKey>{name}</ParameterKey></member>" for name in parameters)
     stack = (
         f"<StackName>{NAME}</StackName><StackId>{deployed.arn}</StackId><StackStatus>{status}</StackStatus>"
-        f"<CreationTime>2026-01-01T00:00:00Z</CreationTime>{more}"
+        f"<CreationTime>2026-01-01T00:00:00Z</CreationTime>"
+        f"<Parameters>{given}</Parameters>{more}"
     )
     result = f"<DescribeStacksResult><Stacks><member>{stack}</member></Stacks></DescribeStacksResult>"
     return as_xml(f"<DescribeStacksResponse>{result}</DescribeStacksResponse>")
@@ -277,6 +284,35 @@ def test_each_resource_that_goes_is_told_once(aws: AwsFront, account: AwsAccount
 # ---------------------------------------------------------------- What speaks against it
 
 
+def test_a_stack_of_another_project_with_the_same_name_is_left_alone(run: Run, aws: AwsFront) -> None:
+    template = json.dumps({"Resources": RESOURCES})
+    options = {"TemplateBody": template, "Capabilities": ["CAPABILITY_IAM"]}
+    aws.client("cloudformation").create_stack(StackName=NAME, **options)
+    code, out, err = run("--yes", "--delete-data")
+    assert (code, out, changes(aws)) == (1, "", [])
+    assert f"The stack {NAME} of account 123456789012 in eu-central-1 is not one of this project" in err
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "DELETE_FAILED", "DELETE_IN_PROGRESS"])
+@pytest.mark.parametrize("parameters", [[], ["OptionA", "OptionB"]])
+def test_another_projects_stack_is_left_alone_in_any_state(run: Run, aws, deployed, status: str, parameters) -> None:
+    aws.answer("cloudformation:DescribeStacks", stack_in(deployed, status, parameters=parameters))
+    code, out, _ = run("--yes", "--delete-data")
+    assert (code, out, changes(aws)) == (1, "", [])
+
+
+def test_a_stack_that_was_only_planned_goes_without_any_parameters(run: Run, aws, deployed: Deployed) -> None:
+    """A change set of a new stack leaves one."""
+    planned = stack_in(deployed, "REVIEW_IN_PROGRESS", parameters=[])
+    aws.answer("cloudformation:DescribeStacks", planned, None)
+    assert run("--yes")[0] == 0
+    assert "cloudformation:DeleteStack" in aws.calls
+
+
+def test_the_parameters_by_which_a_stack_is_known_are_the_templates() -> None:
+    assert defaults().keys() > OF_EVERY_VERSION
+
+
 def test_a_protected_database_is_deleted_only_where_that_is_asked_for(run: Run, aws, deployed: Deployed) -> None:
     protect(aws, deployed)
     code, _, err = run("--yes")
@@ -307,6 +343,51 @@ def test_a_page_of_somebody_in_between_does_not_say_that_the_stack_is_gone(run: 
     code, out, err = run("--yes")
     assert (code, out, changes(aws)) == (1, "", [])
     assert "Not done: " in err
+
+
+def throttled(code: str) -> Answer:
+    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>Rate exceeded</Message></Error>"
+    return as_xml(f"<ErrorResponse>{error}</ErrorResponse>", 400)
+
+
+EC2_THROTTLED = as_xml(
+    "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>No.</Message></Error></Errors></Response>", 503
+)
+PAGE = (502, "text/html", b"<html>bad gateway</html>")
+
+
+@pytest.mark.parametrize("fault", [throttled("Throttling"), PAGE, throttled("ServiceUnavailable")])
+def test_a_moment_without_an_answer_does_not_end_the_watch(run: Run, aws: AwsFront, deployed: Deployed, fault) -> None:
+    under_way = stack_in(deployed, "DELETE_IN_PROGRESS")
+    gone = stack_in(deployed, "DELETE_COMPLETE")
+    aws.answer("cloudformation:DescribeStacks", None, under_way, *[fault] * 2, under_way, gone, None)
+    code, out, err = run("--yes")
+    assert (code, err) == (0, "")
+    assert f"The stack {NAME} is gone." in out
+    assert aws.calls.count("cloudformation:DeleteStack") == 1
+
+
+def test_a_moment_without_an_answer_does_not_end_the_wait(aws: AwsFront, account: AwsAccount) -> None:
+    aws.answer("ec2:DescribeNetworkInterfaces", in_use(), EC2_THROTTLED, PAGE, in_use(), NONE)
+    said: list[str] = []
+    wait_for_interfaces(account, "sg-1", said.append, patience_s=3600, every_s=0.01)
+    assert said == ["  0 min  1 network interface left"]
+
+
+def test_aws_that_stays_away_ends_the_wait(aws: AwsFront, account: AwsAccount, monkeypatch) -> None:
+    monkeypatch.setattr(silence, "MOST_SILENT_LOOKS", 2)
+    aws.answer("ec2:DescribeNetworkInterfaces", in_use(), EC2_THROTTLED)
+    with pytest.raises(Unanswered):
+        wait_for_interfaces(account, "sg-1", lambda _: None, patience_s=3600, every_s=0.01)
+
+
+def test_credentials_that_expire_end_the_watch_at_once(run: Run, aws: AwsFront, deployed: Deployed) -> None:
+    under_way = stack_in(deployed, "DELETE_IN_PROGRESS")
+    aws.answer("cloudformation:DescribeStacks", None, under_way, throttled("ExpiredToken"))
+    code, _, err = run("--yes")
+    assert code == 1
+    assert "Run the same command again" in err
+    assert aws.calls.count("cloudformation:DescribeStacks") == 3
 
 
 def test_a_missing_permission_ends_it_with_its_name(run: Run, aws: AwsFront, deployed: Deployed) -> None:

@@ -5,9 +5,12 @@ Covers arguments, progress and table.
 
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from votectl.__main__ import main
 from votectl.ops.report import describe
 from votectl.progress import Progress
@@ -44,6 +47,9 @@ def nothing_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
         "teardown",
         "teardown --env dev --stack voting-dev",
         "teardown --stack voting-dev --patience 0",
+        "teardown --stack voting-dev --every 0",
+        "teardown --stack voting-dev --every -1",
+        "teardown --stack voting-dev --every nan",
         "account --parameters OptionA=x y",
     ],
 )
@@ -157,3 +163,15 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     progress.step()
     progress.end()
     assert stream.getvalue().startswith("\r[###############...............]  50%")
+
+
+@pytest.mark.parametrize("arguments", ["cost", "cost --json", "account --env dev --json"])
+def test_a_reader_that_has_gone_is_no_traceback(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `votectl cost | head -1`."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        words = [sys.executable, "-m", "votectl", *arguments.split()]
+        done = subprocess.run(words, cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
