@@ -39,6 +39,7 @@ class CookieKeys:
         if self._secret is None:
             self._stack.update({PARAMETER: value})
             return
+        self._stack.require_changeable()  # an update under way might read what is put there for a moment
         before = ",".join(self.read())
         self._put(self._secret, value)
         try:

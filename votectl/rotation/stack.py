@@ -56,6 +56,10 @@ class Stack:
         one = found["StackResourceDetail"]
         return None if one["ResourceStatus"].startswith("DELETE_") else str(one["PhysicalResourceId"])
 
+    def require_changeable(self) -> None:
+        """Raise NotUpdated unless the stack could be changed now; Unanswered: CloudFormation did not answer."""
+        self._changeable()
+
     def update(self, changes: Mapping[str, str]) -> None:
         """Deploy the stack's own template as a new release, with *changes* to its parameters; return when it is done.
 
@@ -75,9 +79,7 @@ class Stack:
 
     def _prepare(self, given: Mapping[str, str]) -> str:
         """Make a change set, and return its id once it can be executed."""
-        stack = self._describe()
-        if not stack["StackStatus"].endswith("_COMPLETE"):
-            raise NotUpdated(f"The stack {self.name} cannot be changed now: it is {stack['StackStatus']}.")
+        stack = self._changeable()
         changes = {**given, "Release": _new_release(stack)}
         names = [one["ParameterKey"] for one in stack.get("Parameters", [])]
         if missing := changes.keys() - set(names):
@@ -99,6 +101,12 @@ class Stack:
             if found["Status"] == "FAILED":
                 raise NotUpdated(f"CloudFormation refuses the change: {found.get('StatusReason')}")
             time.sleep(POLL_S)
+
+    def _changeable(self) -> Mapping[str, Any]:
+        stack = self._describe()
+        if not stack["StackStatus"].endswith("_COMPLETE"):
+            raise NotUpdated(f"The stack {self.name} cannot be changed now: it is {stack['StackStatus']}.")
+        return stack
 
     def _template_url(self) -> str:
         """Put the template as it was deployed beside the code, since it is too large for a request; return where."""

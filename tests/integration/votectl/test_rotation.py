@@ -316,6 +316,22 @@ def test_a_stack_that_cannot_be_changed_now_is_left_alone(create, rotate: Run, c
     assert parameters()["RedisUrl"] == OLD_REDIS
 
 
+@pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"])
+@pytest.mark.parametrize("words", [[], ["--promote"], ["--drop-old"]])
+def test_a_secret_that_another_rotation_deploys_just_now_is_not_touched(
+    create, rotate: Run, capsys, status: str, words: list[str]
+) -> None:
+    """The update under way might read what is put there, and would not what is put back."""
+    create("CookieSecret")
+    secrets = boto3.client("secretsmanager")
+    secrets.put_secret_value(SecretId="CookieSecret", SecretString=f"{OLD_KEY},{OLD_KEY[::-1]}")
+    kept().status = status
+    before = secrets.get_secret_value(SecretId="CookieSecret")["VersionId"]
+    assert rotate("cookie-keys", *words) == 1
+    assert status in capsys.readouterr().err
+    assert secrets.get_secret_value(SecretId="CookieSecret")["VersionId"] == before
+
+
 def test_a_stack_that_is_not_there_is_a_sentence(aws: None, rotate: Run, capsys) -> None:
     assert rotate("redis-url", value=NEW_REDIS) == 1
     assert rotate("cookie-keys") == 1
