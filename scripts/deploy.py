@@ -164,4 +164,8 @@ def main(sam: str, environment: str, *options: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("Interrupted; a deployment that CloudFormation has begun goes on.", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

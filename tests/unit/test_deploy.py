@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from samcli.cli.types import CfnParameterOverridesType
+
+from tests.stack import wait_for
 
 ROOT = Path(__file__).parents[2]
 SAM = """#!{python} -IS
@@ -244,3 +247,22 @@ def test_check_0_asks_nothing(checked_deploy):
     code, calls = checked_deploy(1, check="0")
     assert code == 0
     assert [call[1] for call in calls] == ["build", "deploy"]
+
+
+@pytest.mark.parametrize("while_", ["build", "deploy"])
+def test_interrupted_it_says_what_goes_on_and_shows_no_traceback(deploy: Deploy, tmp_path: Path, while_: str) -> None:
+    deploy(LIST)  # writes the configuration
+    pid = tmp_path / "pid"
+    sam = tmp_path / "sam"
+    sam.write_text(
+        f'#!/bin/sh\n[ "$1" = {while_} ] || exit 0\necho $$ > {pid}.new; mv {pid}.new {pid}\nexec sleep 60\n'
+    )
+    words = [sys.executable, str(tmp_path / "scripts/deploy.py"), str(sam), "dev"]
+    env = os.environ | {"CHECK": "0"}
+    with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_for(lambda: pid.exists() or None, "the SAM CLI")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.count("\n") == 1, error
+    assert "goes on" in error
