@@ -37,6 +37,7 @@ from tests.sam.expansion import (
     strings,
 )
 from tests.sam.values import broken_rules, refused
+from votectl.account.stack import LONGEST_NAME
 from votectl.cost import estimate
 from votectl.cost.environment import counting_hours
 from votectl.cost.prices import Prices, regions
@@ -872,7 +873,7 @@ def test_the_hooks_may_do_nothing_else_and_have_names_that_codedeploy_may_invoke
         assert len(granted(stack, hook, "codedeploy:PutLifecycleEventHookExecutionStatus")) == groups
         name = stack.properties(hook)["FunctionName"]["Fn::Sub"]
         assert name.startswith("CodeDeployHook_${AWS::StackName}")  # in the managed policy of CodeDeploy's role
-        assert len(name.replace("${AWS::StackName}", 44 * "x")) <= 64
+        assert len(name.replace("${AWS::StackName}", LONGEST_NAME * "x")) <= 64
         assert "VpcConfig" not in stack.properties(hook)
         # Not every API of CodeDeploy need answer over IPv6.
         assert variables(stack, hook)["AWS_USE_DUALSTACK_ENDPOINT"] == "false"

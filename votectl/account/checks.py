@@ -9,7 +9,7 @@ from votectl.account.identity import identity, region
 from votectl.account.look import Look, effective
 from votectl.account.plan import free_plan, service_roles
 from votectl.account.quotas import addresses, cache_nodes, concurrency, databases, networks
-from votectl.account.stack import left_logs, left_secrets, protection, state
+from votectl.account.stack import left_logs, left_secrets, name, protection, state
 from votectl.aws_account import AwsAccount, NotAllowed, Unanswered
 from votectl.aws_client import NotConfigured
 from votectl.deployed_stack import find_stack
@@ -19,6 +19,7 @@ from votectl.findings import Finding
 Check = Callable[[Look], Iterable[Finding]]
 CHECKS: dict[str, Check] = {
     "the stack": state,
+    "the stack's name": name,
     "deletion protection": protection,
     "log groups": left_logs,
     "secrets": left_secrets,
@@ -66,7 +67,7 @@ def findings(environment: Environment) -> Iterator[Finding]:
 def _in_parallel(look: Look) -> Iterator[Finding]:
     """Make all checks at once, so that hanging endpoints take no longer than one of them."""
     with ThreadPoolExecutor(len(CHECKS)) as pool:
-        made = [pool.submit(_isolated, name, partial(check, look)) for name, check in CHECKS.items()]
+        made = [pool.submit(_isolated, title, partial(check, look)) for title, check in CHECKS.items()]
         for one in made:
             yield from one.result()
 

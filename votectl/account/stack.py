@@ -9,6 +9,7 @@ from votectl.findings import Finding
 from votectl.remains import log_groups, secrets
 
 TEARDOWN = "`python -m votectl teardown --stack {0}`, then deploy again"
+LONGEST_NAME = 44  # characters: `live_smoke` has the stack's name in its own, of which Lambda takes 64
 # What CloudFormation lets one do in a state that it does not leave by itself.
 TODO = {
     "CREATE_FAILED": TEARDOWN,
@@ -49,6 +50,16 @@ def _why(look: Look, stack: DeployedStack) -> str:
         return f" ({failed(resources(look.account, stack)) or stack.reason or 'without a reason'})"
     except Unanswered:
         return f" ({stack.reason})" if stack.reason else ""
+
+
+def name(look: Look) -> Iterator[Finding]:
+    """Whether the name leaves room for those that are made of it."""
+    if len(look.name) > LONGEST_NAME and look["SmokeTest"] == "true":
+        yield Finding(
+            "problem",
+            f"the name {look.name} has {len(look.name)} characters; for Lambda it may have {LONGEST_NAME}",
+            "choose a shorter stack_name in samconfig.toml, or SmokeTest=false",
+        )
 
 
 def protection(look: Look) -> Iterator[Finding]:

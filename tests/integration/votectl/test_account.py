@@ -545,6 +545,16 @@ def test_parameters_that_the_stack_keeps_count(checked: Checked, aws: AwsFront) 
     assert "credits pay" in checked(free_plan)[0].what
 
 
+@pytest.mark.parametrize(
+    ("length", "smoke", "problems"), [(44, "true", 0), (45, "true", 1), (128, "true", 1), (45, "false", 0)]
+)
+def test_a_name_that_leaves_no_room_for_a_functions(run: Run, length: int, smoke: str, problems: int) -> None:
+    """Lambda would refuse the function's name only when the stores have been made."""
+    code, text = run("--stack", "v" * length, "--json", "--parameters", f"SmokeTest={smoke}")
+    found = [one for one in json.loads(text)["findings"] if "characters" in one["what"]]
+    assert [code, *(one["level"] for one in found)] == [problems, *["problem"] * problems]
+
+
 def test_a_log_group_in_the_way(checked: Checked, aws: AwsFront) -> None:
     aws.client("logs").create_log_group(logGroupName="/aws/lambda/voting-dev-2/vote")
     assert levels(checked(left_logs)) == ["ok"]
