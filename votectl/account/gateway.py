@@ -48,7 +48,7 @@ def domains(look: Look) -> Iterator[Finding]:
     names = {look["DomainName"], look["LiveDomainName"]} - {""}
     if not look.is_first or not names:
         return
-    found = look.account.ask("apigatewayv2", "get_domain_names")["Items"]
+    found = look.account.every("apigatewayv2", "get_domain_names", "Items")
     taken = sorted(names & {one["DomainName"] for one in found})
     if taken:
         yield Finding(

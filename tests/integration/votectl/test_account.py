@@ -463,6 +463,18 @@ def test_a_domain_name_of_another_stack(checked: Checked, aws: AwsFront) -> None
     assert checked(domains) == []
 
 
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_domain_name_is_found_on_any_page(checked: Checked, aws: AwsFront, page: int) -> None:
+    path = "apigateway:GET /v2/domainnames"
+    for at in (1, 2, 3):
+        found = {"items": [{"domainName": "vote.example.org" if at == page else f"{at}.example.org"}]}
+        aws.answer(
+            f"{path}?nextToken={at}" if at > 1 else path,
+            as_json(found | ({"nextToken": f"{at + 1}"} if at < 3 else {})),
+        )
+    assert levels(checked(domains, DomainName="vote.example.org")) == ["problem"]
+
+
 # ---------------------------------------------------------------- The stack, and what a former one left
 
 
