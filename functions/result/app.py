@@ -33,7 +33,7 @@ def settings() -> Settings:
 
 @cache
 def clients() -> Clients:
-    return Clients(settings(), name="voting-result", role=Role.READER)
+    return Clients(settings(), name="voting-result", role=Role.READER, light=True)
 
 
 @cache

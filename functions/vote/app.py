@@ -46,7 +46,7 @@ def settings() -> Settings:
 
 @cache
 def clients() -> Clients:
-    return Clients(settings(), redis_retries=0)  # the queue itself retries, within its deadline
+    return Clients(settings(), redis_retries=0, light=True)  # the queue itself retries, within its deadline
 
 
 @cache

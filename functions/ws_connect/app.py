@@ -1,13 +1,9 @@
 """The function ws_connect: answers $connect, $disconnect and all frames ($default) of the WebSocket API."""
 
 from functools import cache
-from typing import Any
-
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from typing import TYPE_CHECKING, Any
 
 from voting.broadcast.flood import Meter, Verdict, end
-from voting.broadcast.poster import Poster
-from voting.broadcast.sigv4 import Credentials
 from voting.broadcast.websocket_api import answer, forget
 from voting.clients import Clients
 from voting.database.roles import Role
@@ -15,6 +11,11 @@ from voting.observability import reported, tell
 from voting.settings import Settings
 from voting.web.csrf import may_connect, own_origin
 from voting.web.request import headers_of
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from voting.broadcast.poster import Poster
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
@@ -26,15 +27,23 @@ meter = Meter()
 
 
 @cache
-def environment() -> tuple[Clients, Poster]:
-    """The clients that all invocations of an execution environment share."""
-    settings = Settings.from_env()
-    clients = Clients(settings, name="voting-ws_connect", role=Role.READER)
-    return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
+def clients() -> Clients:
+    """The clients of the stores that all invocations of an execution environment share."""
+    return Clients(Settings.from_env(), name="voting-ws_connect", role=Role.READER, light=True)
+
+
+@cache
+def poster() -> "Poster":
+    """Their client of the management API."""
+    from voting.broadcast.poster import Poster  # noqa: PLC0415 - with TLS; a first $connect posts nothing
+    from voting.broadcast.sigv4 import Credentials  # noqa: PLC0415
+
+    settings = clients().settings
+    return Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 
 @reported
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
+def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, int]:
     """Accept, forget or answer the connection of *event*."""
     match event["requestContext"]["eventType"]:
         case "CONNECT":
@@ -47,7 +56,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
 
 def connect(event: dict[str, Any]) -> dict[str, int]:
     """Refuse pages of other origins. A connection is registered when it subscribes, not here."""
-    settings = environment()[0].settings
+    settings = clients().settings
     headers = headers_of(event)
     origin = headers.get("origin")
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
@@ -59,27 +68,25 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
 
 def disconnect(event: dict[str, Any]) -> dict[str, int]:
     """Forget the connection. If this event never comes, the registration expires."""
-    clients, _ = environment()
-    forget([event["requestContext"]["connectionId"]], clients)
+    forget([event["requestContext"]["connectionId"]], clients())
     return DONE
 
 
 def message(event: dict[str, Any]) -> dict[str, int]:
     """Answer one frame through the management API; close the connection if it sends too many."""
-    clients, poster = environment()
     connection_id = event["requestContext"]["connectionId"]
-    verdict = meter.judge(connection_id, clients)
+    verdict = meter.judge(connection_id, clients())
     if verdict is not Verdict.ANSWER:
-        end(verdict, connection_id, clients, poster)
+        end(verdict, connection_id, clients(), poster())
         return DONE
-    frames = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
+    frames = answer(event.get("body") or "", connection_id, clients(), is_binary=event.get("isBase64Encoded", False))
     for frame in frames:
-        outcome = poster.post([connection_id], frame, within_s=ANSWER_WITHIN_S)
+        outcome = poster().post([connection_id], frame, within_s=ANSWER_WITHIN_S)
         if outcome.sent:
             continue
         # The client has gone. Or a ping registered it and it lacks the results: forget it, so that its next ping brings
         # them.
         if outcome.gone or len(frames) > 1:
-            forget([connection_id], clients)
+            forget([connection_id], clients())
         break
     return DONE

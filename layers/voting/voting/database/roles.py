@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from voting.database.location import SAFE_PATH, locate, run
 
@@ -23,8 +22,7 @@ class Role(StrEnum):
     OPERATOR = "voting_operator"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What the sessions of a function may do, and for how long; see `voting.clients.Clients`."""
 
     name: str  # of the application

@@ -8,7 +8,7 @@ host can set it. `voter_id` repeats the id for the container app. Over plain HTT
 import re
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from voting.web.cookie_keys import FOR_CHOICE, FOR_FORM, FOR_ID, FOR_OLD_APPS_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
 from voting.web.errors import HttpError
@@ -21,8 +21,7 @@ ISSUED = re.compile(rf"[0-9a-f]{{{ISSUED_DIGITS}}}")
 OLD_APPS = re.compile(r"[0-9a-fA-F]{12,16}")  # as the container voting app made them
 
 
-@dataclass(frozen=True, slots=True)
-class Voter:
+class Voter(NamedTuple):
     """One browser."""
 
     id: str
@@ -121,9 +120,8 @@ class VoterCookies:
         for voter_id in filter(self._counts, dict.fromkeys(request.cookie_values(ID))):
             if not signatures.isdisjoint(self._keys.signatures(_purpose(voter_id, is_own=False), voter_id)):
                 voter = self._voter(request, voter_id)
-                return replace(
-                    voter, is_settled=voter.proof in signatures
-                )  # never over HTTPS, where a proof is more than a signature
+                # never over HTTPS, where a proof is more than a signature
+                return voter._replace(is_settled=voter.proof in signatures)
         return None
 
     def _by_old_apps_id(self, request: Request) -> Voter | None:
