@@ -27,19 +27,19 @@ meter = Meter()
 
 
 @cache
-def clients() -> Clients:
+def stores() -> Clients:
     """The clients of the stores that all invocations of an execution environment share."""
     return Clients(Settings.from_env(), name="voting-ws_connect", role=Role.READER, light=True)
 
 
 @cache
-def poster() -> "Poster":
-    """Their client of the management API."""
-    from voting.broadcast.poster import Poster  # noqa: PLC0415 - with TLS; a first $connect posts nothing
+def environment() -> "tuple[Clients, Poster]":
+    """These clients, and the one of the management API."""
+    from voting.broadcast.poster import Poster  # noqa: PLC0415 - it brings TLS, and who connects or leaves is not posted to
     from voting.broadcast.sigv4 import Credentials  # noqa: PLC0415
 
-    settings = clients().settings
-    return Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    settings = stores().settings
+    return stores(), Poster(settings.websocket_url, settings.region, Credentials.from_env())
 
 
 @reported
@@ -56,7 +56,7 @@ def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, int]:
 
 def connect(event: dict[str, Any]) -> dict[str, int]:
     """Refuse pages of other origins. A connection is registered when it subscribes, not here."""
-    settings = clients().settings
+    settings = stores().settings
     headers = headers_of(event)
     origin = headers.get("origin")
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
@@ -68,25 +68,26 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
 
 def disconnect(event: dict[str, Any]) -> dict[str, int]:
     """Forget the connection. If this event never comes, the registration expires."""
-    forget([event["requestContext"]["connectionId"]], clients())
+    forget([event["requestContext"]["connectionId"]], stores())
     return DONE
 
 
 def message(event: dict[str, Any]) -> dict[str, int]:
     """Answer one frame through the management API; close the connection if it sends too many."""
+    clients, poster = environment()
     connection_id = event["requestContext"]["connectionId"]
-    verdict = meter.judge(connection_id, clients())
+    verdict = meter.judge(connection_id, clients)
     if verdict is not Verdict.ANSWER:
-        end(verdict, connection_id, clients(), poster())
+        end(verdict, connection_id, clients, poster)
         return DONE
-    frames = answer(event.get("body") or "", connection_id, clients(), is_binary=event.get("isBase64Encoded", False))
+    frames = answer(event.get("body") or "", connection_id, clients, is_binary=event.get("isBase64Encoded", False))
     for frame in frames:
-        outcome = poster().post([connection_id], frame, within_s=ANSWER_WITHIN_S)
+        outcome = poster.post([connection_id], frame, within_s=ANSWER_WITHIN_S)
         if outcome.sent:
             continue
         # The client has gone. Or a ping registered it and it lacks the results: forget it, so that its next ping brings
         # them.
         if outcome.gone or len(frames) > 1:
-            forget([connection_id], clients())
+            forget([connection_id], clients)
         break
     return DONE

@@ -43,13 +43,37 @@ HEAVY = {
 }
 # redis and botocore look whether these are there: with the developers' tools they are, in the layer they are not.
 ABSENT = {"OpenSSL", "_awscrt", "_cffi_backend", "awscrt", "certifi", "cryptography"}
-# The asynchronous half of redis, and importlib.metadata, come with it.
-REDIS = {"redis", "hiredis", "asyncio", "email.message", "ssl"}
+# The light client parses with hiredis and raises the exceptions of redis, which are a module of their own.
+LIGHT = {"redis", "hiredis"}
+# The asynchronous half of redis, and importlib.metadata, come with the whole of it.
+REDIS = LIGHT | {
+    "asyncio",
+    "dataclasses",
+    "email.message",
+    "importlib.metadata",
+    "inspect",
+    "redis.client",
+    "redis.connection",
+    "ssl",
+    "subprocess",
+    "tempfile",
+}
 POWERTOOLS = {"aws_lambda_powertools", "botocore", "jmespath", "typing_extensions"}  # of botocore, only its __init__
 # importlib.metadata, which comes with redis, loads it for all functions on older interpreters; newer ones leave it out.
 OLDER = {"email.message"} if sys.version_info >= (3, 12) else set()
-PSYCOPG = {"psycopg", "psycopg_binary", "ctypes", "decimal"}
-BOTO = {"boto3", "dateutil", "s3transfer", "six", "urllib3", "http.client", "multiprocessing", "xml.etree"}
+PSYCOPG = {"psycopg", "psycopg_binary", "ctypes", "decimal", "importlib.resources"}
+BOTO = {
+    "boto3",
+    "html",
+    "http",
+    "dateutil",
+    "s3transfer",
+    "six",
+    "urllib3",
+    "http.client",
+    "multiprocessing",
+    "xml.etree",
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +86,9 @@ class Loads:
 
 
 FUNCTIONS = {
-    "vote": Loads("http-post-json", REDIS | POWERTOOLS, set()),
-    "result": Loads("http-get-results", REDIS | POWERTOOLS, set()),
-    "ws_connect": Loads("websocket-disconnect", REDIS | POWERTOOLS, set()),
+    "vote": Loads("http-post-json", LIGHT, set()),
+    "result": Loads("http-get-results", LIGHT, set()),
+    "ws_connect": Loads("websocket-disconnect", LIGHT, set()),
     "ws_broadcast": Loads("broadcast", REDIS | POWERTOOLS, set()),
     "ops": Loads("ops-status", REDIS | POWERTOOLS | PSYCOPG, set()),
     # boto3 comes on purpose before the fence: an older run still drains, see publisher.py.

@@ -117,12 +117,12 @@ class LightConnection:
 
     def __init__(self, target: Target, timeout_s: float) -> None:
         """Connect to *target*; each attempt to connect, and each response, may take *timeout_s*."""
+        self._socket: socket.socket | None = None
         self._target = target
         self._timeout_s = timeout_s
         self._home: Address | None = None  # the node of a cluster that has our keys, if a node has named it
         self._peer = target.address
         self._tls: ssl.SSLContext | None = None
-        self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
 
     def connect(self) -> None:
@@ -155,6 +155,9 @@ class LightConnection:
         if self._socket is not None:
             self._socket.close()  # no shutdown: a forked process may still use its copy
             self._socket = None
+
+    def __del__(self) -> None:
+        self.disconnect()
 
     def send_packed_command(self, command: Sequence[bytes]) -> None:
         """Send *command* in its parts, to the node that is known to have our keys.
