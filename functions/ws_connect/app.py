@@ -9,6 +9,7 @@ from voting.clients import Clients
 from voting.database.roles import Role
 from voting.observability import reported, tell
 from voting.settings import Settings
+from voting.snap_start import prepare
 from voting.web.csrf import may_connect, own_origin
 from voting.web.request import headers_of
 
@@ -35,11 +36,12 @@ def stores() -> Clients:
 @cache
 def environment() -> "tuple[Clients, Poster]":
     """These clients, and the one of the management API."""
-    from voting.broadcast.poster import Poster  # noqa: PLC0415 - it brings TLS, and who connects or leaves is not posted to
-    from voting.broadcast.sigv4 import Credentials  # noqa: PLC0415
+    # They bring TLS, and nothing is posted to a client that connects or leaves.
+    from voting.broadcast.container_credentials import role_credentials  # noqa: PLC0415
+    from voting.broadcast.poster import Poster  # noqa: PLC0415
 
     settings = stores().settings
-    return stores(), Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    return stores(), Poster(settings.websocket_url, settings.region, role_credentials())
 
 
 @reported
@@ -91,3 +93,17 @@ def message(event: dict[str, Any]) -> dict[str, int]:
             forget([connection_id], clients)
         break
     return DONE
+
+
+def drop_connections() -> None:
+    """Close and drop what no two environments may share."""
+    if environment.cache_info().currsize:
+        environment()[1].close()
+    if stores.cache_info().currsize:
+        stores().close()
+    environment.cache_clear()
+    stores.cache_clear()
+    meter.forget()
+
+
+prepare(drop_connections, "psycopg", "voting.broadcast.poster", "voting.database.kept_session")

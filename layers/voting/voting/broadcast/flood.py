@@ -56,6 +56,11 @@ class Meter:
         self._since = float("-inf")
         self._counts: Counter[str] = Counter()
 
+    def forget(self) -> None:
+        """Start afresh, as a new execution environment does."""
+        self._since = float("-inf")
+        self._counts.clear()
+
     def judge(self, connection_id: str, clients: Clients) -> Verdict:
         """Count one frame of *connection_id*, and return what to do with it."""
         here = self._count_here(connection_id)

@@ -7,6 +7,7 @@ boto3 posts a few hundred messages per CPU-second; this keeps hundreds of reques
 import time
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from voting.broadcast.feed import UNLIMITED, Feed, Limits, SameFrame
@@ -14,6 +15,9 @@ from voting.broadcast.http_connection import ConnectionPool, Endpoint
 from voting.broadcast.post_schedule import Outcome, PostSchedule
 from voting.broadcast.posting_loop import PostingLoop
 from voting.broadcast.sigv4 import Credentials, SignedRequests
+
+if TYPE_CHECKING:
+    from voting.broadcast.container_credentials import ContainerCredentials
 
 
 class Forbidden(Exception):
@@ -23,7 +27,7 @@ class Forbidden(Exception):
 class Poster:
     """Posts frames over HTTP connections that are kept between invocations."""
 
-    def __init__(self, websocket_url: str, region: str, credentials: Credentials) -> None:
+    def __init__(self, websocket_url: str, region: str, credentials: "Credentials | ContainerCredentials") -> None:
         """Post to the connections of *websocket_url* (ws:// or wss://, including the stage)."""
         url = urlsplit(websocket_url)
         secure = url.scheme == "wss"
@@ -78,7 +82,7 @@ class Poster:
     def _sign(self, method: str, body: bytes) -> SignedRequests:
         """The requests that carry *body*, which stay valid for five minutes."""
         return SignedRequests(
-            self._credentials,
+            self._credentials.current(),
             self._region,
             "execute-api",
             host=self._authority,
