@@ -65,6 +65,9 @@ PLAIN_ERRORS: dict[str, type[RedisError]] = {
     "invalid password": AuthenticationError,
     "wrong number of arguments for 'auth' command": AuthenticationWrongNumberOfArgsError,
     "wrong number of arguments for 'AUTH' command": AuthenticationWrongNumberOfArgsError,
+    "AUTH <password> called without any password configured for the default user. Are you sure your configuration is "
+    "correct?": AuthenticationError,
+    "Client sent AUTH, but no password is set": AuthenticationError,
 }
 
 
