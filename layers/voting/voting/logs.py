@@ -1,6 +1,6 @@
 """What Powertools makes: the logger and the gathered metrics, one of each per execution environment.
 
-It is imported with the first line that is logged, since a first response rarely logs any and Powertools costs it 20 ms:
+It is imported with the first line that is logged, since a first response rarely logs any and Powertools costs 20 ms:
 `voting.observability` hands out its names.
 """
 
