@@ -14,7 +14,9 @@ from pathlib import Path
 from local.host.console import Console, ConsoleHandler, show
 from local.host.state_dir import StateDir, StateError
 from local.hosts import is_name
-from local.run import Options, StartError, serve
+from local.options import Options
+from local.run import serve
+from local.start_error import StartError
 from local.stores.control import ask
 from local.stores.store import StoreError
 from local.template.intrinsics import TemplateError
@@ -29,9 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     state = StateDir(parsed.state_dir)
     try:
         if parsed.down or parsed.reset:
-            _stop(state)
-            if parsed.reset:
-                state.forget()
+            print(show(_end(state, forget=parsed.reset)))
         elif parsed.stop_store:
             print(show(ask(state, parsed.stop_store, "stop")))
         elif parsed.start_store:
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lambda-port", type=_port, default=3002, metavar="PORT", help="of the Lambda Invoke API (3002)")
     add("--state-dir", type=Path, default=Path(".local"), metavar="DIR", help="data, secrets and run.json (.local)")
     add("--template", type=Path, default=Path("template.yaml"), metavar="FILE", help="what to serve (template.yaml)")
-    add("--environments", type=_positive, default=10, metavar="N", help="most execution environments a function (10)")
+    add("--environments", type=_positive, default=10, metavar="N", help="most execution environments per function (10)")
     add("--no-reload", action="store_true", help="do not watch for changed code")
     add("--metrics", action="store_true", help="show the metrics (EMF) among the logs")
     add("--access-log", action="store_true", help="log every request, not only those that fail")
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="serve the HTTP and WebSocket APIs under this name too, as of a tunnel; may be given several times",
+        help="serve the HTTP and WebSocket APIs under this name too, such as a tunnel's; may be given several times",
     )
     add(
         "--also",
@@ -110,7 +110,7 @@ def _serve(parsed: argparse.Namespace, state: StateDir) -> None:
         _log_to(console)
         asyncio.run(serve(options, state, console, os.environ))
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # it ends already
+        for number in (signal.SIGINT, signal.SIGTERM):  # it is ending already
             signal.signal(number, signal.SIG_IGN)
         console.close()
         state.retire()
@@ -132,18 +132,26 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _stop(state: StateDir) -> None:
-    """Stop the run that holds the state directory and wait for its end; nothing happens if there is none."""
+def _end(state: StateDir, *, forget: bool) -> str:
+    """Stop the run that holds the state directory, delete the directory if *forget*, and return what was done."""
+    done = f"Stopped what was running in {state.path}." if _stop(state) else f"Nothing was running in {state.path}."
+    if forget and state.forget():
+        done += " Deleted its votes, passwords and cookie keys."
+    return done
+
+
+def _stop(state: StateDir) -> bool:
+    """Stop the run that holds the state directory and wait for its end; return False if there is none."""
     pid = state.holder()
     if pid is None:
-        return
+        return False
     for number in (signal.SIGTERM, signal.SIGKILL):
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         if state.wait_released(_STOP_TIMEOUT_S):
-            return
-    raise StateError(f"process {pid} does not end")
+            return True
+    raise StateError(f"process {pid} did not end")
 
 
 def _port(text: str) -> int:
@@ -160,7 +168,7 @@ def _positive(text: str) -> int:
 
 def _host(text: str) -> str:
     if not is_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name: a host alone, without scheme and port")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name: give the host alone, without scheme and port")
     return text
 
 

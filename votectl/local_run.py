@@ -37,7 +37,7 @@ def local_run() -> LocalRun | None:
         credentials = run["aws_access_key_id"], run["aws_secret_access_key"]
         return LocalRun(run["http"], run["lambda"], run["redis"], run["postgres"], run["aws_region"], credentials)
     except (ValueError, KeyError, TypeError) as error:
-        raise NotWhole(f"{path} is not whole: end the run that wrote it, and start it again with `make up`") from error
+        raise NotWhole(f"{path} is incomplete: end the run that wrote it, and start it again with `make up`") from error
 
 
 def _read(path: Path) -> bytes:

@@ -52,7 +52,7 @@ class Condition:
 
 
 PLAIN, TLS = Condition("plain HTTP", secure=False), Condition("TLS", secure=True)
-LATE = Condition("TLS, 20 ms an answer", secure=True, delay_ms=20.0)
+LATE = Condition("TLS, 20 ms per response", secure=True, delay_ms=20.0)
 
 
 @dataclass(slots=True)
@@ -187,9 +187,7 @@ def _compare(findings: _Findings, condition: Condition, api: Management, ours: C
     for _ in in_turns(findings.scale.repetitions(5), ours.run, *(other.run for other in others)):
         pass
     by_clock = Comparison(_case(condition, ours), ours.figure, tuple(other.figure for other in others))
-    by_core = Comparison(
-        f"{by_clock.case}, by the core's time", ours.cpu_figure, tuple(each.cpu_figure for each in boto3s)
-    )
+    by_core = Comparison(f"{by_clock.case}, per CPU-second", ours.cpu_figure, tuple(each.cpu_figure for each in boto3s))
     findings.comparisons += by_clock, by_core
     _judge(findings, condition, by_clock, by_core)
 
@@ -219,12 +217,12 @@ def _limits(condition: Condition, api: Management, *, is_smoke: bool) -> list[Li
 def _judge(findings: _Findings, condition: Condition, by_clock: Comparison, by_core: Comparison) -> None:
     if condition is TLS:
         # On a shared core the wall clock depends on other programs; CPU time does not.
-        for found, unit in ((by_clock, "posts a second"), (by_core, "posts per CPU-second")):
+        for found, unit in ((by_clock, "posts per second"), (by_core, "posts per CPU-second")):
             ratio = min(found.ratio(other.contender) for other in found.others if other.contender.startswith("boto3"))
             findings.goals.append(Goal(f"over TLS on one core, {unit}, times the better boto3", ratio, 20, "at least"))
     if condition is LATE:
         took_s = MANY / by_clock.ours.median
-        findings.goals.append(Goal("10,000 connections at 20 ms an answer over TLS, seconds", took_s, 1, "at most"))
+        findings.goals.append(Goal("10,000 connections at 20 ms per response over TLS, seconds", took_s, 1, "at most"))
 
 
 def _cold(findings: _Findings, api: Management) -> None:
@@ -235,7 +233,9 @@ def _cold(findings: _Findings, api: Management) -> None:
             contender = Contender("ours, in a new environment", _checked(poster), findings.many)
             rates.append(contender.run())
     figure = Figure("ours", "posts/s", tuple(rates))
-    findings.comparisons.append(Comparison(f"{LATE.name}, {findings.many:,} connections, no line open yet", figure))
+    findings.comparisons.append(
+        Comparison(f"{LATE.name}, {findings.many:,} connections, no connection open yet", figure)
+    )
     findings.goals.append(
         Goal("the same in a new environment, TLS handshakes included", MANY / figure.median, 1, "at most")
     )
@@ -277,12 +277,12 @@ def _faults(findings: _Findings, api: Management) -> None:
                 theirs.append(_last_sent_s(api, alternative, size, hanging=True))
             found = list(in_turns(findings.scale.repetitions(3), *last, *theirs))
         ours, without, *boto = (tuple(values) for values in zip(*found, strict=True))
-        figures = [Figure("nobody hangs", "ms", without)]
+        figures = [Figure("without hanging ones", "ms", without)]
         figures += [Figure(f"boto3 in {THREADS} threads", "ms", values) for values in boto]
         case = f"the last healthy one of {size:,} (2% gone, 1% throttled, 1% hanging; {LATE.name})"
         findings.comparisons.append(Comparison(case, Figure("ours", "ms", ours), tuple(figures)))
         if size >= findings.many:
-            worst = max(worst, findings.comparisons[-1].ratio("nobody hangs"))
+            worst = max(worst, findings.comparisons[-1].ratio("without hanging ones"))
     findings.goals.append(
         Goal("the last healthy connection has its frame: with hanging ones ÷ without", worst, 1.25, "at most")
     )

@@ -110,7 +110,7 @@ def measure(scale: Scale) -> Report:
             *(Goal(f"times the old worker, {each.case}", each.ratio(OLD), 45, "at least") for each in comparisons),
             *(Goal(f"of COPY, {each.case}", each.ratio(COPY), 0.65, "at least") for each in comparisons),
             Goal(
-                "the greatest backlog's rate, of the smallest's",
+                "rate of the largest backlog ÷ rate of the smallest",
                 rates[max(rates)].median / rates[min(rates)].median,
                 0.8,
                 "at least",

@@ -1,4 +1,4 @@
-"""Fan-out under quotas, simulated: the product's planner and delivery against posting every change to everybody.
+"""Fan-out under quotas, simulated: the product's planner and delivery against posting every change to every subscriber.
 
 A million subscribers and an account's throttle do not fit on a laptop; `bench.simulation` stands in for them.
 """
@@ -58,8 +58,8 @@ NOTES = (
     ),
     (
         "Ours are the product's own planner and delivery (`voting.broadcast`) on a simulated clock, with the default "
-        "budget of 4,000 messages/s. The alternative sends every change to everybody, at most every 50 ms, by 16 "
-        "shards that start from the beginning each time and know no budget."
+        "budget of 4,000 messages/s. The alternative sends every change to every subscriber, at most every 50 ms, by "
+        "16 shards that start from the beginning each time and know no budget."
     ),
     "From 10,000 subscribers on, one simulated subscriber stands for 20, 80 or 250, and all rates are divided by it.",
     (
@@ -89,15 +89,15 @@ def measure(scale: Scale) -> Report:
     say(f"short runs on slow shards: oldest figures {max(found.oldest_s for found in hurried):.1f} s")
     comparisons.append(
         Comparison(
-            "100,000 subscribers, 3 s a function, slow shards: oldest figures anywhere",
+            "100,000 subscribers, 3 s per function, slow shards: oldest figures anywhere",
             Figure("ours", "s", tuple(found.oldest_s for found in hurried)),
         )
     )
     goals.append(_starving(hurried))
     plot = Plot(
         "subscribers",
-        "s, the oldest figures on anybody's screen",
-        (Curve("planned", tuple(oldest)), Curve("every change to everybody", tuple(theirs_oldest))),
+        "s, the oldest figures on any screen",
+        (Curve("planned", tuple(oldest)), Curve("every change to every subscriber", tuple(theirs_oldest))),
         log_x=True,
         log_y=True,
     )
@@ -123,12 +123,12 @@ def _hurried(seed: int, scale: Scale) -> Measurements:
 
 def _compare(case: Case, ours: list[Measurements], theirs: list[Measurements]) -> list[Comparison]:
     def comparison(what: str, unit: str, of: Callable[[Measurements], float]) -> Comparison:
-        other = Figure("every change to everybody", unit, tuple(of(found) for found in theirs))
+        other = Figure("every change to every subscriber", unit, tuple(of(found) for found in theirs))
         return Comparison(f"{case.name}: {what}", Figure("ours", unit, tuple(of(found) for found in ours)), (other,))
 
     return [
         comparison("oldest figures anywhere", "s", lambda found: found.oldest_s),
-        comparison("age when relieved, 99th percentile", "s", lambda found: found.age_s(0.99)),
+        comparison("age when replaced, 99th percentile", "s", lambda found: found.age_s(0.99)),
         comparison("posts, busiest 10 s", "posts/s", lambda found: found.busiest(10)),
         comparison("votes let through", "%", lambda found: 100 * (1 - found.votes_refused_share)),
     ]
@@ -146,11 +146,11 @@ def _goals(case: Case, ours: list[Measurements]) -> list[Goal]:
 
 def _starving(hurried: list[Measurements]) -> Goal:
     return Goal(
-        "100,000 subscribers, 3 s a function: oldest figures anywhere, s",
+        "100,000 subscribers, 3 s per function: oldest figures anywhere, s",
         max(found.oldest_s for found in hurried),
         HURRIED_PROMISE_S,
         "at most",
     )
 
 
-BENCHMARK = Benchmark("fanout", "Does fan-out keep its budget, and how old does what anybody sees become?", measure)
+BENCHMARK = Benchmark("fanout", "Does fan-out keep its budget, and how old do the figures on a screen get?", measure)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,11 +21,16 @@ from redis import Redis
 from bench.harness import stores
 from bench.harness.console import say
 from bench.harness.measurement import Benchmark, Comparison, Figure, Goal, Report, Scale, in_turns
+from voting.clients import Clients
+from voting.queue.vote_queue import VoteQueue
+from voting.settings import Settings
+from voting.vote import Vote
 
 ROOT = Path(__file__).parents[2]
 CALLS = 200  # in a row, averaged to one value
 REPETITIONS = 60
 UNIT = "µs"
+CONFIRMED, ALONE = "VoteQueue.push, confirmed by a replica", "VoteQueue.push, not waiting for it"
 OURS, PUSH, LPUSH, RAW = "the whole handler", "VoteQueue.push", "redis-py LPUSH", "raw socket LPUSH"
 NOTES = (
     (
@@ -66,14 +72,32 @@ def measure(scale: Scale) -> Report:
     }
     for name, figure in figures.items():
         say(f"{name}: {figure.median:.0f} {UNIT}")
+    confirmed = _confirmed(repetitions)
     others = (figures[LPUSH], figures[RAW])
     vote = Comparison("one vote by POST /api/votes", figures[OURS], others)
     push = Comparison("of which the push", figures[PUSH], others)
     return Report(
-        comparisons=(vote, push),
+        comparisons=(vote, push, confirmed),
         goals=(Goal("at most 2.5 times a raw LPUSH round trip", vote.ratio(LPUSH), 2.5, "at most"),),
         notes=NOTES,
     )
+
+
+def _confirmed(repetitions: int) -> Comparison:
+    """Push to a Valkey that has a replica, with and without waiting for it (`ConfirmByReplica`)."""
+    vote = Vote("a", 32 * "0")
+    with stores.running() as running, stores.replica_of(running.redis_url), ExitStack() as stack:
+        queues = []
+        for confirm_by_replica in (True, False):
+            clients = Clients(Settings({"REDIS_URL": running.redis_url}), redis_retries=0)
+            stack.callback(clients.close)
+            queues.append(VoteQueue(clients.redis(), confirm_by_replica=confirm_by_replica))
+        turns = list(in_turns(repetitions, *(_timed(partial(queue.push, vote)) for queue in queues)))
+    ours, theirs = (
+        Figure(name, UNIT, values) for name, values in zip((CONFIRMED, ALONE), zip(*turns, strict=True), strict=True)
+    )
+    say(f"{ours.contender}: {ours.median:.0f} {UNIT}, without {theirs.median:.0f} {UNIT}")
+    return Comparison("the push, where a replica must have it", ours, (theirs,))
 
 
 @contextmanager
@@ -164,4 +188,4 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-BENCHMARK = Benchmark("handler", "What does a vote cost beside the round trip to Redis?", measure)
+BENCHMARK = Benchmark("handler", "What does a vote cost on top of the round trip to Redis?", measure)

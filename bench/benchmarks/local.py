@@ -128,7 +128,7 @@ def measure(scale: Scale) -> Report:
             pss_mb, rss_mb = _memory_mb(system.pid)
     notes += [f"{one.name}: {failed} failed requests" for one in contenders if (failed := _failed(one))]
     rate = Comparison(
-        "requests a second",
+        "requests per second",
         ours.figure("requests/s", lambda one: one.per_s),
         tuple(one.figure("requests/s", lambda outcome: outcome.per_s) for one in others),
     )

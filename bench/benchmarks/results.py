@@ -92,4 +92,4 @@ def _milliseconds(read: Callable[[], object], times: int) -> float:
     return median_ms
 
 
-BENCHMARK = Benchmark("results", "What does one look at the results cost?", measure)
+BENCHMARK = Benchmark("results", "What does one read of the results cost?", measure)

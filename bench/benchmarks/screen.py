@@ -52,7 +52,7 @@ NOTES = (
         "snapshot and a frame over a socket, one after the other in one process."
     ),
     "BROADCAST_INTERVAL_MS is 50; by default it is 250, and a vote waits for its broadcast five times as long.",
-    "With 1,000 subscribers, the budget of 4,000 messages a second stretches the interval to 250 ms.",
+    "With 1,000 subscribers, the budget of 4,000 messages per second stretches the interval to 250 ms.",
 )
 
 
@@ -202,7 +202,7 @@ def _comparisons(found: dict[Load, Latencies], chains: Sequence[float]) -> list[
             )
             parts += to_last
         for case, quantile, ours in parts:
-            others = [_figure("old way", quantile, what.old)]
+            others = [_figure("old design", quantile, what.old)]
             if quantile == "p50":
                 others.append(Figure("chain alone", "ms", tuple(chains)))
             comparisons.append(Comparison(f"{load.name}: {case}", _figure("ours", quantile, ours), tuple(others)))
@@ -218,12 +218,12 @@ def _goals(found: dict[Load, Latencies]) -> list[Goal]:
     for load, what in found.items():
         if load.subscribers > 1 or load.rate > 100:
             continue
-        ours, old = _figure("ours", "p50", what.one), _figure("old way", "p50", what.old)
+        ours, old = _figure("ours", "p50", what.one), _figure("old design", "p50", what.old)
         if load.rate == 100:
             goals.append(Goal(f"the median at {load.name}, ms", ours.median, 40, "at most"))
             goals.append(Goal(f"99 of 100 at {load.name}, ms", _figure("ours", "p99", what.one).median, 200, "at most"))
-        sooner = 1 / Comparison(load.name, ours, (old,)).ratio("old way")
-        goals.append(Goal(f"times sooner than the old way at {load.name}", sooner, 10, "at least"))
+        sooner = 1 / Comparison(load.name, ours, (old,)).ratio("old design")
+        goals.append(Goal(f"times sooner than the old design at {load.name}", sooner, 10, "at least"))
     return goals
 
 
@@ -237,8 +237,8 @@ def _plot(found: dict[Load, Latencies], audiences: Sequence[int]) -> Plot:
                 Curve(f"{eyes:,} subscribers, {share}" if eyes > 1 else f"1 subscriber, {share}", tuple(points))
             )
     loads = [load for load in found if load.subscribers == audiences[0]]
-    points = [(float(load.rate), _figure("old way", "p50", found[load].old).median) for load in loads]
-    curves.append(Curve("old way, median", tuple(points)))
+    points = [(float(load.rate), _figure("old design", "p50", found[load].old).median) for load in loads]
+    curves.append(Curve("old design, median", tuple(points)))
     return Plot("votes/s", "ms from vote to screen", tuple(curves), log_x=True, log_y=True)
 
 

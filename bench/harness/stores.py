@@ -4,12 +4,16 @@ import asyncio
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from redis import Redis
 
 from local.host.state_dir import StateDir
 from local.stores.postgres import Postgres
@@ -49,6 +53,29 @@ def running() -> Iterator[Stores]:
         finally:
             run(redis.close())
             run(postgres.close())
+            state.close()
+
+
+@contextmanager
+def replica_of(redis_url: str) -> Iterator[None]:
+    """Run a second Valkey that has all of the first one's data, and stop it at the end."""
+    primary = urlsplit(redis_url)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, _loop() as loop:
+        state = StateDir(Path(folder) / "state")
+        state.open()
+        store = Store(Valkey(state), state)
+        try:
+            asyncio.run_coroutine_threadsafe(store.start(), loop).result(START_AND_STOP_TIMEOUT_S)
+            with Redis.from_url(store.url) as replica, Redis.from_url(redis_url) as redis:
+                replica.config_set("masterauth", primary.password or "")
+                replica.replicaof(primary.hostname or "", primary.port or 0)
+                deadline = time.monotonic() + START_AND_STOP_TIMEOUT_S
+                while not redis.wait(1, 100) and time.monotonic() < deadline:
+                    continue
+                assert redis.wait(1, 100) == 1, "the replica does not follow"
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(store.close(), loop).result(START_AND_STOP_TIMEOUT_S)
             state.close()
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "scale.md"
-BEGIN, END = "<!-- reckoned by python -m bench.report.scale -->", "<!-- until here -->"
+BEGIN, END = "<!-- calculated by python -m bench.report.scale -->", "<!-- until here -->"
 
 VOTERS = 1000, 100_000, 10_000_000
 SUBSCRIBERS = 1000, 100_000, 1_000_000
@@ -81,8 +81,8 @@ class Measured:
             vote_us=handler("one vote by"),
             push_us=handler("of which the push"),
             read_ms=results("one read of the tally"),
-            posts_per_s=broadcast("20 ms an answer, 10,000 connections"),
-            posts_per_core_s=broadcast("20 ms an answer, 10,000 connections, by the core's time"),
+            posts_per_s=broadcast("20 ms per response, 10,000 connections"),
+            posts_per_core_s=broadcast("20 ms per response, 10,000 connections, per CPU-second"),
             queued_bytes=size("a queued vote"),
             subscriber_bytes=size("a registered subscriber"),
             row_bytes=size("a row"),
@@ -122,12 +122,12 @@ def render(run: Run) -> str:
 
 def _measurements(m: Measured) -> Iterator[Sequence[str]]:
     share = FUNCTION_MB / CORE_MB
-    yield "votes a second that one worker drains into 5 M rows", number(m.drained_per_s), "drain"
+    yield "votes per second that one worker drains into 5 M rows", number(m.drained_per_s), "drain"
     yield f"the same on the {share:.2f} of a core that {FUNCTION_MB} MB have", number(m.drained_per_s * share), ""
     yield "memory of the worker at its peak, MB", number(m.worker_mb), "drain"
     yield "one warm vote, µs (of which the push to Redis)", f"{number(m.vote_us)} ({number(m.push_us)})", "handler"
     yield "one read of the results at 5 M rows, ms", number(m.read_ms), "results"
-    yield "posts a second of one shard, TLS, 20 ms an answer", number(m.posts_per_s), "broadcast"
+    yield "posts per second of one shard, TLS, 20 ms per response", number(m.posts_per_s), "broadcast"
     held_up = min(m.posts_per_s, m.posts_per_core_s * share)
     yield f"the same on {share:.2f} of a core", number(held_up), ""
     yield "a queued vote in Redis, bytes", number(m.queued_bytes), "sizes"
@@ -138,19 +138,19 @@ def _measurements(m: Measured) -> Iterator[Sequence[str]]:
 def _voters(m: Measured) -> Iterator[Sequence[str]]:
     peaks = [voters * VOTES_EACH * BUSIEST for voters in VOTERS]
     capacity = m.drained_per_s * FUNCTION_MB / CORE_MB
-    yield _row("votes a second in the busiest minute", peaks, lambda peak: f"{peak:,.0f}")
+    yield _row("votes per second in the busiest minute", peaks, lambda peak: f"{peak:,.0f}")
     # Each voter loads one page and casts VOTES_EACH votes.
     requests = [peak * (1 + 1 / VOTES_EACH) for peak in peaks]
-    yield _row(f"requests a second, of {REQUESTS_PER_S:,}", requests, _against(REQUESTS_PER_S))
+    yield _row(f"requests per second, of {REQUESTS_PER_S:,}", requests, _against(REQUESTS_PER_S))
     busy = [peak * (VOTE_MS + PAGE_MS / VOTES_EACH) / 1000 for peak in peaks]
     yield _row(f"vote: environments at once, of {CONCURRENCY:,}", busy, lambda each: f"{math.ceil(each):,}")
-    yield _row("Redis: commands a second", peaks, lambda peak: f"{math.ceil(peak):,}")
+    yield _row("Redis: commands per second", peaks, lambda peak: f"{math.ceil(peak):,}")
     waiting = [peak * AWAY_S * m.queued_bytes / 1e6 for peak in peaks]
     yield _row(f"Redis: MB after {AWAY_S // 60} minutes without Postgres", waiting, lambda each: f"{each:,.1f}")
     yield _row("worker: share of what it drains", [peak / capacity for peak in peaks], lambda each: f"{each:.1%}")
     yield _row("Postgres: rows, MB", [v * m.row_bytes / 1e6 for v in VOTERS], lambda each: f"{each:,.0f}")
     wal = [peak * m.wal_bytes / 1e6 for peak in peaks]
-    yield _row("Postgres: WAL, MB a second at most", wal, lambda each: f"{each:.2g}")
+    yield _row("Postgres: WAL, MB per second at most", wal, lambda each: f"{each:.2g}")
     yield _row("the votes of the event, USD", [_usd(voters, 0) for voters in VOTERS], lambda each: f"{each:,.2f}")
 
 
@@ -159,15 +159,15 @@ def _subscribers(m: Measured) -> Iterator[Sequence[str]]:
     yield _row("results for each subscriber every … s", events, lambda event: f"{event.interval_s:,.2f}")
     yield _row("oldest figures on any screen, s (simulated)", m.oldest_s, lambda each: f"{each:,.1f}")
     yield _row("shards at once", events, lambda event: str(len(event.turn.shards)))
-    yield _row("ws_broadcast: invokes a minute", events, lambda event: f"{_invokes_a_minute(event):,.0f}")
+    yield _row("ws_broadcast: invocations per minute", events, lambda event: f"{_invokes_a_minute(event):,.0f}")
     yield _row(
-        f"to connect, s, at {CONNECTS_PER_S} a second", SUBSCRIBERS, lambda count: f"{count / CONNECTS_PER_S:,.0f}"
+        f"to connect, s, at {CONNECTS_PER_S} per second", SUBSCRIBERS, lambda count: f"{count / CONNECTS_PER_S:,.0f}"
     )
     again = [count / LONGEST_CONNECTION_S for count in SUBSCRIBERS]
-    yield _row("reconnects a second, after 2 h each", again, lambda each: f"{each:,.1f}")
+    yield _row("reconnects per second, after 2 h each", again, lambda each: f"{each:,.1f}")
     # A ping is a frame in and a post out. There are fewer while result frames arrive.
     pings = [2 * count / ping_s(count, _event(0, count).budget) for count in SUBSCRIBERS]
-    yield _row(f"pings and pongs a second where no frame comes, of {REQUESTS_PER_S:,}", pings, _against(REQUESTS_PER_S))
+    yield _row(f"pings and pongs per second if no frame comes, of {REQUESTS_PER_S:,}", pings, _against(REQUESTS_PER_S))
     answering = [each / 2 * FRAME_MS / 1000 for each in pings]
     yield _row("ws_connect: environments at once, for pings", answering, lambda each: f"{math.ceil(each):,}")
     memory = [count * m.subscriber_bytes / 1e6 for count in SUBSCRIBERS]

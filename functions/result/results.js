@@ -1,5 +1,5 @@
 "use strict";
-// Keeps the figures current: by WebSocket, and by polling where no socket can be had.
+// Keeps the figures current: by WebSocket, and by polling if no socket is possible.
 const REGISTER_MS = 5 * 60 * 1000; // a registration that is not renewed ends after fifteen minutes
 const ANSWER_MS = 10 * 1000; // how long a socket may be silent after we asked something
 const LATE_MS = 5 * 1000; // an answer that takes longer is worth a word
@@ -182,7 +182,7 @@ function connect() {
     if (socket !== opened) return;
     clearTimeout(silenceTimer);
     const message = JSON.parse(event.data);
-    // An error of ours, or the gateway's own, which has no type: we may not be subscribed, so begin anew.
+    // An error of ours, or the gateway's own, which has no type: we may not be subscribed, so start again.
     if (message.type === "error" || message.type === undefined) {
       drop(opened);
       return;
@@ -217,7 +217,7 @@ function drop(lost) {
   retryTimer = setTimeout(connect, wait);
 }
 
-// Now is a good moment: the network is back, or somebody looks.
+// Now is a good moment: the network is back, or the reader has returned.
 function hurry() {
   if (socket === null) connect();
   else if (socket.readyState === WebSocket.OPEN) ask(); // also finds out whether the socket survived the sleep

@@ -52,7 +52,7 @@ def clients() -> Clients:
 
 @cache
 def queue() -> VoteQueue:
-    return VoteQueue(clients().redis())
+    return VoteQueue(clients().redis(), confirm_by_replica=settings().confirm_by_replica)
 
 
 @cache

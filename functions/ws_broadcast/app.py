@@ -22,7 +22,8 @@ from voting.settings import Settings
 def environment() -> tuple[Clients, Poster]:
     """The clients that all invocations of an execution environment share."""
     settings = Settings.from_env()
-    return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    poster = Poster(settings.websocket_url, settings.region, Credentials.from_env(), prefers_ipv6=settings.prefers_ipv6)
+    return Clients(settings), poster
 
 
 @reported

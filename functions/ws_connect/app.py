@@ -41,7 +41,8 @@ def environment() -> "tuple[Clients, Poster]":
     from voting.broadcast.poster import Poster  # noqa: PLC0415
 
     settings = stores().settings
-    return stores(), Poster(settings.websocket_url, settings.region, role_credentials())
+    poster = Poster(settings.websocket_url, settings.region, role_credentials(), prefers_ipv6=settings.prefers_ipv6)
+    return stores(), poster
 
 
 @reported

@@ -28,7 +28,8 @@ class Client(LambdaRuntimeClient):  # type: ignore[misc] # it ships no types
 
 def main(arguments: list[str]) -> None:
     """Serve the handler that *arguments* name, in the current folder."""
-    # As `python -m awslambdaric` does: the function's own modules come first. pathlib would take of every start.
+    # As `python -m awslambdaric` does: the function's own modules come first. Importing pathlib would lengthen each
+    # start.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     config = LambdaConfigProvider(arguments)
     bootstrap.run(config.handler, Client(config.api_address, config.use_thread_polling))

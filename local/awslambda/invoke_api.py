@@ -36,7 +36,7 @@ class InvokeApi:
         self._hosts = Hosts()
 
     def application(self) -> web.Application:
-        """Return what serves this API; the runner may add routes of its own."""
+        """Return the application that serves this API; the runner may add routes."""
         application = web.Application(
             client_max_size=MAX_PAYLOAD + 1024 * 1024,  # above Lambda's limit, so that Lambda's own error is sent
             middlewares=[_refuse_browsers, self._require_signature],

@@ -147,7 +147,7 @@ class Pool:
             self._grow()
 
     def _is_worth_another_start(self, environment: Environment) -> bool:
-        """Whether the next start may succeed after this failure: the process was killed, for example for its memory.
+        """Whether the next start may succeed after this failure: the process was killed, for example by the OOM killer.
 
         Lambda gives every invocation an environment of its own and tries its init twice.
         """

@@ -10,7 +10,7 @@ from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from local.awslambda.schedule import Scheduler
 from local.awslambda.service import LambdaService
-from local.template.reader import Template
+from local.template.resources import Template
 
 _log = logging.getLogger("local.reload")
 

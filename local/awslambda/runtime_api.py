@@ -1,11 +1,11 @@
 """The Lambda Runtime API (version 2018-06-01) of one execution environment.
 
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. It is on the path of every request, with one client
-that it knows, hence a protocol of its own: HTTP/1.1 with Content-Length, and nothing more.
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Every request passes it, and its one client is
+known, so it has a protocol of its own: HTTP/1.1 with Content-Length, and nothing more.
 
-Events hold voters' cookies, so that client alone may ask for them. It is known by a secret in the path, which only its
-environment variables hold: other users of the machine cannot read them. Web pages are refused by what browsers add to
-a request, even if a function has shown the secret.
+Events hold voters' cookies, so that client alone may ask for them. It is identified by a secret in the path, which only
+its environment variables hold: other users of the machine cannot read them. Web pages are refused by the headers that
+browsers add to a request, even if a function has shown the secret.
 """
 
 import asyncio

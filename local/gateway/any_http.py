@@ -127,7 +127,7 @@ async def drop_server(_request: web.Request, response: web.StreamResponse) -> No
 
 
 def any_http(server: web.Server) -> Callable[[], AnyHttp]:
-    """Return what makes the protocol of each connection to *server*."""
+    """Return the factory of the protocol of each connection to *server*."""
     return lambda: AnyHttp(server)
 
 

@@ -68,7 +68,7 @@ class HttpApi:
         return self._answering > 0
 
     def application(self) -> web.Application:
-        """Return what serves this API; its 4xx and 5xx are logged, access is not."""
+        """Return the application that serves this API; it logs its 4xx and 5xx, but not every request."""
         application = web.Application(client_max_size=self._quotas.body_bytes)
         application.router.add_route("*", "/{path:.*}", self._serve)
         application.on_response_prepare.append(drop_server)
@@ -76,11 +76,11 @@ class HttpApi:
         return application
 
     def plain_http(self, successor: Protocols) -> PlainHttp:
-        """Return what serves a new socket until it brings a request that only *successor*, the application's, reads."""
+        """Return the protocol of a new socket; *successor*, the application's own, takes over requests that need it."""
         return PlainHttp(self.answer, self._plain_sockets, successor)
 
     async def answer(self, caller: Caller) -> Response:
-        """Answer a request that is read already."""
+        """Answer a request that has been read."""
         id_ = new_id()
         return await self._settle(caller.method, caller.target, id_, self._answer(caller, id_))
 

@@ -46,4 +46,4 @@ class Integration:
         self._late.discard(task)
         if not task.cancelled() and (error := task.exception()):
             expected = isinstance(error, Throttled | UnknownFunction | PayloadTooLarge)
-            logger.log(logging.DEBUG if expected else logging.ERROR, "no client waited any more for: %r", error)
+            logger.log(logging.DEBUG if expected else logging.ERROR, "no client was waiting any more for: %r", error)

@@ -1,4 +1,4 @@
-"""The HTTP API's sockets while they carry plain requests, which cost a fraction of what aiohttp takes for them."""
+"""The HTTP API's sockets while they carry plain requests: aiohttp takes nearly twice as long for them."""
 
 import asyncio
 import logging

@@ -1,19 +1,16 @@
 """Reads plain HTTP/1.1 requests: those that nearly all clients send, at a fraction of the cost of a full HTTP server.
 
-Source: RFC 9112, sections 3, 5 and 6. Less is accepted than it allows: no fragment, no obsolete line folding, ASCII
-only, and no header that changes how a request is read or answered. Everything else is left to aiohttp.
+llhttp parses the head, by httptools. A request that is read or answered in another way than most is left to aiohttp.
 """
 
-import re
 from dataclasses import dataclass
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from local.headers import Headers
 
 HEAD_BYTES = 16 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
-_HEAD = re.compile(rb"([A-Z]+) (/[!\"$-~]*) HTTP/1\.1((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*)+)")
-# A head of ASCII lines that end with CRLF, as far as it has arrived.
-_BEGINNING = re.compile(rb"(?:[\t -~]*\r\n)*[\t -~]*\r?")
 _NOT_PLAIN = frozenset({"expect", "transfer-encoding", "upgrade"})
 
 
@@ -36,7 +33,7 @@ class PlainReader:
     """Reads requests of the given methods, with bodies of up to *body_bytes*."""
 
     def __init__(self, *methods: str, body_bytes: int) -> None:
-        self._methods = tuple(f"{method} /".encode() for method in methods)
+        self._beginnings = tuple(f"{method} /".encode() for method in methods)
         self._body_bytes = body_bytes
         self.request_bytes = HEAD_BYTES + body_bytes  # the most that one request takes
 
@@ -46,43 +43,53 @@ class PlainReader:
         Raises:
             NotPlain: see there; known as soon as no further bytes could make it plain.
         """
+        if not any(data[: len(beginning)] == beginning[: len(data)] for beginning in self._beginnings):
+            raise NotPlain
         head_end = data.find(_END_OF_HEAD, 0, HEAD_BYTES)
         if head_end < 0:
-            self._check_beginning(data)
+            if len(data) >= HEAD_BYTES:
+                raise NotPlain
+            _Head(data)  # refuses what never becomes a head, so that nothing waits forever for its end
             return None
-        head = _HEAD.fullmatch(data, 0, head_end)
-        if head is None or not data.startswith(self._methods):
-            raise NotPlain
-        method, target, headers = head[1].decode(), head[2].decode(), _parse_headers(head[3].decode())
         begin = head_end + len(_END_OF_HEAD)
-        end = begin + self._body_length(method, headers)
-        return PlainRequest(method, target, headers, data[begin:end], end) if len(data) >= end else None
+        head = _Head(data[:begin])
+        end = begin + self._body_length(head)
+        if len(data) < end:
+            return None
+        return PlainRequest(head.method, head.target, head.headers, data[begin:end], end)
 
-    def _check_beginning(self, data: bytes) -> None:
-        """Refuse what never becomes a plain head, so that nothing waits forever for its end.
-
-        Examples are TLS, another protocol and bare line feeds.
-        """
-        has_method = any(data[: len(method)] == method[: len(data)] for method in self._methods)
-        if len(data) >= HEAD_BYTES or not has_method or not _BEGINNING.fullmatch(data):
-            raise NotPlain
-
-    def _body_length(self, method: str, headers: Headers) -> int:
-        if len(headers.get("host", ())) != 1 or not _NOT_PLAIN.isdisjoint(headers):
+    def _body_length(self, head: "_Head") -> int:
+        headers = head.headers
+        if head.version != "1.1" or len(headers.get("host", ())) != 1 or not _NOT_PLAIN.isdisjoint(headers):
             raise NotPlain
         if any(option.lower() != "keep-alive" for option in headers.get("connection", ())):
             raise NotPlain
-        lengths = headers.get("content-length", ["0"] if method == "GET" else [])
-        # Nine digits: a longer number costs more to read than it can be worth.
-        if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 9 or int(lengths[0]) > self._body_bytes:
+        lengths = headers.get("content-length", ["0"] if head.method == "GET" else [])
+        # Digits, since llhttp refuses all else. Nine at most: a longer number costs more to read than it can be worth.
+        if len(lengths) != 1 or len(lengths[0]) > 9 or int(lengths[0]) > self._body_bytes:
             raise NotPlain
         return int(lengths[0])
 
 
-def _parse_headers(lines: str) -> Headers:
-    """Group *lines*, each of which begins with CRLF, by header name."""
-    headers: dict[str, list[str]] = {}
-    for line in lines.split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        headers.setdefault(name.lower(), []).append(value.strip(" \t"))
-    return headers
+class _Head:
+    """What llhttp finds in the head of a request, or in the beginning of one."""
+
+    def __init__(self, data: bytes) -> None:
+        self.target = ""
+        self.headers: dict[str, list[str]] = {}
+        parser = HttpRequestParser(self)
+        try:
+            parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:  # malformed, or the client asks for another protocol
+            raise NotPlain from error
+        if not data.isascii() or "#" in self.target:
+            raise NotPlain
+        self.method = parser.get_method().decode()
+        self.version = parser.get_http_version()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target: llhttp calls this and the following."""
+        self.target += url.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip(" \t"))

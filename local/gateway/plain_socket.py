@@ -1,4 +1,4 @@
-"""A socket that is served at once while it brings plain requests, and by aiohttp from the first other request on."""
+"""A socket that is served directly while it carries plain requests, and by aiohttp from the first other request on."""
 
 import asyncio
 import socket
@@ -85,7 +85,7 @@ class PlainSocket(asyncio.Protocol):
         return request
 
     def _advance(self, request: PlainRequest) -> None:
-        """Go past *request*, which is or will be answered."""
+        """Skip *request*, which has been or will be answered."""
         self._unread = self._unread[request.end :]
         if len(self._unread) <= self._ahead_bytes:
             self._transport.resume_reading()

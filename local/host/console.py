@@ -74,7 +74,7 @@ class Console:
                 lines += self._format(*self._waiting.popleft())
             left_out, self._left_out = self._left_out, 0
             if left_out:
-                lines.append(f"… {left_out} lines were left out: they came faster than they can be printed")
+                lines.append(f"… {left_out} lines were left out: they came faster than they could be printed")
             try:
                 self._stream.write(self._writable("".join(f"{line}\n" for line in lines)))
                 self._stream.flush()

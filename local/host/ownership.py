@@ -1,4 +1,4 @@
-"""Checks that only we can have made a file or folder: nothing that another user has prepared is used.
+"""Checks that only we can have created a file or folder: nothing that another user has prepared is used.
 
 Others who can write to the state directory, or could when it was made, choose our cookie keys and passwords, or have us
 write where a link points. So each file is opened first, without following a link or waiting for a FIFO's other end, and
@@ -17,14 +17,14 @@ _ELSEWHERE = "name a folder of your own with --state-dir"
 
 
 class Foreign(Exception):
-    """Another user made it, or may have changed it; the message says what it is and what to do."""
+    """Another user created it, or may have changed it; the message says what it is and what to do."""
 
 
 def open_own(path: Path, flags: int, *, is_secret: bool = False) -> int:
     """Open a plain file of ours, or with O_CREAT a new one; return its descriptor.
 
     Raises:
-        Foreign: it is none, others can write to it, or they can read it though it *is_secret*.
+        Foreign: it is not such a file, others can write to it, or they can read it although it *is_secret*.
         OSError: it cannot be opened.
     """
     try:
@@ -33,7 +33,7 @@ def open_own(path: Path, flags: int, *, is_secret: bool = False) -> int:
         if error.errno == errno.ELOOP:
             raise Foreign(f"{path} is a symbolic link; delete it, or {_ELSEWHERE}") from error
         if error.errno == errno.ENXIO:
-            raise Foreign(f"{path} is no plain file; delete it, or {_ELSEWHERE}") from error
+            raise Foreign(f"{path} is not a plain file; delete it, or {_ELSEWHERE}") from error
         raise
     try:
         _require_own_file(path, os.fstat(descriptor), is_secret=is_secret)
@@ -47,7 +47,7 @@ def require_own_folder(path: Path) -> None:
     """Return if *path* is a folder of ours that no other user can write to or replace.
 
     Raises:
-        Foreign: it is another's, others can write to it, or to a folder above it that has no sticky bit.
+        Foreign: it belongs to another user, or others can write to it or to a folder above it that has no sticky bit.
         OSError: there is none.
     """
     found = path.stat()
@@ -65,13 +65,15 @@ def require_own_folder(path: Path) -> None:
 
 def _require_own_file(path: Path, found: os.stat_result, *, is_secret: bool) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise Foreign(f"{path} is no plain file; delete it, or {_ELSEWHERE}")
+        raise Foreign(f"{path} is not a plain file; delete it, or {_ELSEWHERE}")
     _require_owner(path, found)
     if found.st_nlink > 1:
         raise Foreign(f"{path} has a second name elsewhere (a hard link); delete it, or {_ELSEWHERE}")
     _require_no_writers(path, found)
     if is_secret and found.st_mode & _OTHERS_READ:
-        raise Foreign(f"other users can read {path}; --reset deletes it with the folder, and new secrets are made up")
+        raise Foreign(
+            f"other users can read {path}; --reset deletes it with the folder, and the next run generates new secrets"
+        )
 
 
 def _require_owner(path: Path, found: os.stat_result) -> None:

@@ -46,7 +46,7 @@ class Child:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End the whole process group, what the child started included."""
+        """End the whole process group, including what the child started."""
         if self.running:  # its pid cannot be reused before it has been waited for
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

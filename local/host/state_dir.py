@@ -45,8 +45,8 @@ class StateDir:
 
         Raises:
             AlreadyRunning: another run has it; the message has its pid and addresses.
-            StateError: it is no folder, holds what is not ours or what others can write to, cannot be written, or no
-                database can be made there.
+            StateError: it is not a folder, holds files that are not ours or that others can write to, cannot be
+                written, or no database can be created there.
         """
         if {"\n", "\r"} & set(str(self.path)):  # initdb refuses them
             raise StateError(f"{str(self.path)!r} has a line break in its name; name another folder with --state-dir")
@@ -89,7 +89,7 @@ class StateDir:
         """Return the pid of the run that holds the folder.
 
         Raises:
-            StateError: it is no folder, may not be read, or is another user's, whose word on a pid is not taken.
+            StateError: it is not a folder, may not be read, or belongs to another user, whose pid is not trusted.
         """
         try:
             with self._telling():
@@ -113,21 +113,22 @@ class StateDir:
             time.sleep(0.05)
         return True
 
-    def forget(self) -> None:
-        """Delete the folder.
+    def forget(self) -> bool:
+        """Delete the folder; return False if there is none.
 
         Raises:
             StateError: it is not ours, a link, or may not be deleted.
         """
         with self._telling():
             if not self.path.exists():
-                return
+                return False
             if not self.is_ours():
                 raise StateError(f"{self.path} was not made by `python -m local`; it is left alone")
             if self.path.is_symlink():
                 raise StateError(f"{self.path} is a symbolic link; name the folder itself with --state-dir")
             require_own_folder(self.path)
             shutil.rmtree(self.path)
+        return True
 
     # ------------------------------------------------------------ what is kept
 
@@ -156,8 +157,8 @@ class StateDir:
     def secret(self, name: str, length: int = 32, former: str | None = None) -> str:
         """Return the secret of this name, generated at its first use.
 
-        One that an earlier version made up under the name *former* stays, whatever its length: the voters' cookies that
-        it signed stay valid.
+        One that an earlier version generated under the name *former* stays, whatever its length: the voters' cookies
+        that it signed stay valid.
         """
         known = self._read("secrets.json")
         inherited = known.get(former or "") or None
@@ -203,7 +204,7 @@ class StateDir:
     def _describe_run(self) -> str:
         run = self.run()
         urls = "".join(f"\n  {name:10} {run[name]}" for name in ("http", "websocket", "lambda") if name in run)
-        return f"one runs already on {self.path} (pid {self.holder() or 'unknown'}){urls or ', still starting'}"
+        return f"an instance already runs on {self.path} (pid {self.holder() or 'unknown'}){urls or ', still starting'}"
 
     def _unusable(self, error: OSError) -> StateError:
         return StateError(f"the state directory {self.path} cannot be used: {error.strerror}")
@@ -216,7 +217,7 @@ class StateDir:
             return {}
         except ValueError as error:
             raise StateError(
-                f"{self.path / name} is not whole; --reset stops the run and deletes the folder"
+                f"{self.path / name} is incomplete; --reset stops the run and deletes the folder"
             ) from error
         return content if isinstance(content, dict) else {}
 

@@ -184,7 +184,7 @@ async def stop_leftover(pid: int | None, folder: Path) -> bool:
             if not _works_in(pid, folder):
                 return True
             await asyncio.sleep(_POLL_S)
-    raise StoreError(f"process {pid} of an earlier run does not end")
+    raise StoreError(f"process {pid} of an earlier run did not end")
 
 
 def _works_in(pid: int, folder: Path) -> bool:

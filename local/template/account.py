@@ -43,8 +43,8 @@ class Account:
     def of_run(cls, env: Mapping[str, str], secret: Callable[[str], str]) -> "Account":
         """Take the region from the shell, and nothing else: real credentials never reach a local function.
 
-        A value that is no region is ignored: no client of AWS could be built with it. *secret* keeps the owner's keys
-        from run to run.
+        A value that is not a region is ignored, since no AWS client could be built with it. *secret* keeps the owner's
+        keys from run to run.
         """
         named = (env.get(name, "") for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
         owner = Credentials("AKIA" + secret("aws_access_key_id")[:16].upper(), secret("aws_secret_access_key"))

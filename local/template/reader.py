@@ -8,7 +8,7 @@ from typing import Any
 
 from local.template.account import Account
 from local.template.intrinsics import Resolver, TemplateError, parse
-from local.template.resources import Function, HttpRoute, Schedule, WebSocketStage, function_name
+from local.template.resources import Function, HttpRoute, Schedule, Template, WebSocketStage, function_name
 
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
@@ -49,19 +49,8 @@ class Run:
     secret: Callable[[str, int, str | None], str] = lambda name, length, _former: name.ljust(length, "-")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """All that is served."""
-
-    functions: Mapping[str, Function]
-    http_api_id: str
-    http_routes: tuple[HttpRoute, ...]
-    websocket: WebSocketStage | None
-    schedules: tuple[Schedule, ...]
-
-
 def load(path: Path, run: Run) -> Template:
-    """Read the template at *path* as it is for *run*.
+    """Read the template at *path* with the values of *run*.
 
     Addresses of the template's own APIs in the functions' variables become local ones.
 
@@ -80,7 +69,7 @@ def load(path: Path, run: Run) -> Template:
         raise TemplateError(f"{path}: {error}") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # CloudFormation would refuse it too. Checking every type before its use would double this module.
-        raise TemplateError(f"{path}: a value is not as it must be there ({error})") from error
+        raise TemplateError(f"{path}: a value has the wrong form ({error})") from error
 
 
 class _Reader:
@@ -181,7 +170,7 @@ class _Reader:
             service, _, name = reference[1].partition(":")
             name = name.partition(":")[0]
             if service != "secretsmanager" or name not in self._of(_STORED_SECRET):
-                raise TemplateError(f"{where}: {reference[0]} is no secret of this template and has no local value")
+                raise TemplateError(f"{where}: {reference[0]} is not a secret of this template and has no local value")
             generated = self._properties(name).get("GenerateSecretString") or {}
             return self._secret(name, int(generated.get("PasswordLength", _GENERATED_LENGTH)))
 
@@ -203,7 +192,7 @@ class _Reader:
 
     def _layer(self, name: Any, function: str) -> Path:
         if name not in self._of(_LAYER):
-            raise TemplateError(f"{function}.Layers: {name} is no AWS::Serverless::LayerVersion of this template")
+            raise TemplateError(f"{function}.Layers: {name} is not an AWS::Serverless::LayerVersion of this template")
         code = self._resolver.resolve(self._properties(name).get("ContentUri"), f"{name}.ContentUri")
         return self._path(str(code), f"{name}.ContentUri")
 
@@ -270,7 +259,7 @@ class _Reader:
             where = f"{api}.Routes.{key}.FunctionArn"
             function = function_name(str(self._resolver.resolve(route.get("FunctionArn"), where)))
             if function not in functions:
-                raise TemplateError(f"{where}: {function} is no function of this template")
+                raise TemplateError(f"{where}: {function} is not a function of this template")
             routes[key] = function
         selection = properties.get("RouteSelectionExpression", "$request.body.action")
         stage = self._resolver.resolve(properties.get("StageName", "default"), f"{api}.StageName")

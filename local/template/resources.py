@@ -1,7 +1,7 @@
-"""The resources of a template that are served here, with all that is needed to serve them."""
+"""The resources of a template that are served here, with everything that is needed to serve them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -51,6 +51,41 @@ class Schedule:
     retries: int
     event_age_s: float
     payload: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """All that is served."""
+
+    functions: Mapping[str, Function]
+    http_api_id: str
+    http_routes: tuple[HttpRoute, ...]
+    websocket: WebSocketStage | None
+    schedules: tuple[Schedule, ...]
+
+    @property
+    def pages(self) -> list[str]:
+        """The paths that a browser can open."""
+        return [
+            route.path for route in self.http_routes if route.method in {"GET", "ANY"} and route.path.startswith("/")
+        ]
+
+    def declares(self, variable: str) -> bool:
+        """Tell whether a function has *variable* in its environment."""
+        return any(variable in function.environment for function in self.functions.values())
+
+    def with_variables(self, values: Mapping[str, str]) -> "Template":
+        """Return this template with *values* in the place of the variables of these names, where they are declared."""
+        functions = {}
+        for name, function in self.functions.items():
+            own = {variable: value for variable, value in values.items() if variable in function.environment}
+            functions[name] = replace(function, environment={**function.environment, **own})
+        return replace(self, functions=functions)
+
+
+def short_name(function: str) -> str:
+    """Return the logical id *function* as logs show it, without the word Function at its end."""
+    return function.removesuffix("Function") or function
 
 
 def function_name(name_or_arn: str) -> str:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from tests.chaos import stalls, store_faults, voter_faults, worker_faults, writer_faults
+from tests.chaos import failover, stalls, store_faults, voter_faults, worker_faults, writer_faults
 from tests.chaos.scene import Scene
 
 Strike = Callable[[Scene], Awaitable[str]]
@@ -46,6 +46,9 @@ FAULTS: Mapping[str, Strike] = {
     "stall-worker": stalls.without_worker,
     "stall-table": stalls.with_refusing_table,
 }
+
+# With a second Redis, which the first replicates to, and votes that wait for it. The others do without.
+REPLICATED_FAULTS: Mapping[str, Strike] = {"redis-failover": failover.fail_over}
 
 
 class Deck:

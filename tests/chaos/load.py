@@ -27,10 +27,11 @@ _COOKIE = re.compile(rb"\r\nset-cookie: *([a-z_-]+)=([^;\r]*)", re.IGNORECASE)
 class Load:
     """Keeps voting until told to stop. The seed decides the voters and their choices, the system's pace their turns."""
 
-    def __init__(self, url: str, redis_url: str, seed: str, votes_per_s: float) -> None:
+    def __init__(self, url: str, redis_url: str, seed: str, votes_per_s: float, *, litters: bool = True) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "", address.port or 80
         self._redis_url = redis_url
+        self._litters = litters
         self._seed = seed
         self._rng = random.Random(f"{seed}/order")
         self._interval_s = 1 / votes_per_s
@@ -48,7 +49,8 @@ class Load:
     def start(self) -> None:
         self._idle = [self._new_voter() for _ in range(ACTIVE)]
         self._tasks = [asyncio.create_task(self._booth()) for _ in range(BOOTHS)]
-        self._tasks.append(asyncio.create_task(self._litter()))
+        if self._litters:
+            self._tasks.append(asyncio.create_task(self._litter()))
 
     async def reach(self, votes: int) -> None:
         """Return when so many votes were sent, or a booth has failed."""

@@ -110,5 +110,12 @@ class PostReader:
         return Mark("post") if way is Way.TO_STORE and data.startswith(b"POST ") and b'"results"' in data else None
 
 
+class PlainReader:
+    """Knows no steps."""
+
+    def read(self, _way: Way, _data: bytes) -> Mark | None:
+        return None
+
+
 def _first(data: bytes, names: dict[bytes, str]) -> Mark | None:
     return next((Mark(name) for sign, name in names.items() if sign in data), None)

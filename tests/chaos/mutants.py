@@ -150,6 +150,11 @@ MUTANTS = (
             Edit(VOTING / "results/current.py", "round(behind_s) if behind_s > FRESH_S else None", "None"),
         ],
     ),
+    Mutant(
+        "the wait for a replica",
+        ["redis-failover"],
+        [Edit(VOTING / "queue/vote_queue.py", "if not self._confirm_by_replica:", "if True:")],
+    ),
 )
 ORIGINAL = Mutant("none: the original", sorted({fault for mutant in MUTANTS for fault in mutant.faults}), [])
 

@@ -16,11 +16,12 @@ from redis.exceptions import RedisError
 from tests.chaos.ledger import Ledger
 from tests.chaos.line import Line, Stop
 from tests.chaos.load import Load
-from tests.chaos.marks import Mark, PostgresReader, PostReader, RedisReader
+from tests.chaos.marks import Mark, PlainReader, PostgresReader, PostReader, RedisReader
 from tests.chaos.patience import Impatient, until, within
 from tests.chaos.proxy import Proxy
+from tests.chaos.replication import follow
 from tests.chaos.stack import WORKER, Stack
-from tests.chaos.stores import Store, Stores
+from tests.chaos.stores import RedisStore, Store, Stores
 from tests.chaos.subscribers import Audience
 from tests.chaos.watch import Watch
 from tests.chaos.witness import Witness
@@ -48,6 +49,7 @@ class Scene:
     folder: Path
     rng: random.Random = field(default_factory=random.Random)
     notes: list[str] = field(default_factory=list)  # what a fault saw that should not be
+    is_replicated: bool = False  # Redis has a replica, and votes wait for it
 
     def __post_init__(self) -> None:
         self.stores = Stores(self.folder / "stores")
@@ -55,6 +57,7 @@ class Scene:
         self.redis = Proxy(RedisReader)
         self.postgres = Proxy(PostgresReader)
         self.posts = Proxy(PostReader)
+        self.replication = Proxy(PlainReader)
         self.audience = Audience()
         self.witness = Witness()
         self.watch = Watch(self.witness)
@@ -70,12 +73,16 @@ class Scene:
         self._load = load
 
     @property
+    def replica(self) -> RedisStore:
+        return self.stores.replica
+
+    @property
     def ledger(self) -> Ledger:
         return self.load.ledger
 
     @property
     def proxies(self) -> tuple[Proxy, ...]:
-        return self.redis, self.postgres, self.posts
+        return self.redis, self.postgres, self.posts, self.replication
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Scene"]:
@@ -86,8 +93,11 @@ class Scene:
             await self.redis.open(self.stores.redis.port)
             await self.postgres.open(self.stores.postgres.port)
             await self.posts.open()
+            if self.is_replicated:
+                await self._replicate()
             await self.stack.start(
                 SETTINGS
+                | ({"CONFIRM_BY_REPLICA": "true"} if self.is_replicated else {})
                 | {
                     "REDIS_URL": _through(self.redis, self.stores.redis),
                     "DATABASE_URL": _through(self.postgres, self.stores.postgres),
@@ -108,6 +118,14 @@ class Scene:
             for proxy in self.proxies:
                 await proxy.close()
             await self.stores.close()
+
+    async def _replicate(self) -> None:
+        """Make the second Redis a replica of the first, through the proxy that a fault can deafen."""
+        password = self.stores.redis.password
+        await self.replica.start()
+        await self.replica.take_password(password)
+        await self.replication.open(self.stores.redis.port)
+        await follow(self.replica.url, self.replication.port, password)
 
     def _note_failure(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A fault of the suite itself, in a callback that nobody waits for, must not pass in silence."""

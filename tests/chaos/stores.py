@@ -5,6 +5,7 @@ import signal
 import socket
 from collections import deque
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
@@ -76,10 +77,28 @@ class Store:
 class RedisStore(Store):
     """Valkey that has on disk what it acknowledges: the store for which "no accepted vote is lost" is claimed."""
 
+    def __init__(self, server: Valkey) -> None:
+        super().__init__(server)
+        self._taken: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://default:{self.password}@127.0.0.1:{self.port}/0"
+
+    @property
+    def password(self) -> str:
+        return self._taken or urlsplit(super().url).password or ""
+
     async def start(self) -> None:
         await super().start()
         async with Redis.from_url(self.url) as redis:
             await redis.config_set("appendfsync", "always")
+
+    async def take_password(self, password: str) -> None:
+        """Answer to *password* from now on, so that clients need not know which of two servers they reach."""
+        async with Redis.from_url(self.url) as redis:
+            await redis.config_set("requirepass", password)
+        self._taken = password
 
 
 class Stores:
@@ -90,13 +109,17 @@ class Stores:
         self._state.open()
         self.redis = RedisStore(Valkey(self._state))
         self.postgres = Store(Postgres(self._state))
+        self._replica_state = StateDir(folder.with_name("replica"))
+        self._replica_state.open()
+        self.replica = RedisStore(Valkey(self._replica_state))  # started by those who need it
 
     async def start(self) -> None:
         await asyncio.gather(self.redis.start(), self.postgres.start())
 
     async def close(self) -> None:
-        await asyncio.gather(self.redis.stop(), self.postgres.stop())
+        await asyncio.gather(self.redis.stop(), self.postgres.stop(), self.replica.stop())
         self._state.close()
+        self._replica_state.close()
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.faults import FAULTS, Deck
 from tests.chaos.mutants import MUTANTS, VOTING, Edit
-from tests.chaos.round import play
+from tests.chaos.round import Report, play
 from tests.chaos.scene import Scene
 from tests.chaos.sums import Sums
 from tests.stack import ROOT
@@ -52,6 +52,19 @@ def test_no_accepted_vote_is_lost_or_misordered_whatever_dies(
     assert sums.is_good, sums.text()
     assert sums.totals["accepted"] == sums.totals["applied"] > VOTES
     assert sums.faults.total() >= sum(map(len, ROUNDS)) - 2, sums.text()  # a busy machine may miss a moment
+
+
+def test_no_accepted_vote_is_lost_by_a_failover_where_votes_wait_for_the_replica(tmp_path: Path) -> None:
+    """`make chaos-mutants` shows that some are lost without the wait."""
+
+    async def play_one() -> Report:
+        async with Scene(tmp_path, is_replicated=True).running() as scene:
+            return await play(scene, Dealt(("redis-failover",)), 1, f"{SEED}/replicated", 400, faults=1)
+
+    report = asyncio.run(play_one())
+    assert report.is_good, report.line()
+    assert report.faults["redis-failover"] == 1, report.line()
+    assert report.verdict.accepted == report.verdict.applied > 0
 
 
 def test_every_kind_is_dealt_once_before_any_comes_again() -> None:

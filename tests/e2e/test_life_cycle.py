@@ -28,7 +28,7 @@ def test_up_again_down_up_on_what_is_there_reset(tmp_path: Path, say: Callable[[
 
         second = local(state_dir, *FREE_PORTS)
         assert second.returncode == 1
-        assert "runs already" in second.stderr
+        assert "already runs" in second.stderr
         assert first.http in second.stderr
         assert first.results()["total"] == 1
 

@@ -102,7 +102,7 @@ def test_a_certificate_of_another_host_is_named(ops: Ops, database, over_tls: st
 
 
 def test_a_file_of_authorities_that_is_not_there_is_told(ops: Ops, database, over_tls: str) -> None:
-    assert "is not there" in told(ops, "Redis", f"rediss://127.0.0.1:{over_tls}?ssl_ca_certs=/no/such.pem")
+    assert "does not exist" in told(ops, "Redis", f"rediss://127.0.0.1:{over_tls}?ssl_ca_certs=/no/such.pem")
 
 
 def test_with_the_authoritys_file_it_is_trusted(ops: Ops, database, settings, over_tls: str, pem: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_wrong_login_of_redis_is_told(ops: Ops, database, redis_url: str, logi
 
 
 def test_a_missing_password_of_redis_is_told(ops: Ops, database, redis_url: str) -> None:
-    assert "asks for a password (NOAUTH)" in told(ops, "Redis", re.sub(r"//.*@", "//", redis_url))
+    assert "requires a password (NOAUTH)" in told(ops, "Redis", re.sub(r"//.*@", "//", redis_url))
 
 
 def test_a_replica_and_missing_replicas_are_told(ops: Ops, database, tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_where_the_network_is_at_fault_it_is_told_how(ops: Ops, redis, database,
     [
         (lambda url: re.sub(r"//.*@", "//postgres:wrong@", url), "password is wrong (28P01)"),
         (lambda url: re.sub(r"//.*@", "//nobody:wrong@", url), "password is wrong"),
-        (lambda url: re.sub(r"//.*@", "//postgres@", url), "asks for a password"),
+        (lambda url: re.sub(r"//.*@", "//postgres@", url), "requires a password"),
         (lambda url: re.sub(r"/postgres$", "/nosuch", url), "no database of this name (3D000)"),
-        (lambda url: f"{url}?sslmode=require", "speaks no TLS"),
+        (lambda url: f"{url}?sslmode=require", "does not speak TLS"),
     ],
 )
 def test_a_wrong_login_of_postgres_is_told(ops: Ops, redis, database_url: str, change, words: str) -> None:
@@ -214,7 +214,7 @@ def test_tls_of_postgres_is_told_and_works_with_its_authority(
         assert "DATABASE_SSLROOTCERT" in reason
         at_another = url.replace("127.0.0.1", "localhost")
         assert "another host name" in told(ops, "Postgres", f"{at_another}?sslmode=verify-full&sslrootcert={pem}")
-        assert "is not there" in told(ops, "Postgres", f"{url}?sslmode=verify-full&sslrootcert=/no/such.pem")
+        assert "does not exist" in told(ops, "Postgres", f"{url}?sslmode=verify-full&sslrootcert=/no/such.pem")
         assert ops("preflight", watch_s=0.1, postgres=f"{url}?sslmode=verify-full&sslrootcert={pem}")["ok"]
 
 

@@ -167,6 +167,8 @@ def printed(settings: Mapping[str, str], redis_url: str, database_url: str) -> P
         printed.run("ResultFunction", "result", event("http-get-results"), without="REDIS_URL")
         nowhere = {"REDIS_URL": NOBODY, "DATABASE_URL": "postgresql://127.0.0.1:1/nowhere"}
         printed.run("ResultFunction", "result", event("http-get-results"), **nowhere)
+        live = {"WEBSOCKET_URL": "ws://127.0.0.1:1/live", "HTTP_URL": "http://127.0.0.1:1"}
+        printed.run("WsConnectFunction", "ws_connect", event("websocket-subscribe"), **nowhere, **live)
         redis.lpush(VOTES, Vote("a", "x").encode(), b"junk")
         printed.run("WorkerFunction", "worker", event("schedule"))
         Snapshots(redis).write(Tally(2**62, {"a": 3}))
@@ -203,7 +205,7 @@ def test_the_estimate_of_costs_reckons_with_the_metrics_that_there_are(printed: 
 
 def test_whatever_is_watched_is_asked_of_the_function_that_tells_it(printed: Printed) -> None:
     services = {value for metric in printed.metrics for key, value in metric.dimensions if key == "service"}
-    assert services == {"vote", "result", "worker", "ws_broadcast"}
+    assert services == {"vote", "result", "worker", "ws_broadcast", "ws_connect"}
 
 
 @pytest.mark.parametrize(

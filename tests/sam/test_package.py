@@ -1,8 +1,8 @@
 """`sam build`, then `sam package` with an upload to S3 as moto plays it.
 
 It proves that the build needs no container, and that what lands in the bucket is what the packaged template points to:
-each function's own code, and one layer with the package, its libraries and RDS's certificates. `sam deploy` against
-moto is not tried: moto knows neither SAM's transform nor API Gateway v2, and would report success all the same.
+each function's own code, and one layer with the package, its libraries and RDS's certificates. test_deploy.py goes on
+to `sam deploy`.
 """
 
 import io

@@ -324,4 +324,4 @@ def test_the_whole_system_prints_no_part_of_passwords_that_are_not_encoded(tmp_p
         printed += stack.log
     for password in ("vzX#kqW/mjP", "GJx%zqVwK"):
         assert not shown(password, printed)
-    assert "REDIS_URL holds #" in printed
+    assert "REDIS_URL contains #" in printed

@@ -19,7 +19,7 @@ README_LINES, README_WORDS, DOCS_WORDS = 110, 800, 20_000
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 GENERATED = re.compile(
-    r"<!-- (chaos|mutants|printed|reckoned by .*?) -->.*?<!-- (/chaos|/mutants|/printed|until here) -->", re.DOTALL
+    r"<!-- (chaos|mutants|printed|calculated by .*?) -->.*?<!-- (/chaos|/mutants|/printed|until here) -->", re.DOTALL
 )
 SETTING = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 WORD = re.compile(r"[a-z]+(_[a-z0-9]+)*")

@@ -51,10 +51,12 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
     },
     "votectl": {
         VALUES: set(),
+        "account": {VALUES},
         "cost": {VALUES},
         "loadtest": {VALUES},
         "ops": {VALUES},
-        "__main__": {VALUES, "cost", "loadtest", "ops"},
+        "teardown": {VALUES},
+        "__main__": {VALUES, "account", "cost", "loadtest", "ops", "teardown"},
     },
     "bench": {
         VALUES: set(),

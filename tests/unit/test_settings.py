@@ -28,6 +28,7 @@ def test_defaults_need_no_environment() -> None:
         ("COOKIE_KEYS", "short,secret", "cookie_keys"),
         ("ACCEPT_LEGACY_IDS", "maybe", "accept_legacy_ids"),
         ("ACCEPT_OLD_COOKIES", "maybe", "accept_old_cookies"),
+        ("CONFIRM_BY_REPLICA", "maybe", "confirm_by_replica"),
         ("ALLOWED_ORIGINS", "vote.example.org", "allowed_origins"),
         ("ALLOWED_ORIGINS", "https://vote.example.org/secret", "allowed_origins"),
         ("HTTP_URL", "https://vote.example.org/secret", "http_url"),

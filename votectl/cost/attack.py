@@ -156,8 +156,9 @@ def flood_costs(bill: Bill, subscribers: int, budget: Budget) -> dict[str, Any]:
 def describe_attack(document: Mapping[str, Any]) -> Iterator[str]:
     """Render *document* as text with a table."""
     yield (
-        f"What a flood costs in USD an hour, at list prices of {document['region']} as of {document['prices_dated']},\n"
-        f"while {document['subscribers']:,} watch: by requests a second if nothing bounded it, and at most as it is.\n"
+        f"What a flood costs in USD per hour, at list prices of {document['region']}, {document['prices_dated']}, "
+        f"while\n{document['subscribers']:,} watch: by requests per second without any limit, and the most that the "
+        "limits allow.\n"
     )
     heads = ["", *(f"{rate:,}/s" for rate in RATES), "let through", "at most", "bound"]
     rows = [

@@ -189,7 +189,7 @@ def describe(document: dict[str, Any]) -> Iterator[str]:
     shards = f"{document['shards']} shard{'' if document['shards'] == 1 else 's'}"
     yield (
         f"\nBroadcasts: at most {document['broadcasts']:,}, one every {document['interval_ms']:,.0f} ms in {shards}. "
-        "Each is a message\nto every subscriber, so the interval is what you can turn:"
+        "Each is a message\nto every subscriber, so the interval is what you can adjust:"
     )
     others = [
         (f"{row['least_interval_ms']:,}", f"{row['messages']:,}", f"{row['event_usd']:,.2f}")

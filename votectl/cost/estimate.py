@@ -22,8 +22,9 @@ REQUEST_KB = 512  # metering step of an HTTP request
 
 # As template.yaml sets them. MB.
 VOTE_MB, FUNCTION_MB = 1024, 512
-ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 29, 20, 1, 6, 1
-FEW_ALARM_METRICS, BUDGET_ALARM_METRICS = 11, 1  # with Alarms=few; with MonthlyBudgetUSD, in addition
+ALARM_METRICS, METRICS, DASHBOARDS, SECRETS, KEYS = 44, 21, 1, 6, 1
+FEW_ALARM_METRICS, BUDGET_ALARM_METRICS = 13, 1  # with Alarms=few; with MonthlyBudgetUSD, in addition
+SECOND_NODE_METRICS, FEW_SECOND_NODE_METRICS = 6, 1  # of ALARM_METRICS and FEW_ALARM_METRICS: one node has none
 
 # Billed milliseconds of warm environments on at most one vCPU; there are a few thousand cold starts at most.
 PAGE_MS, VOTE_MS, RESULTS_MS, FRAME_MS = 5, 10, 10, 10
@@ -152,14 +153,20 @@ def standing(stack: Stack, prices: Prices) -> Iterator[LineItem]:
     # A metric of ours is billed by the hour in which it has data.
     metrics = METRICS * stack.counting_hours / HOURS_A_MONTH
     yield LineItem("CloudWatch: metrics of the functions", metrics, price("metric"))
-    alarms = FEW_ALARM_METRICS if stack.few_alarms else ALARM_METRICS
-    yield LineItem("CloudWatch: metrics under an alarm", alarms + BUDGET_ALARM_METRICS * stack.budget, price("alarm"))
+    yield LineItem("CloudWatch: metrics under an alarm", _alarm_metrics(stack), price("alarm"))
     yield LineItem("CloudWatch: dashboard", 0 if stack.few_alarms else DASHBOARDS, price("dashboard"))
     yield LineItem("Secrets Manager", SECRETS, price("secret"))
     yield LineItem("KMS: key", KEYS, price("key"))
     if stack.nat:
         yield LineItem("NAT gateway", HOURS_A_MONTH, price("nat_hour"))
         yield LineItem("NAT gateway: its address", HOURS_A_MONTH, price("public_ipv4"))
+
+
+def _alarm_metrics(stack: Stack) -> int:
+    all_, second = (
+        (FEW_ALARM_METRICS, FEW_SECOND_NODE_METRICS) if stack.few_alarms else (ALARM_METRICS, SECOND_NODE_METRICS)
+    )
+    return all_ - second * (stack.cache_nodes == 1) + BUDGET_ALARM_METRICS * stack.budget
 
 
 def _worker(stack: Stack, prices: Prices) -> tuple[float, Price]:

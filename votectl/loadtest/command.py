@@ -68,7 +68,7 @@ def run_loadtest(options: argparse.Namespace) -> int:
         return 1
     except (*AWAY, InvalidSetting) as error:
         why = explain(error)
-        complain(f"The votes were sent, but the accounts cannot be made up, since a store is away: {why}")
+        complain(f"The votes were sent, but the accounts cannot be drawn up, since a store is away: {why}")
         return 1
 
 

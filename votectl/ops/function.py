@@ -45,7 +45,7 @@ class OpsFunction:
         if isinstance(document, dict) and error:
             raise NotInvoked(f"{document.get('errorType')}: {document.get('errorMessage')}")
         if not isinstance(document, dict) or "ok" not in document:
-            raise NotInvoked(f"{self._name} does not answer as the function ops does: is it another one?")
+            raise NotInvoked(f"{self._name} does not answer like the function ops: is it another function?")
         return document
 
 

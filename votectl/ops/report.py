@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from votectl.findings import finding_lines
 from votectl.table import many, table, was
 from votectl.terminal import all_plain
 
@@ -85,7 +86,7 @@ def _requeue(answer: Answer) -> Iterator[str]:
     yield f"{many(answer['requeued'], 'letter')} went back to the list"
     reasons = {
         "cut": "cut, which cannot be restored",
-        "still_no_vote": "still no vote",
+        "still_no_vote": "still not a vote",
         "voted_since": "left: the voter has a row",
         "queued_since": "left: the voter has a vote in the list",
         "out_of_place": "left: another operation removed letters at the same time; run it again",
@@ -106,18 +107,14 @@ def _verify(answer: Answer) -> Iterator[str]:
 
 
 def _preflight(answer: Answer) -> Iterator[str]:
-    for finding in answer["findings"]:
-        mark = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM"}[finding["level"]]
-        yield f"{mark}  {finding['what']}"
-        if finding["todo"]:
-            yield f"         {finding['todo']}"
+    yield from finding_lines(answer["findings"])
     levels = [finding["level"] for finding in answer["findings"]]
     yield f"{many(levels.count('problem'), 'problem')}, {many(levels.count('warning'), 'warning')}"
 
 
 def _handback(answer: Answer) -> Iterator[str]:
-    yield "our worker drains no more" if answer["changed"] else "it was handed back already"
-    yield f"{many(answer['returned'], 'vote')} went back from the batch of a run that died or stood still"
+    yield "our worker has stopped draining" if answer["changed"] else "it was handed back already"
+    yield f"{many(answer['returned'], 'vote')} came back from the batch of a run that died or froze"
     yield f"{many(answer['waiting'], 'vote')} waiting in the list"
 
 
@@ -127,7 +124,7 @@ def _takeover(answer: Answer) -> Iterator[str]:
 
 
 def _install(answer: Answer) -> Iterator[str]:
-    yield "tables and triggers were installed" if answer["installed"] else "tables and triggers were there"
+    yield "tables and triggers were installed" if answer["installed"] else "tables and triggers existed already"
     yield from (f"the login {name} was created" for name in answer["created"])
     yield from (f"the login {name} has the password of its secret" for name in answer["logins"])
 

@@ -33,7 +33,7 @@ def redis_fault(url: str, schemes: Sequence[str]) -> str | None:
     if not parts.hostname:
         return f"names no host: {ENCODE}"
     if not DATABASE_NUMBER.fullmatch(parts.path):
-        return f"ends in something else than the number of a database: {ENCODE}"
+        return f"ends in something other than a database number: {ENCODE}"
     return _option_fault(parts.query)
 
 
@@ -41,7 +41,7 @@ def _option_fault(query: str) -> str | None:
     names = [option.partition("=")[0] for option in query.split("&") if option]
     if all(map(REDIS_OPTION.fullmatch, names)):
         return None
-    return "takes no options but db and those that begin with ssl_, such as ssl_ca_certs"
+    return "accepts only the option db and those that begin with ssl_, such as ssl_ca_certs"
 
 
 @lru_cache(maxsize=16)
@@ -53,7 +53,7 @@ def database_fault(url: str, schemes: Sequence[str]) -> str | None:
     if "@" in user:  # libpq would end the password at the first @
         return f"has more than one @: {ENCODE}"
     if "%00" in url:
-        return "holds %00, which Postgres takes nowhere"
+        return "contains %00, which Postgres never accepts"
     return None
 
 
@@ -64,9 +64,9 @@ def web_fault(url: str, schemes: Sequence[str]) -> str | None:
         return fault
     authority = _authority(url)
     if "@" in url or "#" in url or _is_spaced(url):
-        return "takes no user, no password, no # and no space"
+        return "must not contain a user, a password, # or a space"
     if not authority or _host_fault(authority):
-        return "names no host, or a port that is none"
+        return "names no host, or an invalid port"
     return None
 
 
@@ -104,21 +104,21 @@ def _store_fault(url: str, schemes: Sequence[str]) -> str | None:
     if fault := _scheme_fault(url, schemes) or _spelling_fault(rest):
         return fault
     if "#" in rest or "@" in rest[len(authority) :]:
-        return f"holds #, or / or ? before an @: {ENCODE}"
+        return f"contains #, or / or ? before an @: {ENCODE}"
     if any(_host_fault(host) for host in authority.rpartition("@")[2].split(",")):
-        return f"has no host, or a port that is none, where it should stand: {ENCODE}"
+        return f"has no host, or an invalid port: {ENCODE}"
     return None
 
 
 def _spelling_fault(text: str) -> str | None:
     if _is_spaced(text):
-        return f"holds a space or a control character: {ENCODE}"
+        return f"contains a space or a control character: {ENCODE}"
     if LOOSE_PERCENT.search(text):
-        return f"holds a % that two hexadecimal digits do not follow: {ENCODE}"
+        return f"contains a % without two hexadecimal digits after it: {ENCODE}"
     try:
         unquote(text, errors="strict")
     except UnicodeDecodeError:
-        return f"is percent-encoded in something else than UTF-8: {ENCODE}"
+        return f"is percent-encoded in something other than UTF-8: {ENCODE}"
     return None
 
 

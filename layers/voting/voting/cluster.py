@@ -51,7 +51,7 @@ class _FollowingConnection(Connection):
         try:
             return super()._connect()  # type: ignore[no-untyped-call] # redis-py has no types there
         except OSError:
-            self._home.address = None  # it may be gone for good; the entrance knows which node has taken over
+            self._home.address = None  # it may be gone for good; the configured address knows which node has taken over
             raise
 
 

@@ -11,34 +11,34 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-REFUSED = "the connection was refused: does it run, and is this its port?"
+REFUSED = "the connection was refused: is it running, and is this its port?"
 TIMED_OUT = (
     "it did not answer in time: is it up, does the network (security groups, routes) let us through, and does it "
-    "speak TLS if it is asked to?"
+    "speak TLS if the URL says so?"
 )
 UNKNOWN_HOST = "its host name cannot be resolved"
 BROKEN = "the connection broke"
 LOGIN = "the user or the password is wrong"
 CERTIFICATES = "for an authority of your own, name its file: ?ssl_ca_certs=/path in REDIS_URL, DATABASE_SSLROOTCERT"
-NO_TLS = "it speaks no TLS on this port"
+NO_TLS = "it does not speak TLS on this port"
 
 # The codes with which error replies of Redis begin, and what they mean.
 REDIS_CODES = {
     "OOM": "its memory is full (OOM): raise maxmemory, or let the queue drain",
     "NOPERM": "the user's ACL forbids it (NOPERM)",
     "WRONGPASS": f"{LOGIN} (WRONGPASS)",
-    "NOAUTH": "it asks for a password (NOAUTH)",
+    "NOAUTH": "it requires a password (NOAUTH)",
     "READONLY": "it is a replica (READONLY): take the primary's address",
-    "LOADING": "it still loads its data (LOADING)",
+    "LOADING": "it is still loading its data (LOADING)",
     "MISCONF": "it cannot write its data to disk (MISCONF)",
-    "NOREPLICAS": "too few of its replicas are in reach (NOREPLICAS, see min-replicas-to-write)",
+    "NOREPLICAS": "too few of its replicas are reachable (NOREPLICAS, see min-replicas-to-write)",
     "MASTERDOWN": "it is a replica that has lost its primary (MASTERDOWN)",
     "CLUSTERDOWN": "its cluster is down (CLUSTERDOWN)",
     "CROSSSLOT": "it is a cluster, and the keys are in several slots (CROSSSLOT)",
     "MOVED": "it is a cluster, and the key is on another node (MOVED)",
-    "TRYAGAIN": "it is a cluster that moves the key at the moment (TRYAGAIN)",
-    "BUSY": "a script keeps it busy (BUSY)",
-    "WRONGTYPE": "a key holds another type than ours (WRONGTYPE)",
+    "TRYAGAIN": "it is a cluster that is moving the key (TRYAGAIN)",
+    "BUSY": "it is busy with a script (BUSY)",
+    "WRONGTYPE": "a key has another type than we expect (WRONGTYPE)",
     "EXECABORT": "it refused a part of a transaction (EXECABORT)",
 }
 REDIS_CLASSES = {  # classes of redis-py, for errors without a code
@@ -57,18 +57,18 @@ COMMAND = re.compile(r"the '([a-z_|-]+)' command")
 # By SQLSTATE. Others are reported by their number, and with the message of Postgres if their class quotes no value.
 SQLSTATES = {
     "28P01": LOGIN,
-    "28000": "it admits no such login (pg_hba.conf)",
+    "28000": "it does not allow this login (pg_hba.conf)",
     "3D000": "there is no database of this name",
     "25006": "it is read-only: take the writer's address",
     "42P01": "a table is missing",
     "40P01": "it was in a deadlock",
     "53100": "its disk is full",
     "53200": "its memory is full",
-    "53300": "all of its sessions are taken (max_connections)",
+    "53300": "all of its sessions are in use (max_connections)",
     "55P03": "a lock was not free in time",
     "57014": "a statement was canceled, by its timeout or by hand",
     "57P01": "it is being shut down",
-    "57P02": "it crashed and restarts",
+    "57P02": "it crashed and is restarting",
     "57P03": "it is starting up or shutting down",
 }
 QUOTING_NOTHING = {
@@ -84,19 +84,22 @@ QUOTING_NOTHING = {
 # libpq gives no SQLSTATE for a failed login, only text.
 LIBPQ: tuple[tuple[str, str], ...] = (
     ("password authentication failed", f"{LOGIN} (28P01)"),
-    ("no password supplied", "it asks for a password"),
+    ("no password supplied", "it requires a password"),
     ("no such user", f"{LOGIN}: the pooler knows no such user"),
     ("no such database", "the pooler knows no database of this name"),
     ("unsupported startup parameter", "the pooler refuses an option of DATABASE_URL"),
-    ("no encryption", "it admits this login over TLS only (pg_hba.conf): add ?sslmode=require to DATABASE_URL"),
+    ("no encryption", "it allows this login over TLS only (pg_hba.conf): add ?sslmode=require to DATABASE_URL"),
     ("no pg_hba.conf entry", SQLSTATES["28000"]),
     (r'role ".*" does not exist', LOGIN),
     (r'database ".*" does not exist', f"{SQLSTATES['3D000']} (3D000)"),
     ("does not match host name", f"its TLS certificate is for another host name; {CERTIFICATES}"),
     ("certificate verify failed", f"its TLS certificate is not trusted; {CERTIFICATES}"),
-    ("root certificate file .* does not exist", "the file with the authorities (DATABASE_SSLROOTCERT) is not there"),
+    (
+        "root certificate file .* does not exist",
+        "the file with the certificate authorities (DATABASE_SSLROOTCERT) does not exist",
+    ),
     ("does not support SSL", NO_TLS),
-    ("SSL required|SSL connection is required", "it takes TLS only: add ?sslmode=require to DATABASE_URL"),
+    ("SSL required|SSL connection is required", "it accepts TLS only: add ?sslmode=require to DATABASE_URL"),
     ("could not translate host name|failed to resolve host|Name or service not known", UNKNOWN_HOST),
     ("[Cc]onnection refused", REFUSED),
     ("timeout expired|[Tt]imed out|connection timeout", TIMED_OUT),
@@ -110,7 +113,7 @@ NETWORK: dict[type[OSError], str] = {
     socket.gaierror: UNKNOWN_HOST,
     TimeoutError: TIMED_OUT,
     ConnectionRefusedError: REFUSED,
-    FileNotFoundError: "a file or a socket that its address names is not there",
+    FileNotFoundError: "a file or a socket that its address names does not exist",
 }
 
 # Messages of these classes describe code, not data.
@@ -170,7 +173,7 @@ def _of_redis(error: BaseException) -> str:
         return f"the user's ACL forbids the command {command[1]} (NOPERM)"
     name = type(error).__name__
     if name == "ConnectionError" and code == "ERR":
-        return "it has as many clients as it takes (maxclients)"
+        return "it has reached its limit of clients (maxclients)"
     if code not in REDIS_CODES and isinstance(error.__cause__ or error.__context__, OSError):
         return ""
     return REDIS_CODES.get(code) or REDIS_CLASSES.get(name, name)

@@ -47,7 +47,7 @@ class Settings(NamedTuple):
             return self._url("DATABASE_URL", database_fault, "postgresql", "postgres")
         host = self._required("DATABASE_HOST", "a host name, or DATABASE_URL in its place")
         if not is_host(host):  # it may be a URL with a password
-            raise InvalidSetting("DATABASE_HOST is not the name of a host; a URL belongs into DATABASE_URL")
+            raise InvalidSetting("DATABASE_HOST is not the name of a host; put a URL into DATABASE_URL")
         host = f"[{host.strip('[]')}]" if ":" in host else host
         port = self._integer("DATABASE_PORT", 5432, least=1)
         return f"postgresql://{host}:{port}/{quote(self._optional('DATABASE_NAME') or 'postgres', safe='')}"
@@ -98,6 +98,11 @@ class Settings(NamedTuple):
         return self._boolean("ACCEPT_OLD_COOKIES", default="true")
 
     @property
+    def confirm_by_replica(self) -> bool:
+        """Whether a vote is accepted only once a replica of Redis has it, so that no failover can lose it."""
+        return self._boolean("CONFIRM_BY_REPLICA")
+
+    @property
     def allowed_origins(self) -> frozenset[str]:
         """Further origins whose pages may vote and subscribe, in the spelling of `normal_origin`."""
         listed = [origin.strip() for origin in self.env.get("ALLOWED_ORIGINS", "").split(",")]
@@ -125,6 +130,11 @@ class Settings(NamedTuple):
     def region(self) -> str:
         """The region for which requests to AWS are signed; Lambda sets it."""
         return self._required("AWS_REGION", "a region such as eu-central-1")
+
+    @property
+    def prefers_ipv6(self) -> bool:
+        """Whether AWS is asked for addresses of both families, because IPv4 may lead nowhere from here."""
+        return self._boolean("AWS_USE_DUALSTACK_ENDPOINT")
 
     @property
     def max_body_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a start leaves no stack trace, process or lock: covers run and command_line."""
+"""Ctrl-C at any moment of a start leaves no stack trace, process or lock: covers run, signals and command_line."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""`python -m local` from start to stop: covers run and listeners."""
+"""`python -m local` from start to stop: covers run, ports, companions, warm_up and listeners."""
 
 import json
 import re
@@ -104,12 +104,17 @@ def test_down_waits_for_the_end_and_reset_forgets(project):
     assert project.do("--down").returncode == 0
     assert project.do("--reset").returncode == 0
     project.up()
-    assert project.do("--down").returncode == 0
+    down = project.do("--down")
+    assert (down.returncode, down.stdout) == (0, f"Stopped what was running in {project.state}.\n")
     assert project.children() == []
     assert project.state.exists()
     (project.state / "run.json").unlink(missing_ok=True)
     project.up()
-    assert project.do("--reset").returncode == 0
+    reset = project.do("--reset")
+    assert reset.returncode == 0
+    assert (
+        reset.stdout == f"Stopped what was running in {project.state}. Deleted its votes, passwords and cookie keys.\n"
+    )
     assert project.children() == []
     assert not project.state.exists()
 
@@ -149,7 +154,7 @@ def test_half_written_ports_are_one_clear_line(project):
     (project.state / "ports.json").write_text('{"redis": ', encoding="utf-8")
     refused = project.do()
     assert refused.returncode == 1
-    assert re.fullmatch(r"local: .*ports\.json is not whole; --reset .*\n", refused.stderr)
+    assert re.fullmatch(r"local: .*ports\.json is incomplete; --reset .*\n", refused.stderr)
     assert project.do("--reset").returncode == 0
 
 

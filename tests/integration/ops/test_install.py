@@ -1,6 +1,6 @@
 """The step of a deployment: CloudFormation's request, the function install, the function ops, and the answer.
 
-Covers custom_resource and ops_invocation.
+Covers custom_resource, ops_invocation and log_retention.
 """
 
 import json
@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import boto3
 import psycopg
 import pytest
 from awslambdaric.lambda_context import LambdaContext
+from moto import mock_aws
 from redis import Redis
 
 from tests.conftest import Handler
@@ -23,6 +25,10 @@ KNOWN = {
     "StackId": "arn:aws:cloudformation:…:stack/voting/1",
     "RequestId": "unique",
     "LogicalResourceId": "Installation",
+}
+INSTALLATION = {
+    "ResourceType": "Custom::Installation",
+    "ResourceProperties": {"Attributes": ATTRIBUTES, "Release": "1"},
 }
 
 
@@ -94,8 +100,7 @@ def deploy(
     install = handler("install")
 
     def deploy(kind: str, **more: str) -> dict[str, Any]:
-        event = {"RequestType": kind, "ResponseURL": cloudformation.url, **KNOWN, **more}
-        install(event | {"ResourceProperties": {"Attributes": ATTRIBUTES, "Release": "1"}}, context)
+        install({"RequestType": kind, "ResponseURL": cloudformation.url, **KNOWN, **INSTALLATION, **more}, context)
         return cloudformation.answers[-1]
 
     return deploy
@@ -206,3 +211,62 @@ def test_a_database_that_comes_up_late_is_waited_for(deploy, deployment: Deploym
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", address)
         assert deploy("Create")["Status"] == "SUCCESS"
     assert len(heard) == 2
+
+
+# ---------------------------------------------------------------- the logs of the database
+
+GROUPS = ["/aws/rds/instance/a-database/postgresql", "/aws/rds/instance/a-database/upgrade"]
+
+
+@pytest.fixture
+def limit(
+    handler: Callable[[str], Handler], cloudformation: CloudFormation, context: LambdaContext
+) -> Callable[..., Any]:
+    """Ask install for `DatabaseLogs` as CloudFormation does, where numbers are texts; return the answer."""
+    install = handler("install")
+
+    def limit(kind: str, days: str) -> dict[str, Any]:
+        resource = {"ResourceType": "Custom::LogRetention", "ResourceProperties": {"LogGroups": GROUPS, "Days": days}}
+        install({"RequestType": kind, "ResponseURL": cloudformation.url, **KNOWN, **resource}, context)
+        return cloudformation.answers[-1]
+
+    return limit
+
+
+def kept(logs: Any) -> dict[str, int | None]:
+    return {group["logGroupName"]: group.get("retentionInDays") for group in logs.describe_log_groups()["logGroups"]}
+
+
+@pytest.mark.parametrize("there", [[], GROUPS[:1], GROUPS], ids=["none", "one", "both"])
+def test_logs_of_the_database_expire_whoever_made_their_groups(limit, monkeypatch, there: list[str]) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        logs = boto3.client("logs")
+        for group in there:  # RDS sets no limit
+            logs.create_log_group(logGroupName=group)
+        assert limit("Create", "30")["Status"] == "SUCCESS"
+        assert kept(logs) == dict.fromkeys(GROUPS, 30)
+        assert limit("Update", "7")["Status"] == "SUCCESS"
+        assert kept(logs) == dict.fromkeys(GROUPS, 7)
+        assert limit("Delete", "7")["Status"] == "SUCCESS"
+        assert kept(logs) == dict.fromkeys(GROUPS, 7)  # what it said last can still be read for so long
+
+
+def test_logs_that_may_not_be_limited_are_told_in_a_sentence(limit, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    refusal = json.dumps({"__type": "AccessDeniedException", "message": "a policy of the organization"}).encode()
+    with answering(lambda _path, _body: (400, refusal, {})) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", address)
+        answer = limit("Create", "30")
+    assert (answer["Status"], answer["Reason"]) == (
+        "FAILED",
+        f"The log group {GROUPS[0]} could not be limited to 30 days (AccessDeniedException).",
+    )
+
+
+def test_logs_service_out_of_reach_is_told(limit, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    answer = limit("Create", "30")
+    assert answer["Reason"].endswith("(EndpointConnectionError).")

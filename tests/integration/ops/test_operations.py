@@ -185,7 +185,7 @@ def test_status_names_the_last_error_and_since_when_nothing_is_counted(ops, redi
     assert ops("status")["counting"] == {"state": "ok", "behind_s": 0.0, "trouble": None}
     redis.lpush(VOTES, Vote("a", "x").encode())
     redis.set(PROGRESS, (redis.time()[0] - 60) * 1000)
-    assert any("does the worker run?" in problem for problem in ops("status")["problems"])
+    assert any("is the worker running?" in problem for problem in ops("status")["problems"])
     Trouble(clients.redis(), TROUBLE, "nothing is counted").met("it is read-only (25006)")
     status = ops("status")
     assert status["counting"]["state"] == "stalled"
@@ -194,7 +194,7 @@ def test_status_names_the_last_error_and_since_when_nothing_is_counted(ops, redi
     (problem,) = (problem for problem in status["problems"] if problem.startswith("votes wait"))
     assert f"UTC: {status['counting']['trouble']['error']}" in problem
     Trouble(clients.redis(), RESULTS_TROUBLE, "not announced").met("AWS refused Invoke")
-    assert any("not announced since" in problem for problem in ops("status")["problems"])
+    assert any("not been announced since" in problem for problem in ops("status")["problems"])
 
 
 def test_a_takeover_that_changes_nothing_does_not_hide_a_stall(ops, redis, table) -> None:
@@ -246,7 +246,7 @@ def test_status_without_one_store_tells_of_the_other(ops, redis, monkeypatch) ->
     status = ops("status")
     assert status["ok"] is True
     assert status["queue"]["waiting"] == 1
-    assert any("Postgres does not answer" in problem for problem in status["problems"])
+    assert any("Postgres does not respond" in problem for problem in status["problems"])
 
 
 def test_status_tells_of_a_wrong_type(ops, redis, table) -> None:

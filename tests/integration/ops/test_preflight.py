@@ -78,7 +78,7 @@ def test_our_own_stores_have_no_problem(look: Look, database) -> None:
     VoteTable(database).install()
     findings = look()
     assert problems(findings) == []
-    assert worst(findings, "the contract's indexes are there") == "ok"
+    assert worst(findings, "the contract's indexes exist") == "ok"
 
 
 def test_no_table_is_no_problem(look: Look) -> None:
@@ -122,7 +122,7 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
         ("CREATE TABLE votes (id text NOT NULL UNIQUE, vote text NOT NULL)", ["vote is text"], "warning"),
         ("CREATE TABLE votes (id text NOT NULL UNIQUE, vote char(1) NOT NULL)", ["vote is character(1)"], "problem"),
         (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz NOT NULL", ["column at is required"], "problem"),
-        (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz", ["further column at"], "warning"),
+        (f"{OLD_TABLE}; ALTER TABLE votes ADD at timestamptz", ["additional column at"], "warning"),
         (f"{OLD_TABLE}; ALTER TABLE votes ENABLE ROW LEVEL SECURITY", ["row-level security"], "problem"),
         (f"{OLD_TABLE}; ALTER TABLE votes ADD CONSTRAINT picky CHECK (id <> '')", ["other constraints"], "warning"),
         (f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'Cats')", ["choices other than", "'Cats'"], "warning"),
@@ -142,7 +142,7 @@ def test_nothing_is_changed(look: Look, redis, database) -> None:
             ["column id is character(40)"],
             "problem",
         ),
-        ("CREATE VIEW votes AS SELECT ''::varchar(255) AS id, ''::varchar(255) AS vote", ["no plain table"], "problem"),
+        ("CREATE VIEW votes AS SELECT ''::varchar(255) AS id, ''::varchar(255) AS vote", ["not a plain"], "problem"),
     ],
 )
 def test_a_table_that_is_not_the_contracts_is_told(look: Look, database, statements, words, level) -> None:
@@ -319,9 +319,9 @@ def test_what_cannot_be_asked_is_said_to_be_so(settings: Settings, redis: Redis,
     clients = Clients(Settings({**settings.env, "REDIS_URL": f"redis://limited:secret@{address}"}))
     try:
         found = inspect(clients, watch_s=0.1)
-        assert worst(found, "snapshots cannot be asked") == "warning"
+        assert worst(found, "snapshots cannot be read") == "warning"
         redis.acl_setuser("limited", commands=["-info"])
-        assert worst(inspect(clients, watch_s=0.1), "INFO cannot be asked") == "warning"
+        assert worst(inspect(clients, watch_s=0.1), "INFO is not allowed") == "warning"
         redis.acl_setuser("limited", commands=["-eval"])
     finally:
         clients.close()
@@ -368,4 +368,4 @@ def test_messages_that_would_be_parked_are_told_by_reason() -> None:
     found = list(message_findings([vote, long, long, junk]))
     assert worst(found, "1 of 4 messages are votes") == "ok"
     assert worst(found, "2 of 4", "more than 255 characters") == "warning"
-    assert worst(found, "1 of 4 messages are no votes", "not_json") == "warning"
+    assert worst(found, "1 of 4 messages are not votes", "not_json") == "warning"

@@ -112,7 +112,7 @@ def test_a_store_that_is_away_after_the_load_is_told(
     monkeypatch.setenv("LOCAL_RUN_JSON", str(tmp_path / "run.json"))
     assert main(["loadtest", "--votes", "5"]) == 1
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "%" not in line]
-    assert error.startswith("The votes were sent, but the accounts cannot be made up, since a store is away: ")
+    assert error.startswith("The votes were sent, but the accounts cannot be drawn up, since a store is away: ")
     assert away not in error
 
 
@@ -241,7 +241,7 @@ def test_a_function_that_is_another_is_told_after_the_schedule_was_stopped(aws, 
     assert main(["ops", "--function", "other", "handback", "--schedule", "every-minute"]) == 1
     error = capsys.readouterr().err
     assert "the schedule every-minute is disabled" in error
-    assert "is it another one?" in error  # moto answers with what it was sent
+    assert "is it another function?" in error  # moto answers with what it was sent
     assert described()["State"] == "DISABLED"
 
 

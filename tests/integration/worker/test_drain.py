@@ -154,7 +154,7 @@ def test_what_the_log_says_of_a_failed_batch_names_no_voter(drain, redis: Redis,
         CREATE TRIGGER give_up BEFORE INSERT ON votes FOR EACH ROW EXECUTE FUNCTION give_up()
     """)
     redis.lpush(VOTES, *(Vote("a", f"secret{i}").encode() for i in range(WORTH_COPYING)))
-    sentence = "57014 QueryCanceled (function give_up): a function raises it, which a trigger calls: mend it"
+    sentence = "57014 QueryCanceled (function give_up): a function that a trigger calls raises it: fix the function"
     with pytest.raises(RunFailed, match=re.escape(sentence)):
         drain(lambda: "no batch gets through" in caplog.text)
     assert any(getattr(record, "cause", "").startswith(sentence) for record in caplog.records)
@@ -265,7 +265,7 @@ def test_an_older_tally_that_another_login_owns_is_no_reason_not_to_count(
     finally:
         database.execute("DROP OWNED BY clone; DROP ROLE clone")
     assert VoteTable(database).tally().counts == {"a": 1}
-    assert "the tally stays as an older version made it" in caplog.text
+    assert "the tally stays as an older version created it" in caplog.text
 
 
 def test_a_run_that_never_reached_the_database_fails_and_leaves_the_votes(redis: Redis, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""docs/explanation/scale.md as it is reckoned from a run."""
+"""docs/explanation/scale.md as it is calculated from a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +16,8 @@ def report(cases: Mapping[str, tuple[float, ...]], *goals: Goal) -> Report:
 
 
 BROADCAST = (
-    "TLS, 20 ms an answer, 10,000 connections",
-    "TLS, 20 ms an answer, 10,000 connections, by the core's time",
+    "TLS, 20 ms per response, 10,000 connections",
+    "TLS, 20 ms per response, 10,000 connections, per CPU-second",
 )
 REPORTS = {
     "drain": report(
@@ -53,11 +53,11 @@ def cells(text: str, what: str) -> list[str]:
 
 
 def test_the_busiest_minute_follows_from_the_voters() -> None:
-    assert cells(render(run()), "votes a second in the busiest minute") == ["2", "200", "20,000"]
+    assert cells(render(run()), "votes per second in the busiest minute") == ["2", "200", "20,000"]
 
 
 def test_what_is_beyond_a_quota_is_bold() -> None:
-    assert cells(render(run()), "requests a second") == ["4", "367", "**36,667**"]
+    assert cells(render(run()), "requests per second") == ["4", "367", "**36,667**"]
 
 
 def test_the_worker_is_rated_at_its_share_of_a_core() -> None:
@@ -67,7 +67,7 @@ def test_the_worker_is_rated_at_its_share_of_a_core() -> None:
 
 def test_a_shard_is_held_up_by_its_part_of_a_core_or_by_the_answers() -> None:
     assert cells(render(run()), "the same on 0.29 of a core ")[0] == "8,680"
-    quick = {case: (100_000.0,) if "core" in case else (14_000.0,) for case in BROADCAST}
+    quick = {case: (100_000.0,) if "CPU" in case else (14_000.0,) for case in BROADCAST}
     assert cells(render(run(broadcast=report(quick))), "the same on 0.29 of a core ")[0] == "14,000"
 
 

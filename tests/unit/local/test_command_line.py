@@ -3,6 +3,7 @@
 import pytest
 
 from local.command_line import main
+from local.host.state_dir import StateDir
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,23 @@ def test_a_state_directory_that_is_a_file_is_told(verb, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["--state-dir", str(tmp_path / "file"), *verb]) == 1
     assert capsys.readouterr().err.startswith("local: ")
+
+
+@pytest.mark.parametrize("verb", ["--down", "--reset"])
+def test_where_nothing_runs_or_is_kept_the_line_says_so(verb, tmp_path, capsys):
+    folder = tmp_path / "none"
+    assert main(["--state-dir", str(folder), verb]) == 0
+    assert capsys.readouterr().out == f"Nothing was running in {folder}.\n"
+
+
+def test_reset_says_what_it_deleted_where_nothing_ran(tmp_path, capsys):
+    state = StateDir(tmp_path / "state")
+    state.open()
+    state.close()
+    assert main(["--state-dir", str(state.path), "--down"]) == 0
+    assert capsys.readouterr().out == f"Nothing was running in {state.path}.\n"
+    assert main(["--state-dir", str(state.path), "--reset"]) == 0
+    assert (
+        capsys.readouterr().out
+        == f"Nothing was running in {state.path}. Deleted its votes, passwords and cookie keys.\n"
+    )

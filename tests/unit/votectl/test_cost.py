@@ -85,8 +85,8 @@ def test_a_month_adds_up() -> None:
             "RDS: 2 x db.t4g.medium": 2 * 730 * 0.065,  # 94.90
             "RDS: storage, 2 x 20 GiB": 40 * 0.115,  # 4.60
             "CloudWatch: logs of the worker": 43_800 * 1_500 / 1e9 * 0.50,
-            "CloudWatch: metrics of the functions": 20 * 0.30,
-            "CloudWatch: metrics under an alarm": 29 * 0.10,
+            "CloudWatch: metrics of the functions": 21 * 0.30,
+            "CloudWatch: metrics under an alarm": 44 * 0.10,
             "CloudWatch: dashboard": 3.00,
             "Secrets Manager": 6 * 0.40,
             "KMS: key": 1.00,
@@ -367,7 +367,7 @@ def test_a_region_or_a_kind_without_prices_is_named() -> None:
 def test_the_command_says_what_dominates_and_what_the_interval_does(capsys) -> None:
     assert main(["cost", "--region", "us-east-1"]) == 0
     said = capsys.readouterr().out
-    assert "Most of it: RDS: 2 x db.t4g.medium (56%)" in said
+    assert "Most of it: RDS: 2 x db.t4g.medium (55%)" in said
     assert "Most of it: WebSocket: broadcasts (96%)" in said
     assert "BROADCAST_INTERVAL_MS" in said
     assert "as of 2026-" in said

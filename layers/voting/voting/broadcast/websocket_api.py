@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from voting.broadcast.subscribers import Subscribers
 from voting.clients import Clients
-from voting.observability import tell
+from voting.observability import count, tell
 from voting.public_error import PublicError
 from voting.results.current import ResultsUnavailable, read_results
 from voting.results.snapshot import Snapshots
@@ -24,7 +24,8 @@ def answer(body: str, connection_id: str, clients: Clients, *, is_binary: bool =
     except FrameError as error:
         return [_error(error.code, error.message)]
     except RedisError as error:
-        tell("the registry of subscribers is unavailable", error=error)
+        if failed := tell("the registry of subscribers is unavailable", error=error):
+            count("RequestsUnavailable", failed)
         return [_error("unavailable", "The registry of subscribers does not answer. Try again in a few seconds.")]
 
 
@@ -73,6 +74,8 @@ def _newest(clients: Clients) -> bytes:
     try:
         return read_results(clients, clients.settings.labels).frame()
     except ResultsUnavailable:
+        if failed := tell("there are no results to show"):
+            count("RequestsUnavailable", failed)
         return _error("unavailable", "There are no results to show now. You are subscribed and will get the next ones.")
 
 

@@ -38,30 +38,29 @@ FRAME = re.compile(r"^PL/pgSQL function ([\w.$]+)\([^()]*\) line \d+ at ", re.MU
 OURS = re.compile(r"(^|\.)vote_tally_\w+$")
 
 ADVICE = {
-    "02000": "voting.vote_worker_fence is empty: drop it, and the worker makes it again",
+    "02000": "voting.vote_worker_fence is empty: drop it, and the worker creates it again",
     "0A000": "the table is of a kind, or has a rule, that an upsert does not support: run preflight",
     "21000": "two ids of one batch are equal by the column's type or collation: the contract says VARCHAR(255)",
     "22001": "a column is too short: make id and vote VARCHAR(255)",
     "22P05": "the database's encoding lacks a character of the id: use a database in UTF8",
-    "23502": "a further column is NOT NULL and has no default: give it one",
-    "23503": "a foreign key asks for a row elsewhere: drop it",
-    "23505": "a further unique index refuses the rows: drop it",
+    "23502": "an additional column is NOT NULL and has no default: give it one",
+    "23503": "a foreign key requires a row elsewhere: drop it",
+    "23505": "an additional unique index refuses the rows: drop it",
     "23514": "a CHECK constraint refuses the rows: drop it",
     "25006": "the database is read-only: use the address of the writer",
     "42501": "the worker's role lacks a right: GRANT SELECT, INSERT, UPDATE ON votes to it, and look at other triggers "
     "and at row-level security",
     "42703": "a column is missing, in votes or in what a trigger uses: the contract has id and vote",
     "42804": "a column has another type than VARCHAR(255), as the contract says",
-    "42883": "a function is missing, which the table or a trigger uses",
-    "42P01": "a table is missing, which a trigger uses",
+    "42883": "a function that the table or a trigger uses is missing",
+    "42P01": "a table that a trigger uses is missing",
     "42P10": "no unique index covers id alone, or votes is a view: run `votectl ops indexes`; or a publication's row "
-    "filter or column list "
-    "needs columns that are not in the replica identity: take it out of the publication",
+    "filter or column list needs columns that are not in the replica identity: take it out of the publication",
     "53100": "the database's disk is full",
     "55000": "a publication covers updates of votes, and the table has no replica identity: "
     "ALTER TABLE votes REPLICA IDENTITY USING INDEX idx_votes_id",
-    "P0001": "a function raises it, which a trigger calls: mend it, or drop the trigger",
-    "P0002": "voting.vote_worker_fence is empty: drop it, and the worker makes it again",
+    "P0001": "a function that a trigger calls raises it: fix the function, or drop the trigger",
+    "P0002": "voting.vote_worker_fence is empty: drop it, and the worker creates it again",
 }
 
 

@@ -122,7 +122,7 @@ def _see_to_schema(connection: psycopg.Connection) -> None:
     may_create, database, login, schema = run(connection, MAY_CREATE).fetchone() or (False, "", "", "")
     if not may_create:
         raise MayNotInstall(
-            f"the login {login} may not make the schema {schema}: CREATE SCHEMA {schema} AUTHORIZATION {login}, or "
+            f"the login {login} may not create the schema {schema}: CREATE SCHEMA {schema} AUTHORIZATION {login}, or "
             f"GRANT CREATE ON DATABASE {database} to it"
         )
     run(connection, CREATE_SCHEMA)

@@ -141,7 +141,7 @@ class Logins:
         for name, powers in self.powers([login.name for login in logins]).items():
             if powers:
                 raise LoginTooPowerful(
-                    f"The login {name} {', '.join(powers)}: take that away from it, or drop it, and run this again."
+                    f"The login {name} {', '.join(powers)}: revoke that, or drop the login, and run this again."
                 )
 
     def _row(self, query: str, *parameters: object) -> tuple[str, ...]:

@@ -104,8 +104,8 @@ def see_to_ownership(connection: psycopg.Connection, *, everywhere: bool) -> Non
     """Raise NotOurs if `foreign_objects` finds any."""
     if found := foreign_objects(connection, everywhere=everywhere):
         raise NotOurs(
-            f"{'; '.join(found)}: what others put there runs with our rights. Look who made it, then DROP it, or make "
-            "our login its owner"
+            f"{'; '.join(found)}: what others put there runs with our rights. Find out who created it, then DROP it, "
+            "or make our login its owner"
         )
 
 

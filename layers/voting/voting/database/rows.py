@@ -35,7 +35,7 @@ class RowsLeftOut(Exception):
     """A foreign trigger or rule left out or changed rows without an error, so that their votes would not count."""
 
     def __init__(self) -> None:
-        super().__init__("a trigger or a rule that is not ours leaves out rows, or changes them: mend it, or drop it")
+        super().__init__("a trigger or a rule that is not ours leaves out rows, or changes them: fix it, or drop it")
 
 
 class Rows:

@@ -18,7 +18,7 @@ from voting.vote import Vote
 # At least as great as any token that Redis has seen, in case this database was restored from an older backup.
 TAKE_FENCE = "UPDATE {ours}.vote_worker_fence SET token = greatest(token, %s) + 1 RETURNING token"
 # Also returns whether there is a BEFORE ROW trigger (tgtype: ROW is bit 0, BEFORE bit 1) or a rule for INSERT (3) or
-# UPDATE (2). None of ours is; either may keep a vote out of the table, or change it.
+# UPDATE (2). We have neither; both may keep a vote out of the table, or change it.
 HOLD_FENCE = """
 SELECT token, EXISTS (
     SELECT FROM pg_trigger WHERE tgrelid = to_regclass({votes_name})::oid AND NOT tgisinternal AND tgenabled <> 'D'

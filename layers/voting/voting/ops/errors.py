@@ -11,7 +11,7 @@ from voting.queue.vote_queue import NotAList
 from voting.reason import explain
 from voting.settings import InvalidSetting
 
-MISSING = "the worker makes them on its first run, or `install` if the worker's login may not."
+MISSING = "the worker creates them on its first run, or `install` if the worker's login may not."
 
 Document = dict[str, object]
 

@@ -42,7 +42,8 @@ def check_health(clients: Clients) -> Health:
 
 def _redis(clients: Clients) -> Literal["ok", "refused", "unreachable"]:
     try:
-        return "ok" if QueueView(clients.redis()).takes_votes() else "refused"
+        confirm = clients.settings.confirm_by_replica
+        return "ok" if QueueView(clients.redis()).takes_votes(confirm_by_replica=confirm) else "refused"
     except ResponseError as error:  # it is full, read-only or without replicas, or our user lacks a right
         tell("redis refuses votes", error=error)
         return "refused"

@@ -36,7 +36,7 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
     try:
         status |= _redis(clients, problems)
     except (RedisError, InvalidSetting) as error:
-        problems.append(f"Redis does not answer as it should: {explain(error)}")
+        problems.append(f"Redis does not respond as it should: {explain(error)}")
     try:
         status |= _postgres(clients, problems, counted=counted)
     except psycopg.errors.UndefinedTable:
@@ -44,7 +44,7 @@ def read_status(clients: Clients, *, counted: bool) -> dict[str, object]:
             return {**status, "problems": problems}  # then another worker uses the database, and needs no tally
         problems.append("Postgres has no tally: the worker creates it on its next run, once the draining is ours")
     except (psycopg.Error, InvalidSetting) as error:
-        problems.append(f"Postgres does not answer as it should: {explain(error)}")
+        problems.append(f"Postgres does not respond as it should: {explain(error)}")
     return {**status, "problems": problems}
 
 
@@ -59,10 +59,10 @@ def _redis(clients: Clients, problems: list[str]) -> dict[str, object]:
     announcing = read_trouble(clients.redis(), TROUBLE_OF_RESULTS)
     problems += [*_complaints(backlog), *_stall(backlog, trouble), *_forgotten(queue, backlog)]
     if announcing is not None:
-        problems.append(f"the results are not announced since {announcing.since}: {announcing.error}")
+        problems.append(f"results have not been announced since {announcing.since}: {announcing.error}")
     snapshot = Snapshots(clients.redis()).read()
     if backlog.handed_back_s is None and (snapshot is None or snapshot.age_s > OLD_SNAPSHOT_S):
-        problems.append("the snapshot is not confirmed: does the worker run?")
+        problems.append("the snapshot is not confirmed: is the worker running?")
     subscribers = Subscribers(clients.redis()).state().sizes
     return {
         "counting": {
@@ -110,7 +110,9 @@ def _dead(letters: DeadLetters, problems: list[str]) -> dict[str, object]:
 def _stall(backlog: Backlog, trouble: Record | None) -> list[str]:
     """Why votes are not counted, and since when."""
     if backlog.counting == "stalled":
-        why = f"since {trouble.since}: {trouble.error}" if trouble else "no run has met an error: does the worker run?"
+        why = (
+            f"since {trouble.since}: {trouble.error}" if trouble else "no run has met an error: is the worker running?"
+        )
         return [f"votes wait, and none has been counted for {backlog.behind_s:.0f} s; {why}"]
     return [f"the worker has met errors since {trouble.since}: {trouble.error}"] if trouble else []
 
@@ -119,9 +121,8 @@ def _forgotten(queue: QueueView, backlog: Backlog) -> list[str]:
     """The problem that the list was handed back and the other worker does not drain it."""
     if backlog.handed_back_s is None or not backlog.waiting or watch(queue, WATCH_S).is_drained:
         return []
-    return [
-        f"{backlog.waiting} messages wait, and no worker takes any: the list is handed back; does the other worker run?"
-    ]
+    problem = f"{backlog.waiting} messages wait, and no worker takes any: the list is handed back"
+    return [f"{problem}; is the other worker running?"]
 
 
 def _complaints(backlog: Backlog) -> list[str]:

@@ -27,6 +27,8 @@ KEYS = (VOTES, PROCESSING, FENCE, DEAD, CLAIMED, HANDED_BACK, HANDED_OUT, PROGRE
 
 STALLED_AFTER_S = 15.0  # without an acknowledged batch while messages wait: a batch takes a second or two
 
+REPLICA_WITHIN_MS = 500  # for a trial; a replica that is well confirms within a millisecond or two
+
 PAGE = 200  # messages that are read at a time
 
 LOOK = script("queue", "backlog", "behind")
@@ -81,13 +83,18 @@ class QueueView:
             behind_s=float(behind_s),
         )
 
-    def takes_votes(self) -> bool:
-        """Whether a vote could be pushed now.
+    def takes_votes(self, *, confirm_by_replica: bool = False) -> bool:
+        """Whether a vote could be pushed now, and a replica would confirm it if one must.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses; a vote would meet the same error.
         """
-        return bool(self._try_push(keys=[VOTES, TRIAL]))
+        if not confirm_by_replica:
+            return bool(self._try_push(keys=[VOTES, TRIAL]))
+        # WAIT is about the writes of its own connection.
+        with self._redis.client() as connection:  # type: ignore[no-untyped-call]
+            takes = self._try_push(keys=[VOTES, TRIAL], client=connection)
+            return bool(takes and connection.wait(1, REPLICA_WITHIN_MS))
 
     def length(self) -> int:
         """Return the number of messages that wait or are in process."""

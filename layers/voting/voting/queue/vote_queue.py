@@ -9,7 +9,7 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, Res
 from voting.fence import Superseded
 from voting.lua import script
 from voting.queue.queue_view import HANDED_BACK, KEYS, PROCESSING, PROGRESS, VOTES, QueueView
-from voting.queue.script_connection import ScriptConnection
+from voting.queue.script_connection import ScriptConnection, WaitRefused
 from voting.vote import Vote
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PUSH_WITHIN_S = 1.9  # a voter is told "not recorded" after 2 s
 ATTEMPTS = 2
+REPLICA_MARGIN_S = 0.1  # of the time for an answer, for the answer itself after a wait for a replica
 
 PUSH = script("queue", "push")
 PUSH_KEYS = (VOTES, PROGRESS, HANDED_BACK)
@@ -43,7 +44,7 @@ class QueueUnavailable(Exception):
 
 
 class PushUnanswered(QueueUnavailable):
-    """Redis was sent the vote and did not answer: it may or may not be recorded. Pushing it again does no harm."""
+    """Redis was sent the vote and did not confirm it: it may or may not be recorded. Pushing it again does no harm."""
 
 
 class NotAList(Exception):
@@ -64,8 +65,13 @@ NOT_CLAIMED: Mapping[bytes, type[Exception]] = {  # by the status that claim.lua
 class VoteQueue(QueueView):
     """Votes that wait to be counted: pushed at the head of one Redis list, claimed from its tail."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: "Redis", *, confirm_by_replica: bool = False) -> None:
+        """Keep the votes in *redis*; with *confirm_by_replica* a push succeeds only once a replica has the vote.
+
+        Redis replicates asynchronously: without it, a failover loses the votes that the primary alone had.
+        """
         super().__init__(redis)
+        self._confirm_by_replica = confirm_by_replica
         self._push = ScriptConnection(redis, PUSH)
         self._claim = redis.register_script(CLAIM)
         self._look_ahead = redis.register_script(LOOK_AHEAD)
@@ -101,7 +107,9 @@ class VoteQueue(QueueView):
         may_land_until = min(give_up_at, time.monotonic() + self._answer_within_s)
         deadline_us = int(may_land_until * 1_000_000) + ahead_us
         try:
-            answer = self._push.call(PUSH_KEYS, message, deadline_us)
+            answer = self._push_and_confirm(message, deadline_us, may_land_until)
+        except WaitRefused as error:
+            raise PushUnanswered(f"Redis refuses WAIT: {error}") from error
         except (ResponseError, BusyLoadingError) as error:
             self.reconnect()
             raise QueueUnavailable("Redis refused the vote") from error
@@ -115,6 +123,21 @@ class VoteQueue(QueueView):
             self._ahead_us = None
             raise QueueUnavailable("the vote reached Redis after its deadline")
         return float(answer) / 1000
+
+    def _push_and_confirm(self, message: bytes, deadline_us: int, confirm_until: float) -> Any:
+        """Run push.lua and return its answer, once a replica has the vote too if one must.
+
+        Raises:
+            PushUnanswered: no replica had it in time. The vote is queued, unless this primary is replaced.
+        """
+        if not self._confirm_by_replica:
+            return self._push.call(PUSH_KEYS, message, deadline_us)
+        within_ms = max(1, int((confirm_until - REPLICA_MARGIN_S - time.monotonic()) * 1000))
+        answer, replicas = self._push.call_replicated(PUSH_KEYS, message, deadline_us, within_ms=within_ms)
+        if replicas or answer == TOO_LATE:
+            return answer
+        self.reconnect()  # to the new primary, if this one has been replaced
+        raise PushUnanswered("no replica has confirmed the vote")
 
     def _reach_redis(self) -> int:
         """Open the connection for a push, and return how far the clock of Redis is ahead of ours, in microseconds.

@@ -127,6 +127,6 @@ def unrouted(request: Request) -> Response:
     if request.method == "OPTIONS":
         return Response.empty(204, allow)
     if request.method not in methods:
-        raise HttpError(405, "method_not_allowed", "This address does not take that method.", allow)
+        raise HttpError(405, "method_not_allowed", "This address does not accept that method.", allow)
     # Another function serves this path. The gateway finds it if the path is spelled exactly.
     return Response.empty(308, {"Location": request.path})

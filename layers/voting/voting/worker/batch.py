@@ -1,4 +1,4 @@
-"""What the worker has at hand: claimed messages, what is to be acknowledged, and the sums of a run."""
+"""What the worker holds: claimed messages, what to acknowledge next, and the sums of a run."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field

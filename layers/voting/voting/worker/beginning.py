@@ -44,9 +44,13 @@ def _install(table: VoteTable, changed: Callable[[], None]) -> bool:
             changed()
     except psycopg.errors.InsufficientPrivilege as error:
         if not table.follows():
-            known = str(error) if is_ours(error) else "not all is installed that we need, and our login may not"
+            known = (
+                str(error)
+                if is_ours(error)
+                else "something that we need is not installed, and our login may not install it"
+            )
             raise NotInstalled(f"{known}: {INSTALL}") from error
-        tell(f"the tally stays as an older version made it: {INSTALL}", error=error)
+        tell(f"the tally stays as an older version created it: {INSTALL}", error=error)
         return False
     return True
 

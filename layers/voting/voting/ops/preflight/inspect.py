@@ -36,7 +36,7 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
 
 
 def _redis(clients: Clients, watch_s: float) -> Iterable[Finding]:
-    yield from redis_findings(clients.redis())
+    yield from redis_findings(clients.redis(), confirm_by_replica=clients.settings.confirm_by_replica)
     yield from list_findings(QueueView(clients.redis()), watch_s)
 
 

@@ -16,7 +16,7 @@ def login_findings(logins: Logins, names: Sequence[str]) -> Iterator[Finding]:
     ours = names or [logins.own()]
     powers = logins.powers(ours)
     for missing in sorted(set(ours) - powers.keys()):
-        yield problem(f"there is no login {missing} yet", "Run `install`, which makes it.")
+        yield problem(f"there is no login {missing} yet", "Run `install`, which creates it.")
     strangers = logins.strangers([*ours, logins.own()])
     if not strangers:
         return

@@ -53,7 +53,7 @@ def table_findings(table: Table | None) -> Iterator[Finding]:
         yield ok("there is no table `votes` yet: the worker creates it")
         return
     if not table.is_plain:
-        yield problem("`votes` is no plain table", "Triggers and ON CONFLICT need one.")
+        yield problem("`votes` is not a plain table", "Triggers and ON CONFLICT need one.")
         return
     yield from _rights(table)
     yield from _columns(table)
@@ -109,7 +109,7 @@ def _columns(table: Table) -> Iterator[Finding]:
             yield problem(f"the column {column.name} is required and has no default", "Drop it: no vote can be stored.")
         else:
             yield warning(
-                f"there is a further column {column.name}",
+                f"there is an additional column {column.name}",
                 "The contract has two columns. Our worker leaves this one to its default.",
             )
 
@@ -147,7 +147,7 @@ def _indexes(table: Table) -> Iterator[Finding]:
             f"the contract's indexes are missing: {', '.join(missing)}", "Run `indexes`; it blocks no writers."
         )
     else:
-        yield ok("the contract's indexes are there")
+        yield ok("the contract's indexes exist")
 
 
 def _size(table: Table) -> Iterator[Finding]:

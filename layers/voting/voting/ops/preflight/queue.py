@@ -10,7 +10,7 @@ from voting.vote import InvalidVote, Vote, parse
 
 SAMPLE = 500  # messages of each end
 PARKED = {
-    "id_too_long": "ids of more than 255 characters, on which the old worker dies",
+    "id_too_long": "ids of more than 255 characters, which crash the old worker",
     "unknown_choice": "choices other than a and b",
 }
 
@@ -85,6 +85,6 @@ def message_findings(messages: Iterable[bytes]) -> Iterator[Finding]:
         yield ok(f"{shapes.total()} of {total} messages are votes ({spelled}; both are accepted)")
     for reason, count in reasons.most_common():
         yield warning(
-            f"{count} of {total} messages are no votes: {PARKED.get(reason, reason)}",
+            f"{count} of {total} messages are not votes: {PARKED.get(reason, reason)}",
             f"They will become dead letters ({reason}) and are not counted: see `dead list`.",
         )

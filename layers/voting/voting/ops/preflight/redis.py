@@ -12,8 +12,8 @@ from voting.queue.queue_view import VOTES
 OLDEST = (6, 2)
 
 
-def redis_findings(redis: Redis) -> Iterator[Finding]:
-    """The version, our rights, eviction, persistence, and whether it is a cluster."""
+def redis_findings(redis: Redis, *, confirm_by_replica: bool = False) -> Iterator[Finding]:
+    """The version, our rights, eviction, persistence, the replicas that votes wait for, and whether it is a cluster."""
     try:
         redis.exists(VOTES)  # in a cluster, the following commands go to the node with our keys
     except ClusterDownError:
@@ -24,7 +24,7 @@ def redis_findings(redis: Redis) -> Iterator[Finding]:
         info: dict[str, Any] = redis.info()
     except ResponseError:
         yield warning(
-            "Redis: INFO cannot be asked", "Check version, eviction and persistence in the configuration of the server."
+            "Redis: INFO is not allowed", "Check version, eviction and persistence in the configuration of the server."
         )
         return
     yield _version(str(info["redis_version"]))
@@ -33,6 +33,8 @@ def redis_findings(redis: Redis) -> Iterator[Finding]:
     yield _scripts(redis)
     yield _eviction(redis, info)
     yield from _persistence(redis, info)
+    if confirm_by_replica:
+        yield _replicas(redis, info)
     yield _cluster(info)
 
 
@@ -55,7 +57,7 @@ def _eviction(redis: Redis, info: dict[str, Any]) -> Finding:
     policy = info.get("maxmemory_policy") or _setting(redis, "maxmemory-policy")
     if policy is None:
         return warning(
-            "Redis: the eviction policy cannot be asked", "Make sure that its parameter group says noeviction."
+            "Redis: the eviction policy cannot be read", "Make sure that its parameter group says noeviction."
         )
     if policy != "noeviction":
         todo = "Set maxmemory-policy to noeviction: then a full Redis refuses votes, and the voter is told."
@@ -70,18 +72,31 @@ def _persistence(redis: Redis, info: dict[str, Any]) -> Iterator[Finding]:
             yield ok("Redis: append-only file, written through for every vote")
         else:
             yield warning(
-                f"Redis: append-only file, appendfsync {fsync or 'cannot be asked'}",
+                f"Redis: append-only file, appendfsync {fsync or 'cannot be read'}",
                 "A crash of its machine can lose the last second of accepted votes; `always` loses none.",
             )
         return
     save = _setting(redis, "save")
     if save is None:
-        what = "Redis: no append-only file; snapshots cannot be asked"
+        what = "Redis: no append-only file; snapshots cannot be read"
     else:
         what = f"Redis: no append-only file, {f'snapshots ({save})' if save else 'and no snapshots'}"
     yield warning(
         what, "A restart loses accepted votes that are not drained. ElastiCache: add replicas, or use MemoryDB."
     )
+
+
+def _replicas(redis: Redis, info: dict[str, Any]) -> Finding:
+    try:
+        redis.wait(0, 1)
+    except ResponseError:
+        return problem(
+            "Redis: our user may not wait for replicas", "Allow WAIT in its ACL, or turn ConfirmByReplica off."
+        )
+    if not info.get("connected_slaves"):
+        todo = "Add a replica, or turn ConfirmByReplica off: until then no vote is confirmed."
+        return problem("Redis: no replica is connected, and votes wait for one", todo)
+    return ok(f"Redis: votes wait for one of {info['connected_slaves']} replicas")
 
 
 def _cluster(info: dict[str, Any]) -> Finding:
