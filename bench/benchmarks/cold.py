@@ -73,10 +73,14 @@ def measure(scale: Scale) -> Report:
     figures = {name: Figure(name, "ms", values) for name, values in zip(starts, zip(*turns, strict=True), strict=True)}
     others = tuple(figures[name] for name in HANDLERS)
     comparisons = [Comparison(name, figures[name], others) for name in FIRST]
-    vote = comparisons[0].ratio(PUSH)
+    vote, result, ws_connect, *_ = comparisons
     return Report(
         comparisons=comparisons,
-        goals=(Goal("vote: at most 1.5 times a handler that only imports redis and pushes", vote, 1.5, "at most"),),
+        goals=(
+            Goal("vote: at most twice a bare handler", vote.ratio(BARE), 2.0, "at most"),
+            Goal("result: at most 2.5 times a bare handler", result.ratio(BARE), 2.5, "at most"),
+            Goal("ws_connect: at most 2.5 times a bare handler", ws_connect.ratio(BARE), 2.5, "at most"),
+        ),
         notes=(
             (
                 "From the exec of `python -m awslambdaric` to its response to the first event, on a Lambda Runtime API "
