@@ -23,7 +23,7 @@ from voting.settings import Settings
 from voting.tally import Tally
 
 RESTORED = r"""
-import json, os, random, secrets, sys
+import json, os, random, sys
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
 from awslambdaric.lambda_context import LambdaContext
 import app
@@ -49,8 +49,8 @@ given = set(sockets())
 for event in events:
     app.handler(event, context)
 if draws_before:
-    pool = [secrets.token_hex(16) for _ in range(9)]
-    secrets.token_hex = lambda _: pool.pop()
+    pool = [os.urandom(16) for _ in range(9)]
+    os.urandom = lambda count: pool.pop()[:count]
 state = random.getstate()
 if keeps_hooks:
     run_before_snapshot()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from voting.database.roles import Limits, Role
+from voting.database.limits import Limits
 from voting.light_connection import REDIS_TIMEOUT_S, Target
 from voting.light_redis import LightRedis
 from voting.settings import Settings
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 m
     from redis import Redis
 
     from voting.database.kept_session import KeptSession
+    from voting.database.roles import Role
     from voting.database.session import Session
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ class Clients:
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         name: str = "voting",
-        role: Role | None = None,
+        role: "Role | None" = None,
         heeds_policies: bool = True,
     ) -> None:
         """Create clients for *settings*; *name* is the application name of the database sessions.
