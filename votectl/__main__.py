@@ -10,6 +10,7 @@ from votectl.loadtest.command import add_loadtest
 from votectl.loadtest.demo import Demo
 from votectl.local_run import NotWhole, local_run
 from votectl.ops.command import add_ops
+from votectl.rotation.command import add_rotate
 from votectl.teardown.command import add_teardown
 from votectl.terminal import complain, say
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_loadtest(commands)
     add_ops(commands)
     add_cost(commands)
+    add_rotate(commands)
     add_account(commands)
     add_teardown(commands)
 

@@ -7,6 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting import redis_client  # noqa: F401 - imported here, it is part of the init phase and not of a broadcast
 from voting.broadcast.delivery import NothingToSend, deliver
+from voting.broadcast.dry_post import dry_post
 from voting.broadcast.planner import Shard
 from voting.broadcast.poster import Poster
 from voting.broadcast.sigv4 import Credentials
@@ -27,9 +28,14 @@ def environment() -> tuple[Clients, Poster]:
 
 
 @reported
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Post the newest snapshot to the buckets of *event*; it may be newer than the one that caused this invocation."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Post the newest snapshot to the buckets of *event*; it may be newer than the one that caused this invocation.
+
+    Or post to nobody, for the smoke test of a deployment.
+    """
     clients, poster = environment()
+    if event.get("trial"):
+        return dry_post(poster)
     snapshots = Snapshots(clients.redis())
 
     def newest() -> Results | None:

@@ -46,13 +46,17 @@ def environment() -> "tuple[Clients, Poster]":
 
 
 @reported
-def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, int]:
-    """Accept, forget or answer the connection of *event*."""
+def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
+    """Accept, forget or answer the connection of *event*; or post to nobody, for the smoke test of a deployment."""
     match event["requestContext"]["eventType"]:
         case "CONNECT":
             return connect(event)
         case "DISCONNECT":
             return disconnect(event)
+        case "TRIAL":  # no client can cause it: API Gateway writes the type
+            from voting.broadcast.dry_post import dry_post  # noqa: PLC0415 - once per deployment
+
+            return dry_post(environment()[1])
         case _:
             return message(event)
 

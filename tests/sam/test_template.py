@@ -40,7 +40,7 @@ from tests.sam.values import broken_rules, refused
 from votectl.cost import estimate
 from votectl.cost.environment import counting_hours
 from votectl.cost.prices import Prices, regions
-from voting.ops import ops_invocation
+from voting.ops import lifecycle_hook, ops_invocation, smoke
 from voting.settings import InvalidSetting, Settings
 
 ROOT = TEMPLATE.parent
@@ -72,7 +72,11 @@ SERVICES = {
     "WsBroadcastFunction": "ws_broadcast",
     "OpsFunction": "ops",
     "InstallFunction": "install",
+    "SmokeFunction": "smoke",
+    "LiveSmokeFunction": "smoke",
 }
+# They talk to AWS's APIs alone, so they are in no network of ours, and are told no store's address.
+OUTSIDE = {"InstallFunction", "SmokeFunction", "LiveSmokeFunction"}
 # EC2 and X-Ray know no narrower resource for these; a deny takes EC2's away from the code in the functions.
 UNBOUNDED = {
     "ec2:CreateNetworkInterface",
@@ -293,9 +297,14 @@ def test_no_function_changes_before_its_login_is_there(stack: Expansion) -> None
 
 def needed(stack: Expansion, name: str) -> set[str]:
     """What is made before the resource *name*, and perhaps more: each that is named in it, in whatever way."""
-    words = {word for text in strings(stack.resources[name]) for word in re.findall(r"\w+", text)}
-    direct = words & stack.resources.keys() - {name}
-    return direct.union(*(needed(stack, other) for other in direct))
+    found: set[str] = set()
+    open_ = [name]
+    while open_:
+        words = {word for text in strings(stack.resources[open_.pop()]) for word in re.findall(r"\w+", text)}
+        further = words & stack.resources.keys() - found
+        found |= further
+        open_ += further
+    return found - {name}
 
 
 def test_the_step_runs_again_with_each_package_and_release_and_fails_soon(stack: Expansion, mode: str) -> None:
@@ -369,6 +378,8 @@ NEEDED = {
         "DATABASE_READER_SECRET_ARN",
     },
     "InstallFunction": {"OPS_FUNCTION"},
+    "SmokeFunction": {"VOTE_VERSION", "RESULT_VERSION", "BROADCAST_FUNCTION"},
+    "LiveSmokeFunction": {"WS_CONNECT_VERSION"},
 }
 
 
@@ -384,11 +395,11 @@ def test_every_function_is_told_what_it_needs_and_no_more(stack: Expansion, mode
         return
     database = {"DATABASE_URL"} if mode == "existing-stores-url" else DATABASE
     wanted = NEEDED[function] | EVERYWHERE
-    if function == "InstallFunction":
+    if function in OUTSIDE:
         wanted -= EVERYWHERE | database
     elif mode == "existing-stores-url":
         wanted = {name for name in wanted if not name.endswith("_SECRET_ARN")}
-    if function not in {"VoteFunction", "WsBroadcastFunction", "InstallFunction"}:
+    if function not in {"VoteFunction", "WsBroadcastFunction"} | OUTSIDE:
         wanted |= database
     runtime = {name for name in variables(stack, function) if name.startswith(("POWERTOOLS_", "AWS_"))} | {"RELEASE"}
     assert set(variables(stack, function)) - runtime == wanted
@@ -398,7 +409,7 @@ def test_every_function_is_told_what_it_needs_and_no_more(stack: Expansion, mode
 def test_secrets_are_referred_to_and_the_environment_is_encrypted(stack: Expansion) -> None:
     for name, function in stack.of("AWS::Lambda::Function").items():
         assert function["KmsKeyArn"] == {"Fn::GetAtt": ["Key", "Arn"]}
-        if "Cache" in stack.resources and name != "InstallFunction":
+        if "Cache" in stack.resources and name not in OUTSIDE:
             assert "{{resolve:secretsmanager:" in json.dumps(variables(stack, name)["REDIS_URL"])
     assert "{{resolve:secretsmanager:" in json.dumps(variables(stack, "VoteFunction")["COOKIE_KEYS"])
 
@@ -452,9 +463,10 @@ def test_the_network_and_the_functions_agree_on_the_way_out(egress: str) -> None
     assert bool(stack.of("AWS::EC2::NatGateway")) is not over_ipv6
     assert bool(stack.of("AWS::EC2::InternetGateway")) is not over_ipv6
     for name, function in stack.of("AWS::Lambda::Function").items():
-        if name != "InstallFunction":  # is in no network of ours
+        if name not in OUTSIDE:
             assert function["VpcConfig"]["Ipv6AllowedForDualStack"] is over_ipv6
-        assert variables(stack, name)["AWS_USE_DUALSTACK_ENDPOINT"] == str(over_ipv6).lower()
+        if "Smoke" not in name:
+            assert variables(stack, name)["AWS_USE_DUALSTACK_ENDPOINT"] == str(over_ipv6).lower()
     assert stack.properties("LiveApi")["IpAddressType"] == "dualstack"
 
 
@@ -830,6 +842,83 @@ def test_functions_that_serve_users_change_over_gradually_and_back_on_an_alarm(s
         (alarm,) = group["AlarmConfiguration"]["Alarms"]
         assert alarm["Name"]["Ref"] in stack.of("AWS::CloudWatch::Alarm")
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+
+
+HOOKS = {"VoteFunction": "SmokeFunction", "ResultFunction": "SmokeFunction", "WsConnectFunction": "LiveSmokeFunction"}
+
+
+def granted(stack: Expansion, function: str, action: str) -> list[Any]:
+    """The resources on which the role of *function* may do *action*."""
+    role = stack.properties(function)["Role"]["Fn::GetAtt"][0]
+    found = [as_list(one["Resource"]) for where, one in statements(stack) if (where, one["Action"]) == (role, action)]
+    return [resource for resources in found for resource in resources]
+
+
+def test_traffic_moves_only_after_the_smoke_test_of_the_version_that_it_moves_to(stack: Expansion) -> None:
+    for function, hook in HOOKS.items():
+        alias = stack.resources[f"{function}Aliaslive"]
+        assert alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["BeforeAllowTrafficHook"] == {"Ref": hook}
+        version = {"Ref": alias["Properties"]["FunctionVersion"]["Fn::GetAtt"][0]}
+        assert version in variables(stack, hook).values()
+        assert version in granted(stack, hook, "lambda:InvokeFunction")
+        group = f":deploymentgroup:${{ServerlessDeploymentApplication}}/${{{function}DeploymentGroup}}"
+        reported = granted(stack, hook, "codedeploy:PutLifecycleEventHookExecutionStatus")
+        assert [one for one in reported if one["Fn::Sub"].endswith(group)]
+
+
+def test_the_hooks_may_do_nothing_else_and_have_names_that_codedeploy_may_invoke(stack: Expansion) -> None:
+    for hook, (versions, groups) in {"SmokeFunction": (3, 2), "LiveSmokeFunction": (1, 1)}.items():
+        assert len(granted(stack, hook, "lambda:InvokeFunction")) == versions
+        assert len(granted(stack, hook, "codedeploy:PutLifecycleEventHookExecutionStatus")) == groups
+        name = stack.properties(hook)["FunctionName"]["Fn::Sub"]
+        assert name.startswith("CodeDeployHook_${AWS::StackName}")  # in the managed policy of CodeDeploy's role
+        assert len(name.replace("${AWS::StackName}", 44 * "x")) <= 64
+        assert "VpcConfig" not in stack.properties(hook)
+        # Not every API of CodeDeploy need answer over IPv6.
+        assert variables(stack, hook)["AWS_USE_DUALSTACK_ENDPOINT"] == "false"
+
+
+def test_every_verdict_comes_before_the_function_is_ended(stack: Expansion) -> None:
+    settings = Settings(
+        {"VOTE_VERSION": "v", "RESULT_VERSION": "r", "BROADCAST_FUNCTION": "b", "WS_CONNECT_VERSION": "w"}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        most = len(list(smoke.checks(settings)))
+    one_s = smoke.CONNECT_TIMEOUT_S + smoke.ANSWER_TIMEOUT_S
+    report_s = lifecycle_hook.ATTEMPTS * (lifecycle_hook.CONNECT_TIMEOUT_S + lifecycle_hook.ANSWER_TIMEOUT_S)
+    # Each check has one try after the time for trying again; the first may have begun within it.
+    longest_s = smoke.TRY_AGAIN_FOR_S + smoke.PAUSE_S + most * one_s + report_s
+    for hook in set(HOOKS.values()):
+        assert longest_s < stack.properties(hook)["Timeout"]
+    for function in HOOKS:
+        assert stack.properties(function)["Timeout"] < smoke.ANSWER_TIMEOUT_S
+
+
+def test_all_functions_have_one_redis_so_that_the_health_of_one_speaks_for_all(stack: Expansion) -> None:
+    told = [variables(stack, name)["REDIS_URL"] for name in services(stack) - OUTSIDE]
+    assert len(told) == 6
+    assert all(one == told[0] for one in told)
+
+
+def test_the_smoke_test_can_be_left_out() -> None:
+    stack = expansion(NEW_STORES | {"SmokeTest": "false"})
+    assert not [name for name in stack.resources if "Smoke" in name]
+    for function in HOOKS:
+        policy = stack.resources[f"{function}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        assert "BeforeAllowTrafficHook" not in policy
+
+
+@pytest.mark.parametrize(("mode", "all_at_once"), [("new-stores", False), ("new-stores-nat", True)])
+def test_canaries_move_at_once_where_no_address_ties_them(mode: str, *, all_at_once: bool) -> None:
+    """Without a domain, ws_connect is told the address of the HTTP API, which comes after the aliases it calls."""
+    stack = expanded(mode)
+    aliases = {f"{function}Aliaslive" for function in HOOKS}
+    before = {alias: needed(stack, alias) & aliases for alias in aliases}
+    assert before.pop("WsConnectFunctionAliaslive") == (
+        set() if all_at_once else {"VoteFunctionAliaslive", "ResultFunctionAliaslive"}
+    )
+    assert not any(before.values())
 
 
 def test_what_the_worker_and_the_broadcasts_fail_at_is_kept_and_never_repeated(stack: Expansion) -> None:

@@ -55,8 +55,9 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
         "cost": {VALUES},
         "loadtest": {VALUES},
         "ops": {VALUES},
+        "rotation": {VALUES},
         "teardown": {VALUES},
-        "__main__": {VALUES, "account", "cost", "loadtest", "ops", "teardown"},
+        "__main__": {VALUES, "account", "cost", "loadtest", "ops", "rotation", "teardown"},
     },
     "bench": {
         VALUES: set(),
@@ -185,6 +186,7 @@ COSTLY: dict[str, set[str]] = {
     "worker": set(),
     "ops": {"boto3", "botocore.session"},
     "install": {"psycopg", "redis.exceptions"},
+    "smoke": {"psycopg", "redis.exceptions"},
 }
 NEVER = {
     "aws_lambda_powertools.event_handler",

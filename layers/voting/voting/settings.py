@@ -149,6 +149,19 @@ class Settings(NamedTuple):
         return self._required("OPS_FUNCTION", "the name of the function ops")
 
     @property
+    def vote_version(self) -> str | None:
+        """The new version of `vote` that a deployment is to be tried with; None where it is none of its concern."""
+        return self._optional("VOTE_VERSION") or None
+
+    @property
+    def result_version(self) -> str | None:
+        return self._optional("RESULT_VERSION") or None
+
+    @property
+    def ws_connect_version(self) -> str | None:
+        return self._optional("WS_CONNECT_VERSION") or None
+
+    @property
     def broadcast_interval_ms(self) -> int:
         """The least time between two broadcasts; docs/decisions/0027-interval.md says why this default."""
         return self._integer("BROADCAST_INTERVAL_MS", 250, least=50, most=60_000)
