@@ -40,7 +40,7 @@ class Clients:
     ) -> None:
         """Create clients for *settings*; *name* is the application name of the database sessions.
 
-        *light* takes the Redis client that is quick to import: for functions that somebody waits for, and one thread.
+        *light* takes the Redis client that is quick to import: for functions that a person waits for, and one thread.
         *redis_retries* is for commands that may safely run twice; use zero if a lost reply must show as an error. The
         sessions have only the rights of *role*, once the worker has granted them; without a role, all rights of the
         login. Sessions of a reader cannot write, and there are at most 20 with one name, so that viewers do not crowd

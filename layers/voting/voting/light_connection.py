@@ -1,4 +1,4 @@
-"""One connection to Redis, for functions that somebody waits for: quick to import, and otherwise like redis-py's.
+"""One connection to Redis, for functions that a person waits for: quick to import, and otherwise like redis-py's.
 
 It speaks RESP2 and raises the exceptions of redis-py. It follows our keys to another node of a cluster, as
 `voting.cluster` makes redis-py do.
@@ -218,7 +218,7 @@ class LightConnection:
     def _secured(self, opened: socket.socket) -> socket.socket:
         try:
             if self._tls is None:
-                import ssl  # noqa: PLC0415 - without TLS, nobody waits for it
+                import ssl  # noqa: PLC0415 - only TLS needs it
 
                 self._tls = ssl.create_default_context()
             return self._tls.wrap_socket(opened, server_hostname=self._peer[0])
