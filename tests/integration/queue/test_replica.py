@@ -2,7 +2,9 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import socketserver
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -109,6 +111,43 @@ def test_a_user_that_may_not_wait_has_not_recorded_nothing(clients: Clients, pri
         VoteQueue(clients.redis(), confirm_by_replica=True).push(VOTE)
     assert primary.llen(VOTES) == 2
     assert [finding.level for finding in redis_findings(clients.redis(), confirm_by_replica=True)].count("problem") == 1
+
+
+@pytest.mark.parametrize(
+    "refusal", [b"-LOADING Redis is loading the dataset in memory", b"-UNBLOCKED role changed", b"-ERR a replica"]
+)
+@pytest.mark.parametrize("light", [False, True])
+def test_a_wait_that_is_refused_after_the_vote_was_taken_leaves_it_open(refusal: bytes, light: bool) -> None:
+    """As where a failover comes between the two commands. No server can be made to do that at the right moment."""
+    with one_by_one({b"TIME": b"*2\r\n$1\r\n1\r\n$1\r\n0", b"EVALSHA": b":0", b"WAIT": refusal}) as port:
+        env = {"REDIS_URL": f"redis://127.0.0.1:{port}/0", "CONFIRM_BY_REPLICA": "true"}
+        clients = Clients(Settings(env), redis_retries=0, light=light)
+        with pytest.raises(PushUnanswered):
+            VoteQueue(clients.redis(), confirm_by_replica=True).push(VOTE)
+        clients.close()
+
+
+@contextmanager
+def one_by_one(answers: Mapping[bytes, bytes]) -> Iterator[int]:
+    """A port that answers each command with what *answers* has for its name, or OK."""
+
+    class Answering(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while head := self.rfile.readline():
+                words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(head[1:]))]
+                self.wfile.write(answers.get(words[0], b"+OK") + b"\r\n")
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_refused_push_is_called_unrecorded_as_ever(queue: VoteQueue, primary: Redis, replica: Redis) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -63,7 +63,7 @@ class ScriptConnection:
         response = self._run(keys, args, then=_packed((b"WAIT", b"1", b"%d" % within_ms)))
         try:
             return response, int(self._connection.read_response())
-        except ResponseError as error:
+        except (ResponseError, BusyLoadingError) as error:  # the latter is no ResponseError
             raise WaitRefused(str(error)) from error
 
     def _run(self, keys: Sequence[str], args: Sequence[bytes | int], then: bytes) -> Any:
