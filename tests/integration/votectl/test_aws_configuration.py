@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.template.account import Account
+from tests.aws_front import aws_front
 from tests.stack import ROOT, Stack
 
 NOWHERE = "http://127.0.0.1:1"
@@ -103,6 +104,16 @@ def test_so_it_is_for_commands_that_work_on_a_stack(home) -> None:
         done = votectl(home, "", {}, *words, room=())
         assert done.returncode == 1
         assert "`aws configure`" in done.stdout + done.stderr
+
+
+def test_a_function_that_does_not_exist_is_told_with_where_its_name_is(home) -> None:
+    with aws_front() as aws:
+        for words in (("--function", "voting-dev", "status"), ("handback", "--function", "voting-dev")):
+            done = votectl(home, "", KEYS | {"AWS_ENDPOINT_URL": aws.behind}, *words)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "function:voting-dev. " in done.stderr
+            assert "OpsFunctionName" in done.stderr
+            assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["a syntax error", "no such profile", "no such program for credentials"])
