@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CHOICES = ("a", "b")
 LONGEST_ID = 255  # votes.id is VARCHAR(255), which counts characters
@@ -36,8 +36,7 @@ class InvalidVote(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(NamedTuple):
     """One voter's choice."""
 
     choice: str

@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from functools import cache
-from html import escape
 from pathlib import Path
 from string import Template
 
@@ -25,6 +24,8 @@ class Page:
 
     def render(self, **values: object) -> str:
         """Fill in *values*. All of them are escaped: they are text and attribute values, never markup."""
+        from html import escape  # noqa: PLC0415 - it knows the names of 2,000 characters, and most answers are no page
+
         escaped = {name: escape(str(value), quote=True) for name, value in values.items()}
         return self._template.substitute(escaped, style=self._style, script=self._script)
 
