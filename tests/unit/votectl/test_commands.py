@@ -5,6 +5,9 @@ Covers arguments, progress and table.
 
 import io
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from votectl.__main__ import main
 from votectl.ops.report import describe
 from votectl.progress import Progress
 from votectl.table import table
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +67,7 @@ def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
         ["ops", "dead", "drop", "--yes", "--reason", ""],
         ["loadtest", "--url", ""],
         ["demo", "--url", " "],
+        ["ops", "status", "--function", ""],
         ["teardown", "--stack", ""],
         ["account", "--env", ""],
     ],
@@ -157,3 +163,16 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     progress.step()
     progress.end()
     assert stream.getvalue().startswith("\r[###############...............]  50%")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"), [("cost", ""), ("cost", "1"), ("cost --json", ""), ("ops --help", "")]
+)
+def test_a_reader_that_has_seen_enough_is_no_fault(arguments: str, unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "votectl", *arguments.split()]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (141, b"")
