@@ -119,7 +119,7 @@ class Interleaving(RuleBasedStateMachine):
 
     def record(self, run: Run, *, lost: bool) -> None:
         """Commit."""
-        parsed, dead = sort_out(run.messages)
+        parsed, dead = sort_out(run.messages, self.choices)
         try:
             self.table.record(parsed, run.token)
         except Superseded:

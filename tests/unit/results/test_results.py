@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voting.question import Question
 from voting.results.results import PING_S, Results, percentages
 from voting.tally import Tally
 
-LABELS = {"a": "Cats", "b": "Dogs"}
+QUESTION = Question.of("", ["Cats", "Dogs"])
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_percentages_sum_to_100_and_are_off_by_less_than_a_tenth(counts: list[in
 
 
 def test_the_document_has_one_line_an_option_in_the_order_of_the_labels() -> None:
-    results = Results.of(Tally(17, {"b": 2, "a": 1}), LABELS)
+    results = Results.of(Tally(17, {"b": 2, "a": 1}), QUESTION)
     assert results.document() == {
         "version": 17,
         "total": 3,
@@ -47,16 +48,16 @@ def test_the_document_has_one_line_an_option_in_the_order_of_the_labels() -> Non
 
 
 def test_a_choice_that_is_no_option_is_left_out_of_every_figure() -> None:
-    results = Results.of(Tally(1, {"a": 1, "c": 7}), LABELS)
+    results = Results.of(Tally(1, {"a": 1, "c": 7}), QUESTION)
     assert results.total == 1
     assert [option.percent for option in results.options] == [100.0, 0.0]
 
 
 def test_stale_seconds_stand_only_where_the_figures_are_old() -> None:
-    assert "stale_seconds" not in Results.of(Tally(1, {}), LABELS).document()
-    assert Results.of(Tally(1, {}), LABELS, stale_seconds=12).document()["stale_seconds"] == 12
+    assert "stale_seconds" not in Results.of(Tally(1, {}), QUESTION).document()
+    assert Results.of(Tally(1, {}), QUESTION, stale_seconds=12).document()["stale_seconds"] == 12
 
 
 def test_the_frame_is_the_document_with_its_type() -> None:
-    results = Results.of(Tally(2, {"a": 1}), LABELS)
+    results = Results.of(Tally(2, {"a": 1}), QUESTION)
     assert json.loads(results.frame()) == {"type": "results", **results.document(), "ping_s": PING_S}
