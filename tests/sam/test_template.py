@@ -333,7 +333,7 @@ def declared_settings() -> set[str]:
     """The names of all variables that voting/settings.py reads."""
     tree = ast.parse((ROOT / "layers/voting/voting/settings.py").read_text())
     names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return {name for name in names if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)}
+    return {name for name in names if re.fullmatch(r"[A-Z]+(_[A-Z]+)+|QUESTION|OPTIONS", name)}
 
 
 DATABASE = {"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_SECRET_ARN", "DATABASE_SSLROOTCERT"}
