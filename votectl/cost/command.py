@@ -181,7 +181,7 @@ def _other_intervals(event: Event, stack: Stack, prices: Prices) -> Iterator[dic
 
 def _chatty_voter(event: Event, stack: Stack, prices: Prices) -> Iterator[dict[str, Any]]:
     for interval_ms in sorted({SHORTEST_MS, event.least_interval_ms, SLOW_MS}):
-        day = chatty_day(interval_ms, event.messages_per_s)
+        day = replace(chatty_day(interval_ms, event.messages_per_s), question=event.question)
         usd = math.fsum(line.usd for line in event_lines(day, stack, prices))
         yield {"interval_ms": interval_ms, "messages": day.messages, "usd_a_day": usd}
 
