@@ -33,7 +33,7 @@ POSTS_A_SECOND = 5_000  # of one ws_broadcast, on the share of a vCPU that comes
 BROADCAST_MS = 20  # of each invocation, apart from its posts
 
 # Bytes on the wire: response bodies with their headers.
-VOTE_PAGE_BYTES, RESULTS_PAGE_BYTES, ANSWER_BYTES = 13_000, 18_000, 1_500
+VOTE_PAGE_BYTES, RESULTS_PAGE_BYTES, ANSWER_BYTES = 14_500, 24_000, 1_500
 FRAME_OVERHEAD_BYTES = 60  # WebSocket, TLS, TCP
 POST_BYTES = 1_000  # that a NAT gateway processes for one post to @connections, response included
 

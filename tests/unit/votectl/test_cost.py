@@ -268,7 +268,7 @@ def test_an_event_adds_up() -> None:
     # 3,600 first ones of a second, and a twentieth of 46,400
     assert lines["X-Ray: traces"] == pytest.approx((3_600 + 2_320) * 5 / 1e6)
     assert lines["Egress: broadcasts"] == pytest.approx(12_000_000 * (frame_bytes() + 60) / 1e9 * 0.09)
-    assert lines["Egress: pages and answers"] == pytest.approx((130 + 18 + 18) / 1_000 * 0.09)
+    assert lines["Egress: pages and answers"] == pytest.approx((145 + 24 + 18) / 1_000 * 0.09)
 
 
 def test_messages_are_subscribers_times_broadcasts_within_the_budget() -> None:
