@@ -11,7 +11,7 @@ export PYTHONPATH := layers/voting
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check checkov audit deploy sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
+.PHONY: help up down reset test check checkov audit deploy change-set sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,11 +28,12 @@ reset: ## Stop, and forget the local votes
 test: $(VENV)/.dev browser servers ## Run the whole suite (ARGS="tests/unit -k queue" some of it)
 	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),scripts/suite.py)
 
-check: $(VENV)/.dev ## Lint, types, template; edits nothing
+check: $(VENV)/.dev ## Lint, types, templates; edits nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/sam validate --lint
+	@$(BIN)/cfn-lint pipeline/*.yaml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_repository.py
@@ -56,8 +57,11 @@ checkov: $(VENV)/.checkov ## Look the template over for what is insecure; .check
 audit: $(VENV)/.audit ## Ask the internet for known vulnerabilities of every locked version (ARGS="-s osv" asks OSV in place of PyPI)
 	@scripts/audit $(VENV)/audit/bin/pip-audit $(ARGS)
 
-deploy: $(VENV)/.dev ## Build, and deploy the environment ENV of samconfig.toml (dev, prod, club) as a new release
+deploy: $(VENV)/.dev ## Check the account (CHECK=0 skips it), build, and deploy the environment ENV of samconfig.toml (dev, prod, club) as a new release
 	@$(BIN)/python scripts/deploy.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
+
+change-set: $(VENV)/.dev ## Have CloudFormation say what a deployment of ENV would change, and change nothing
+	@$(BIN)/python scripts/change_set.py $(BIN)/sam $(or $(ENV),dev) $(ARGS)
 
 fix: $(VENV)/.dev ## Format and mend what ruff can
 	@$(BIN)/ruff check --fix .

@@ -25,7 +25,7 @@ class ManagementApi:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls))
+        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls, backlog=1024))
         self.port = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:

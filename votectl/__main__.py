@@ -3,12 +3,15 @@
 import argparse
 import sys
 
+from votectl.account.command import add_account
 from votectl.arguments import address, positive
 from votectl.cost.command import add_cost
 from votectl.loadtest.command import add_loadtest
 from votectl.loadtest.demo import Demo
 from votectl.local_run import NotWhole, local_run
 from votectl.ops.command import add_ops
+from votectl.rotation.command import add_rotate
+from votectl.teardown.command import add_teardown
 from votectl.terminal import complain, say
 
 
@@ -28,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     add_loadtest(commands)
     add_ops(commands)
     add_cost(commands)
+    add_rotate(commands)
+    add_account(commands)
+    add_teardown(commands)
 
     options = parser.parse_args(arguments)
     if "rate" in options and not 0.1 <= options.rate <= 50:

@@ -5,10 +5,12 @@ from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 # A broken configuration raises any of these, some only at the first call: that is when botocore reads files and runs
 # programs for credentials, and it does not wrap their errors.
-FAILURES = (BotoCoreError, ClientError, OSError, ValueError)
+FAILURES = (BotoCoreError, ClientError, ResponseParserError, OSError, ValueError)
+NO_ANSWER = "what answers is not AWS: is a proxy or a captive portal in between?"
 _WHERE_TO_LOOK = (
     "It was set up by the variables AWS_… and …_PROXY (`env | grep -i -e AWS_ -e _PROXY`) and the files ~/.aws/config "
     "and ~/.aws/credentials; `aws sts get-caller-identity` tries them."
@@ -36,6 +38,8 @@ def client(service: str, config: Config | None = None) -> Any:
 
 def explain(error: Exception) -> str:
     """Render *error* in one line, and say where to look unless it is a response from AWS."""
+    if isinstance(error, ResponseParserError):  # which holds the whole page
+        return f"{NO_ANSWER} {_WHERE_TO_LOOK}"
     words = " ".join(str(error).split()) or type(error).__name__
     said = words if words.endswith((".", "!", "?")) else f"{words}."
     return said if isinstance(error, ClientError) else f"{said} {_WHERE_TO_LOOK}"

@@ -6,6 +6,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from voting.broadcast.delivery import NothingToSend, deliver
+from voting.broadcast.dry_post import dry_post
 from voting.broadcast.planner import Shard
 from voting.broadcast.poster import Poster
 from voting.broadcast.sigv4 import Credentials
@@ -21,13 +22,19 @@ from voting.settings import Settings
 def environment() -> tuple[Clients, Poster]:
     """The clients that all invocations of an execution environment share."""
     settings = Settings.from_env()
-    return Clients(settings), Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    poster = Poster(settings.websocket_url, settings.region, Credentials.from_env(), prefers_ipv6=settings.prefers_ipv6)
+    return Clients(settings), poster
 
 
 @reported
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Post the newest snapshot to the buckets of *event*; it may be newer than the one that caused this invocation."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Post the newest snapshot to the buckets of *event*; it may be newer than the one that caused this invocation.
+
+    Or post to nobody, for the smoke test of a deployment.
+    """
     clients, poster = environment()
+    if event.get("trial"):
+        return dry_post(poster)
     snapshots = Snapshots(clients.redis())
 
     def newest() -> Results | None:

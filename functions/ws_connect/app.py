@@ -5,6 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from voting.broadcast.dry_post import dry_post
 from voting.broadcast.flood import Meter, Verdict, end
 from voting.broadcast.poster import Poster
 from voting.broadcast.sigv4 import Credentials
@@ -30,17 +31,20 @@ def environment() -> tuple[Clients, Poster]:
     """The clients that all invocations of an execution environment share."""
     settings = Settings.from_env()
     clients = Clients(settings, name="voting-ws_connect", role=Role.READER)
-    return clients, Poster(settings.websocket_url, settings.region, Credentials.from_env())
+    poster = Poster(settings.websocket_url, settings.region, Credentials.from_env(), prefers_ipv6=settings.prefers_ipv6)
+    return clients, poster
 
 
 @reported
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
-    """Accept, forget or answer the connection of *event*."""
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    """Accept, forget or answer the connection of *event*; or post to nobody, for the smoke test of a deployment."""
     match event["requestContext"]["eventType"]:
         case "CONNECT":
             return connect(event)
         case "DISCONNECT":
             return disconnect(event)
+        case "TRIAL":  # no client can cause it: API Gateway writes the type
+            return dry_post(environment()[1])
         case _:
             return message(event)
 

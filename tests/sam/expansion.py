@@ -65,6 +65,11 @@ def expand(parameters: Mapping[str, str] | None = None, **layer: str) -> str:
 def _expand(parameters: frozenset[tuple[str, str]], layer: frozenset[tuple[str, str]]) -> str:
     document = declared()
     document["Resources"]["VotingLayer"]["Properties"] |= dict(layer)
+    return translate(document, dict(parameters))
+
+
+def translate(document: Mapping[str, Any], parameters: Mapping[str, str]) -> str:
+    """*document* after the transform, with *parameters* that are given by hand."""
     validator = SamTemplateValidator(document, NoManagedPolicies(), region=REGION, parameter_overrides=dict(parameters))
     text: str = validator.get_translated_template_if_valid()
     return text

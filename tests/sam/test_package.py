@@ -1,8 +1,8 @@
 """`sam build`, then `sam package` with an upload to S3 as moto plays it.
 
 It proves that the build needs no container, and that what lands in the bucket is what the packaged template points to:
-each function's own code, and one layer with the package, its libraries and RDS's certificates. `sam deploy` against
-moto is not tried: moto knows neither SAM's transform nor API Gateway v2, and would report success all the same.
+each function's own code, and one layer with the package, its libraries and RDS's certificates. test_deploy.py goes on
+to `sam deploy`.
 """
 
 import io
@@ -18,6 +18,7 @@ from samcli.yamlhelper import yaml_parse
 
 from tests.sam.conftest import SAM, SAM_ENV, Build, run
 from tests.sam.expansion import REGION, TEMPLATE
+from votectl.rotation.stack import PACKAGED
 
 BUCKET = "artifacts"
 ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -42,13 +43,18 @@ def s3() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def packaged(s3: Any, builds: Mapping[str, Build], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def packaged_text(s3: Any, builds: Mapping[str, Build], tmp_path_factory: pytest.TempPathFactory) -> str:
     """The packaged template, its artifacts uploaded."""
     output = tmp_path_factory.mktemp("package") / "packaged.yaml"
     template = builds["arm64"].folder / "template.yaml"
     words = ["package", "--template-file", str(template), "--s3-bucket", BUCKET, "--output-template-file", str(output)]
     run([str(SAM), *words], **SAM_ENV, **ACCOUNT, AWS_ENDPOINT_URL_S3=s3.meta.endpoint_url)
-    document: Mapping[str, Any] = yaml_parse(output.read_text())
+    return output.read_text()
+
+
+@pytest.fixture(scope="module")
+def packaged(packaged_text: str) -> Mapping[str, Any]:
+    document: Mapping[str, Any] = yaml_parse(packaged_text)
     return document
 
 
@@ -65,7 +71,8 @@ def test_each_function_brings_its_own_code_and_no_libraries(s3: Any, packaged: M
         for name, one in packaged["Resources"].items()
         if one["Type"] == "AWS::Serverless::Function"
     }
-    assert len(functions) == len(set(functions.values())) == 7
+    assert functions.pop("LiveSmokeFunction") == functions["SmokeFunction"]
+    assert len(functions) == len(set(functions.values())) == 8
     for name, uri in functions.items():
         files = names_in(s3, uri)
         assert "app.py" in files, name
@@ -93,3 +100,9 @@ def test_packaging_changes_nothing_but_where_the_code_is(packaged: Mapping[str, 
     assert packaged["Rules"] == written["Rules"]
     assert packaged["Resources"].keys() == written["Resources"].keys()
     assert packaged["Parameters"] == written["Parameters"]
+
+
+def test_a_rotation_finds_the_bucket_in_it(packaged_text: str) -> None:
+    found = PACKAGED.search(packaged_text)
+    assert found is not None
+    assert found[1] == BUCKET

@@ -51,10 +51,13 @@ ROOMS: Mapping[str, Mapping[str, set[str]]] = {
     },
     "votectl": {
         VALUES: set(),
+        "account": {VALUES},
         "cost": {VALUES},
         "loadtest": {VALUES},
         "ops": {VALUES},
-        "__main__": {VALUES, "cost", "loadtest", "ops"},
+        "rotation": {VALUES},
+        "teardown": {VALUES},
+        "__main__": {VALUES, "account", "cost", "loadtest", "ops", "rotation", "teardown"},
     },
     "bench": {
         VALUES: set(),
@@ -183,6 +186,7 @@ COSTLY: dict[str, set[str]] = {
     "worker": set(),
     "ops": {"boto3", "botocore.session"},
     "install": {"psycopg", "redis"},
+    "smoke": {"psycopg", "redis"},
 }
 NEVER = {
     "aws_lambda_powertools.event_handler",

@@ -16,7 +16,6 @@ COVERS = re.compile(r"[Cc]overs ([^.]+)\.", re.DOTALL)
 SUITES_THAT_START_IT = {  # by the whole system, run as a program
     "local/__main__.py": "tests/integration/local",
     "votectl/__main__.py": "tests/integration/votectl/test_votectl.py",
-    "local/host/unprivileged.py": "tests/integration/local",
 }
 
 

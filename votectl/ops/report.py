@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from votectl.findings import finding_lines
 from votectl.table import many, table, was
 from votectl.terminal import all_plain
 
@@ -106,11 +107,7 @@ def _verify(answer: Answer) -> Iterator[str]:
 
 
 def _preflight(answer: Answer) -> Iterator[str]:
-    for finding in answer["findings"]:
-        mark = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM"}[finding["level"]]
-        yield f"{mark}  {finding['what']}"
-        if finding["todo"]:
-            yield f"         {finding['todo']}"
+    yield from finding_lines(answer["findings"])
     levels = [finding["level"] for finding in answer["findings"]]
     yield f"{many(levels.count('problem'), 'problem')}, {many(levels.count('warning'), 'warning')}"
 

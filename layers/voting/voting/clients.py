@@ -96,6 +96,9 @@ class Clients:
             import boto3  # noqa: PLC0415 - only the worker invokes functions
             from botocore.config import Config  # noqa: PLC0415
 
+            from voting.aws import race_connections  # noqa: PLC0415
+
+            race_connections(prefers_ipv6=self.settings.prefers_ipv6)
             self._lambda = boto3.client(
                 "lambda", config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2})
             )

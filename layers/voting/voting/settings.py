@@ -143,6 +143,11 @@ class Settings:
         return self._required("AWS_REGION", "a region such as eu-central-1")
 
     @property
+    def prefers_ipv6(self) -> bool:
+        """Whether AWS is asked for addresses of both families, because IPv4 may lead nowhere from here."""
+        return self._boolean("AWS_USE_DUALSTACK_ENDPOINT")
+
+    @property
     def max_body_bytes(self) -> int:
         return self._integer("MAX_BODY_BYTES", 16384, least=1)
 
@@ -153,6 +158,19 @@ class Settings:
     @property
     def ops_function(self) -> str:
         return self._required("OPS_FUNCTION", "the name of the function ops")
+
+    @property
+    def vote_version(self) -> str | None:
+        """The new version of `vote` that a deployment is to be tried with; None where it is none of its concern."""
+        return self._optional("VOTE_VERSION") or None
+
+    @property
+    def result_version(self) -> str | None:
+        return self._optional("RESULT_VERSION") or None
+
+    @property
+    def ws_connect_version(self) -> str | None:
+        return self._optional("WS_CONNECT_VERSION") or None
 
     @property
     def broadcast_interval_ms(self) -> int:

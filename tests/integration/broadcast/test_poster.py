@@ -6,15 +6,18 @@ Covers poster, posting_loop and http_connection.
 import random
 import socket
 import ssl
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests import certificate
 from tests.management_api import CLOSE, HANG, JUNK, ManagementApi
+from tests.resolver import Answer, black_hole, ipv4, ipv6, resolve_to
 from voting.broadcast.feed import Limits, SameFrame
 from voting.broadcast.post_schedule import ATTEMPTS, THROTTLED_ATTEMPTS
 from voting.broadcast.poster import Forbidden, Poster
@@ -190,25 +193,161 @@ def test_posts_go_over_tls_to_whom_the_system_trusts(tmp_path: Path, monkeypatch
     assert friend.post(ids(500), frame).sent == 500
     assert stranger.post(ids(3), frame).sent == 0
     assert api.posts == dict.fromkeys(ids(500), 2)
-    for closing in (friend, stranger, api):
-        closing.close()
-
-
-def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    for end in (friend, stranger, api):
+        end.close()
 
 
 def test_an_address_where_nobody_listens_is_passed_over(
     api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve_to(monkeypatch, ("127.0.0.1", 1), ("127.0.0.1", api.port))
+    resolve_to(monkeypatch, ipv4(1), ipv4(api.port))
     outcome = poster.post(ids(100), b"1")
     assert (outcome.sent, outcome.failed) == (100, [])
 
 
+@pytest.fixture
+def hole() -> Iterator[int]:
+    with black_hole() as port:
+        yield port
+
+
+WORKS = [
+    pytest.param(ipv4, ipv6, id="IPv4 is dropped"),
+    pytest.param(ipv6, ipv4, id="IPv6 is dropped"),
+    pytest.param(ipv4, ipv4, id="one of two is dropped"),
+]
+
+
+@pytest.mark.parametrize(("dead", "alive"), WORKS)
+def test_a_cold_shard_reaches_all_though_the_first_address_leads_nowhere(
+    api: ManagementApi,
+    poster: Poster,
+    monkeypatch: pytest.MonkeyPatch,
+    hole: int,
+    dead: Callable[[int], Answer],
+    alive: Callable[[int], Answer],
+) -> None:
+    resolve_to(monkeypatch, dead(hole), alive(api.port))
+    outcome = poster.serve(SameFrame(ids(200), b"1"), Limits(within_s=ANSWER_WITHIN_S - 0.1))
+    assert (outcome.sent, outcome.failed) == (200, [])
+    assert api.posts == Counter(ids(200))
+
+
+def test_more_connections_than_a_process_has_files_do_not_race_at_once(
+    api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch, hole: int
+) -> None:
+    resolve_to(monkeypatch, *[ipv4(hole)] * 5, ipv4(api.port))
+    outcome = poster.post(ids(1500), b"1")
+    assert (outcome.sent, outcome.failed) == (1500, [])
+
+
+def test_posts_prefer_ipv6_where_they_are_told_to(monkeypatch: pytest.MonkeyPatch, api: ManagementApi) -> None:
+    with closing(ManagementApi(lambda _id, _posts: 200)) as unwanted:
+        resolve_to(monkeypatch, ipv4(unwanted.port), ipv6(api.port))
+        with closing(
+            Poster("ws://host/live", "eu-central-1", Credentials("AKID", "secret"), prefers_ipv6=True)
+        ) as poster:
+            assert poster.post(ids(200), b"1").sent == 200
+        assert (api.posts.total(), unwanted.lines) == (200, 0)
+
+
+@pytest.fixture
+def resolved_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every new connection comes so late that the name is resolved again."""
+    monkeypatch.setattr("voting.broadcast.http_connection.RESOLVED_FOR_S", 0.0)
+
+
+@pytest.mark.usefixtures("resolved_each_time")
+def test_the_family_that_worked_is_tried_first_from_then_on(
+    api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(ManagementApi(lambda _id, _posts: 200)) as unwanted:
+        resolve_to(monkeypatch, ipv4(1), ipv6(api.port))
+        assert poster.post(ids(1), b"1").sent == 1
+        resolve_to(monkeypatch, ipv4(unwanted.port), ipv6(api.port))  # by now IPv4 would work too
+        api.hang_up()
+        assert poster.post(ids(200), b"2").sent == 200
+        assert unwanted.lines == 0
+
+
+@pytest.mark.usefixtures("resolved_each_time")
+@pytest.mark.parametrize("is_dropped", [True, False])
+def test_a_family_that_dies_later_costs_nobody_the_frame(
+    api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch, hole: int, *, is_dropped: bool
+) -> None:
+    with closing(ManagementApi(lambda _id, _posts: 200)) as dying:
+        resolve_to(monkeypatch, ipv6(dying.port), ipv4(api.port))
+        assert poster.post(ids(50), b"1").sent == 50
+    resolve_to(monkeypatch, ipv6(hole if is_dropped else dying.port), ipv4(api.port))
+    assert poster.post(ids(200), b"2").sent == 200
+    assert api.posts == Counter(ids(200))
+
+
+@pytest.mark.usefixtures("resolved_each_time")
+def test_where_the_resolver_fails_the_older_addresses_are_used(
+    api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, ipv4(api.port))
+    assert poster.post(ids(1), b"1").sent == 1
+    resolve_to(monkeypatch)
+    api.hang_up()
+    assert poster.post(ids(200), b"2").sent == 200
+
+
+def test_where_all_addresses_lead_nowhere_all_posts_fail_in_their_time(
+    poster: Poster, monkeypatch: pytest.MonkeyPatch, hole: int
+) -> None:
+    resolve_to(monkeypatch, ipv4(hole), ipv6(hole))
+    assert sorted(poster.post(ids(3), b"1").failed) == ids(3)
+
+
+def test_an_address_with_a_certificate_of_others_is_tried_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts connections, so it wins each race until a handshake with it has failed."""
+    contexts = []
+    for name in ("ours", "theirs"):
+        contexts.append(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+        contexts[-1].load_cert_chain(certificate.write(tmp_path / name))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ours"))
+    ours, theirs = (ManagementApi(lambda _id, _posts: 200, tls) for tls in contexts)
+    with closing(ours), closing(theirs):
+        resolve_to(monkeypatch, ipv4(theirs.port), ipv4(ours.port))
+        with closing(Poster("wss://127.0.0.1/live", "eu-central-1", Credentials("AKID", "secret"))) as poster:
+            assert poster.post(ids(200), b"1").sent == 200
+
+
+def test_an_address_that_accepts_and_then_hangs_is_tried_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = certificate.write(tmp_path / "loopback.pem")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with closing(ManagementApi(lambda _id, _posts: 200, tls)) as api, socket.create_server(("127.0.0.1", 0)) as mute:
+        resolve_to(monkeypatch, ipv4(mute.getsockname()[1]), ipv4(api.port))
+        with closing(Poster("wss://127.0.0.1/live", "eu-central-1", Credentials("AKID", "secret"))) as poster:
+            assert poster.post(ids(1), b"1").failed == ids(1)
+            assert poster.post(ids(50), b"1").sent == 50
+
+
+def test_a_resolver_that_does_not_answer_is_asked_once_and_its_late_answer_is_used(
+    api: ManagementApi, poster: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_answer = threading.Event()
+    asked: list[object] = []
+
+    def answer_late(host: object, *_: object, **__: object) -> list[Answer]:
+        asked.append(host)
+        assert may_answer.wait(60)
+        return [ipv4(api.port)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer_late)
+    monkeypatch.setattr("voting.broadcast.http_connection.RESOLVE_WITHIN_S", 0.05)
+    assert sorted(poster.post(ids(50), b"1").failed) == sorted(ids(50))
+    may_answer.set()
+    assert poster.post(ids(50), b"1").sent == 50
+    assert asked == ["127.0.0.1"]
+
+
 def test_no_address_that_can_be_reached_fails_all_and_ends(poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve_to(monkeypatch, ("127.0.0.1", 1), ("255.255.255.255", 1))  # which fails at once
+    resolve_to(monkeypatch, ipv4(1), ipv4(1, "255.255.255.255"))  # which fails at once
     assert sorted(poster.post(ids(100), b"1").failed) == sorted(ids(100))
 
 

@@ -1,6 +1,7 @@
 """The functions of the WebSocket API and of the broadcasts, on real stores: covers websocket_api."""
 
 import json
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -8,6 +9,7 @@ from redis import Redis
 
 from tests.conftest import Handler, event
 from tests.management_api import ManagementApi
+from tests.resolver import ipv4, ipv6, resolve_to
 from voting.broadcast.delivery import MEASURED_FROM
 from voting.broadcast.planner import Audience, Budget, TurnPlanner
 from voting.broadcast.subscribers import BUCKETS, Subscribers, bucket_of
@@ -242,6 +244,20 @@ def test_a_broadcast_reaches_all_forgets_the_gone_and_records_the_version(
     assert sorted(subscribers(redis)) == sorted(f"c{n}=" for n in range(40) if n != 7)
     assert set(registry.state()[1].values()) == {5}
     assert [frame["version"] for frame in frames(api, "c8=")] == [5]
+
+
+@pytest.mark.parametrize(("function", "sent"), [("ws_connect", "websocket-subscribe"), ("ws_broadcast", "broadcast")])
+def test_with_dual_stack_endpoints_posts_do_not_even_try_ipv4(
+    websocket_handler, context, api, redis: Redis, database, monkeypatch: pytest.MonkeyPatch, function: str, sent: str
+) -> None:
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    monkeypatch.setenv("WEBSOCKET_URL", "ws://live.test/live")
+    with closing(ManagementApi(lambda _id, _posts: 200)) as unwanted:
+        resolve_to(monkeypatch, ipv4(unwanted.port), ipv6(api.port), only="live.test")
+        Subscribers(redis).add(CONNECTION)
+        Snapshots(redis).write(Tally(5, {"a": 3}))
+        websocket_handler(function)(event(sent), context)
+        assert (len(frames(api)), unwanted.lines) == (1, 0)
 
 
 def test_a_shard_posts_to_its_own_buckets_only(ws_broadcast, context, api, redis: Redis) -> None:

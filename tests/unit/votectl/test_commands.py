@@ -41,6 +41,10 @@ def nothing_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
         "demo --url https://",
         "demo --url http://example.org:99999",
         "loadtest --url http://[::1",
+        "teardown",
+        "teardown --env dev --stack voting-dev",
+        "teardown --stack voting-dev --patience 0",
+        "account --parameters OptionA=x y",
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
@@ -58,6 +62,8 @@ def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
         ["ops", "dead", "drop", "--yes", "--reason", ""],
         ["loadtest", "--url", ""],
         ["demo", "--url", " "],
+        ["teardown", "--stack", ""],
+        ["account", "--env", ""],
     ],
 )
 def test_an_empty_variable_of_the_shell_does_not_stand_for_the_default(arguments: list[str], capsys) -> None:
@@ -100,7 +106,8 @@ OPERATIONS = ("status", "dead list", "dead requeue", "dead drop", "tally verify"
 
 
 @pytest.mark.parametrize(
-    "command", ["", "loadtest", "demo", "ops", "ops indexes", *(f"ops {name}" for name in OPERATIONS)]
+    "command",
+    ["", "loadtest", "demo", "account", "teardown", "ops", "ops indexes", *(f"ops {name}" for name in OPERATIONS)],
 )
 def test_every_command_explains_itself(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -4,42 +4,69 @@ They speak the part of RFC 9112 that the management API uses. They are bare sock
 as much as the rest of a post.
 """
 
-import errno
 import selectors
 import socket
 import ssl
 import time
-from typing import Any
+
+from voting.happy_eyeballs import Address, Lookup, Race, interleave
 
 READ_BYTES = 16384  # one TLS record: what stayed in the TLS buffer, no selector would report
 RESOLVED_FOR_S = 60.0
-
-Address = tuple[int, tuple[Any, ...]]  # family, and the argument of connect()
+RESOLVE_WITHIN_S = 2.0  # no post goes on while this thread waits for the resolver
 
 
 class Endpoint:
-    """The host and port that connections go to, with or without TLS."""
+    """The host and port that connections go to, with or without TLS, and which of its addresses work."""
 
-    def __init__(self, host: str, port: int, *, secure: bool) -> None:
+    def __init__(self, host: str, port: int, *, secure: bool, prefers_ipv6: bool = False) -> None:
         self.host = host
         self.tls = ssl.create_default_context() if secure else None
         self._port = port
         self._addresses: list[Address] = []
-        self._resolved_at = float("-inf")
+        self._first_family: int | None = socket.AF_INET6 if prefers_ipv6 else None
+        self._lookup: Lookup | None = None
+        self._resolve_at = float("-inf")
 
-    def address(self) -> Address:
-        """Return the address to try next; raise OSError if the name has none."""
-        if time.monotonic() - self._resolved_at > RESOLVED_FOR_S:
-            found = socket.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM)
-            self._addresses = [(family, address) for family, _, _, _, address in found]
-            self._resolved_at = time.monotonic()
-        return self._addresses[0]
+    def addresses(self) -> list[Address]:
+        """Return the addresses in the order to try them; older ones if the resolver fails.
 
-    def avoid(self, address: Address) -> bool:
-        """Skip *address* until the name is resolved again; return whether there is another one."""
-        if len(self._addresses) > 1 and address in self._addresses:
+        Raises:
+            OSError: the name has no address, or the resolver has not answered for 2 s.
+        """
+        if self._lookup or time.monotonic() >= self._resolve_at:
+            self._resolve()
+        if not self._addresses:
+            raise OSError("the name is not resolved")
+        return self._addresses
+
+    def prefer(self, address: Address) -> None:
+        """Try *address* first from now on, and its family first when the name is resolved again: it works."""
+        self._first_family = address[0]
+        if self._addresses[0] != address and address in self._addresses:
             self._addresses.remove(address)
-        return self._addresses[0] != address
+            self._addresses.insert(0, address)
+
+    def avoid(self, address: Address) -> None:
+        """Try *address* last, until the name is resolved again."""
+        if address in self._addresses:
+            self._addresses.remove(address)
+            self._addresses.append(address)
+
+    def _resolve(self) -> None:
+        began = time.monotonic()
+        self._lookup = self._lookup or Lookup(self.host, self._port)
+        try:
+            found = self._lookup.addresses(RESOLVE_WITHIN_S if began >= self._resolve_at else 0.0)
+        except OSError as error:
+            if not isinstance(error, TimeoutError):  # else it goes on
+                self._lookup = None
+            now = time.monotonic()
+            self._resolve_at = max(self._resolve_at, now + (now - began))  # at most half of the time is spent waiting
+        else:
+            self._lookup = None
+            self._addresses = interleave(found, self._first_family)
+            self._resolve_at = time.monotonic() + RESOLVED_FOR_S
 
 
 class HttpConnection:
@@ -50,9 +77,9 @@ class HttpConnection:
         "_awaited",
         "_endpoint",
         "_is_open",
+        "_race",
         "_received",
         "_selector",
-        "_shaking",
         "_socket",
         "_unsent",
         "is_closing",
@@ -66,7 +93,7 @@ class HttpConnection:
         """Begin to connect. *selector* reports when to call `proceed`; the data of its key is this object.
 
         Raises:
-            OSError: the host has no address, or none that can be reached from here.
+            OSError: the host has no address, or all fail at once.
         """
         self.recipient: str | None = None  # connection id of the request under way; None while idle
         self.sent_at = 0.0
@@ -78,7 +105,13 @@ class HttpConnection:
         self._awaited = 0
         self._unsent = b""
         self._received = b""
-        self._connect()
+        self._is_open = False
+        self._race: Race | None = Race(endpoint.addresses(), selector, self)
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether `proceed` is also to be called now and then: the next address may be due."""
+        return self._race is not None
 
     def send(self, request: bytes) -> None:
         """Send *request* as soon as the connection is ready; raise OSError if it is broken."""
@@ -109,41 +142,21 @@ class HttpConnection:
         return status
 
     def close(self) -> None:
+        if self._race is not None:
+            self._race.close()
+            return
         self._forget()
         self._socket.close()
 
     def avoid(self) -> None:
-        """Make later connections try another address if this one was never established."""
-        if not self._is_open:
+        """Make later connections try another address first if this one accepted, and never shook hands."""
+        if self._race is None and not self._is_open:
             self._endpoint.avoid(self._address)
-
-    def _connect(self) -> None:
-        self._is_open = self._shaking = False
-        while True:
-            self._address = self._endpoint.address()
-            self._socket = socket.socket(self._address[0], socket.SOCK_STREAM)
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            failure = self._socket.connect_ex(self._address[1])
-            if failure in {0, errno.EINPROGRESS}:
-                break
-            self._socket.close()
-            if not self._endpoint.avoid(self._address):
-                raise OSError(failure, "connect")
-        self._await(selectors.EVENT_WRITE)
 
     def _open(self) -> bool:
         """Continue to connect and shake hands; return whether the first request can be sent."""
-        if not self._shaking:
-            failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if failure and not self._endpoint.avoid(self._address):
-                raise OSError(failure, "connect")
-            if failure:
-                self.close()
-                self._connect()
-                return False
-            if self._endpoint.tls:
-                self._secure(self._endpoint.tls)
+        if self._race is not None and not self._is_connected(self._race):
+            return False
         if isinstance(self._socket, ssl.SSLSocket):
             try:
                 self._socket.do_handshake()
@@ -154,13 +167,22 @@ class HttpConnection:
                 self._await(selectors.EVENT_WRITE)
                 return False
         self._is_open = True
+        self._endpoint.prefer(self._address)
         return True
 
-    def _secure(self, tls: ssl.SSLContext) -> None:
-        self._forget()
-        self._socket = tls.wrap_socket(self._socket, server_hostname=self._endpoint.host, do_handshake_on_connect=False)
-        self._shaking = True
-        self._await(selectors.EVENT_WRITE)
+    def _is_connected(self, race: Race) -> bool:
+        """Continue with *race*; return whether it is over, and `_socket` the one that won it."""
+        won = race.advance()
+        if won is None:
+            return False
+        self._race = None
+        self._socket, self._address = won
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls := self._endpoint.tls:
+            self._socket = tls.wrap_socket(
+                self._socket, server_hostname=self._endpoint.host, do_handshake_on_connect=False
+            )
+        return True
 
     def _flush(self) -> None:
         try:
@@ -216,7 +238,8 @@ class ConnectionPool:
         self._all: set[HttpConnection] = set()
 
     def __len__(self) -> int:
-        return len(self._all)
+        """Return how many sockets there are: a connection may have several until one of them is connected."""
+        return len(self.selector.get_map())
 
     def busy(self) -> list[HttpConnection]:
         return [connection for connection in self._all if connection.recipient is not None]

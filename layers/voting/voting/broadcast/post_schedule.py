@@ -27,6 +27,7 @@ class Outcome:
     gone: list[str] = field(default_factory=list)  # 410: closed, to be removed from the registry
     failed: list[str] = field(default_factory=list)  # an error or no response: they may lack the frame
     throttled: int = 0  # responses 429, each of which was followed by a retry or a failure at the time limit
+    refusal: int | None = None  # the status of the latest in `failed`, or HANGING or BROKEN; None without one
 
 
 class PostSchedule:
@@ -140,4 +141,5 @@ class PostSchedule:
             self.outcome.gone.append(connection_id)
         else:
             self.outcome.failed.append(connection_id)
+            self.outcome.refusal = status
         self._feed.settle(connection_id, is_reached=is_sent or is_gone)

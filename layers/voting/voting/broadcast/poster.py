@@ -23,7 +23,9 @@ class Forbidden(Exception):
 class Poster:
     """Posts frames over HTTP connections that are kept between invocations."""
 
-    def __init__(self, websocket_url: str, region: str, credentials: Credentials) -> None:
+    def __init__(
+        self, websocket_url: str, region: str, credentials: Credentials, *, prefers_ipv6: bool = False
+    ) -> None:
         """Post to the connections of *websocket_url* (ws:// or wss://, including the stage)."""
         url = urlsplit(websocket_url)
         secure = url.scheme == "wss"
@@ -31,7 +33,8 @@ class Poster:
         self._folder = f"{url.path.rstrip('/')}/@connections"
         self._region = region
         self._credentials = credentials
-        self._pool = ConnectionPool(Endpoint(url.hostname or "", url.port or (443 if secure else 80), secure=secure))
+        port = url.port or (443 if secure else 80)
+        self._pool = ConnectionPool(Endpoint(url.hostname or "", port, secure=secure, prefers_ipv6=prefers_ipv6))
 
     def post(self, connection_ids: Iterable[str], frame: bytes, within_s: float = UNLIMITED.within_s) -> Outcome:
         """Post *frame* to each of *connection_ids*; a slow or hanging one does not delay the others.

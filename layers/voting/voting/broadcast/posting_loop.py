@@ -8,12 +8,12 @@ from voting.broadcast.post_schedule import BROKEN, HANGING, PostSchedule
 from voting.broadcast.sigv4 import SignedRequests
 
 IN_FLIGHT = 384  # requests at a time, without the slow ones: at 20 ms per response, 19,000 posts a second
-MOST_CONNECTIONS = 900  # Lambda allows a process 1,024 open files
+MOST_CONNECTIONS = 900  # Lambda allows a process 1,024 open files; some are left to try further addresses
 OPEN_AT_ONCE = 16  # connections, after IDLE_S without a response: a TLS handshake costs as much as 30 posts
 IDLE_S = 0.001  # with responses faster than this, more connections would not help
 SLOW_AFTER_S = 0.2  # after this, a request no longer counts against IN_FLIGHT
 ANSWER_WITHIN_S = 3.0  # after this, a request has failed
-CHECK_EVERY_S = 0.05  # for slow and hanging requests: cheaper than one timer per post
+CHECK_EVERY_S = 0.05  # for slow and hanging requests, and addresses to try: cheaper than one timer per post
 
 
 class PostingLoop:
@@ -104,6 +104,7 @@ class PostingLoop:
         try:
             status = connection.proceed()
         except OSError:
+            connection.avoid()
             status = BROKEN
         if status is None:
             return
@@ -140,7 +141,7 @@ class PostingLoop:
             self._in_flight -= 1
 
     def _check_ages(self) -> None:
-        """Give up on requests that hang, and stop counting the slow ones against IN_FLIGHT."""
+        """Give up on requests that hang, stop counting the slow ones against IN_FLIGHT, and try further addresses."""
         self._check_at = self._now + CHECK_EVERY_S
         patience_s = self._patience_s()
         for connection in self._pool.busy():
@@ -148,10 +149,13 @@ class PostingLoop:
             if age_s >= patience_s:
                 connection.avoid()
                 self._release(connection, HANGING)
-            elif age_s >= SLOW_AFTER_S and not connection.is_slow:
+                continue
+            if age_s >= SLOW_AFTER_S and not connection.is_slow:
                 connection.is_slow = True
                 self._in_flight -= 1
                 self._slow += 1
+            if connection.is_connecting:
+                self._proceed(connection)
 
     def _patience_s(self) -> float:
         awaited = self._in_flight + self._slow

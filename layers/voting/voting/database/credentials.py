@@ -34,7 +34,7 @@ class Credentials:
             options |= {"sslmode": "verify-full", "sslrootcert": settings.database_sslrootcert}
         if settings.database_secret_arn:
             if self._user is None:
-                self._user = fetch_database_user(settings.database_secret_arn)
+                self._user = fetch_database_user(settings.database_secret_arn, prefers_ipv6=settings.prefers_ipv6)
                 self._fetched_at = time.monotonic()
             options |= self._user
         try:
@@ -52,7 +52,7 @@ class Credentials:
         return True
 
 
-def fetch_database_user(secret_arn: str) -> dict[str, str]:
+def fetch_database_user(secret_arn: str, *, prefers_ipv6: bool) -> dict[str, str]:
     """Return user and password from Secrets Manager, stored as RDS does (keys `username` and `password`).
 
     Raises:
@@ -63,6 +63,9 @@ def fetch_database_user(secret_arn: str) -> dict[str, str]:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
+    from voting.aws import race_connections  # noqa: PLC0415
+
+    race_connections(prefers_ipv6=prefers_ipv6)
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
     try:
         client = boto3.client("secretsmanager", config=config)

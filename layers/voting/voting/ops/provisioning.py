@@ -41,12 +41,12 @@ def logins_of(settings: Settings) -> list[Login]:
         return []
     return [
         # A run that finds the tally wrong repairs it, which takes the rights of an operator.
-        _login(settings.database_worker_secret_arn, Role.WORKER, Role.OPERATOR),
-        _login(settings.database_reader_secret_arn, Role.READER),
-        _login(settings.database_secret_arn, Role.OPERATOR),
+        _login(settings, settings.database_worker_secret_arn, Role.WORKER, Role.OPERATOR),
+        _login(settings, settings.database_reader_secret_arn, Role.READER),
+        _login(settings, settings.database_secret_arn, Role.OPERATOR),
     ]
 
 
-def _login(secret_arn: str, *roles: Role) -> Login:
-    user = fetch_database_user(secret_arn)
+def _login(settings: Settings, secret_arn: str, *roles: Role) -> Login:
+    user = fetch_database_user(secret_arn, prefers_ipv6=settings.prefers_ipv6)
     return Login(user["user"], user["password"], roles)

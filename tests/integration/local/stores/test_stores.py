@@ -1,4 +1,4 @@
-"""Both stores as real servers: covers store, postgres, valkey and control."""
+"""Both stores as real servers: covers store, postgres, valkey, control and unprivileged."""
 
 import asyncio
 import logging
