@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -251,7 +251,7 @@ def _delivery(findings: _Findings, api: Management) -> None:
             subscribers.add(connection_id)
 
         def post(ids: Sequence[str]) -> None:
-            newer = replace(RESULTS, version=RESULTS.version + next(versions))  # no version is sent twice
+            newer = RESULTS._replace(version=RESULTS.version + next(versions))  # no version is sent twice
             outcome = deliver(shard, subscribers, lambda: newer, poster, remaining_s=30.0)
             assert outcome.sent == len(ids), outcome
 

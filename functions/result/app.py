@@ -9,6 +9,7 @@ from voting.database.roles import Role
 from voting.ops.health import check_health
 from voting.results.current import ResultsUnavailable, read_results
 from voting.settings import Settings
+from voting.snap_start import prepare
 from voting.web.errors import HttpError
 from voting.web.page import Page
 from voting.web.request import Request
@@ -33,7 +34,7 @@ def settings() -> Settings:
 
 @cache
 def clients() -> Clients:
-    return Clients(settings(), name="voting-result", role=Role.READER)
+    return Clients(settings(), name="voting-result", role=Role.READER, light=True)
 
 
 @cache
@@ -62,3 +63,13 @@ def health(_request: Request) -> Response:
 
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     return router.handle(event, context)
+
+
+def drop_connections() -> None:
+    """Close and drop what no two environments may share."""
+    if clients.cache_info().currsize:
+        clients().close()
+    clients.cache_clear()
+
+
+prepare(drop_connections, "psycopg", "voting.database.kept_session", "voting.database.vote_table")

@@ -10,6 +10,7 @@ from voting.question import Question
 from voting.queue.queue_view import STALLED_AFTER_S
 from voting.queue.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 from voting.settings import Settings
+from voting.snap_start import prepare
 from voting.vote import Vote
 from voting.web.ballot import Ballot, read_ballot
 from voting.web.csrf import require_own_site
@@ -52,7 +53,7 @@ def question() -> Question:
 
 @cache
 def clients() -> Clients:
-    return Clients(settings(), redis_retries=0)  # the queue itself retries, within its deadline
+    return Clients(settings(), redis_retries=0, light=True)  # the queue itself retries, within its deadline
 
 
 @cache
@@ -118,3 +119,14 @@ def _remember(request: Request, response: Response, voter: Voter, choice: str | 
 
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     return router.handle(event, context)
+
+
+def drop_connections() -> None:
+    """Close and drop what no two environments may share."""
+    if clients.cache_info().currsize:
+        clients().close()
+    queue.cache_clear()
+    clients.cache_clear()
+
+
+prepare(drop_connections)

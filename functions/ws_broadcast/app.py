@@ -5,6 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from voting import redis_client  # noqa: F401 - imported here, it is part of the init phase and not of a broadcast
 from voting.broadcast.delivery import NothingToSend, deliver
 from voting.broadcast.dry_post import dry_post
 from voting.broadcast.planner import Shard

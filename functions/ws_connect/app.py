@@ -1,21 +1,22 @@
 """The function ws_connect: answers $connect, $disconnect and all frames ($default) of the WebSocket API."""
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
-
-from voting.broadcast.dry_post import dry_post
 from voting.broadcast.flood import Meter, Verdict, end
-from voting.broadcast.poster import Poster
-from voting.broadcast.sigv4 import Credentials
 from voting.broadcast.websocket_api import answer, forget
 from voting.clients import Clients
 from voting.database.roles import Role
 from voting.observability import reported, tell
 from voting.settings import Settings
+from voting.snap_start import prepare
 from voting.web.csrf import may_connect, own_origin
 from voting.web.request import headers_of
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from voting.broadcast.poster import Poster
 
 DONE = {"statusCode": 200}
 FORBIDDEN = {"statusCode": 403}
@@ -27,16 +28,25 @@ meter = Meter()
 
 
 @cache
-def environment() -> tuple[Clients, Poster]:
-    """The clients that all invocations of an execution environment share."""
-    settings = Settings.from_env()
-    clients = Clients(settings, name="voting-ws_connect", role=Role.READER)
-    poster = Poster(settings.websocket_url, settings.region, Credentials.from_env(), prefers_ipv6=settings.prefers_ipv6)
-    return clients, poster
+def stores() -> Clients:
+    """The clients of the stores that all invocations of an execution environment share."""
+    return Clients(Settings.from_env(), name="voting-ws_connect", role=Role.READER, light=True)
+
+
+@cache
+def environment() -> "tuple[Clients, Poster]":
+    """These clients, and the one of the management API."""
+    # They bring TLS, and nothing is posted to a client that connects or leaves.
+    from voting.broadcast.container_credentials import role_credentials  # noqa: PLC0415
+    from voting.broadcast.poster import Poster  # noqa: PLC0415
+
+    settings = stores().settings
+    poster = Poster(settings.websocket_url, settings.region, role_credentials(), prefers_ipv6=settings.prefers_ipv6)
+    return stores(), poster
 
 
 @reported
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
     """Accept, forget or answer the connection of *event*; or post to nobody, for the smoke test of a deployment."""
     match event["requestContext"]["eventType"]:
         case "CONNECT":
@@ -44,6 +54,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         case "DISCONNECT":
             return disconnect(event)
         case "TRIAL":  # no client can cause it: API Gateway writes the type
+            from voting.broadcast.dry_post import dry_post  # noqa: PLC0415 - once per deployment
+
             return dry_post(environment()[1])
         case _:
             return message(event)
@@ -51,7 +63,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
 
 def connect(event: dict[str, Any]) -> dict[str, int]:
     """Refuse pages of other origins. A connection is registered when it subscribes, not here."""
-    settings = environment()[0].settings
+    settings = stores().settings
     headers = headers_of(event)
     origin = headers.get("origin")
     own = own_origin(event["requestContext"].get("domainName", ""), headers.get("x-forwarded-proto", "https"))
@@ -63,8 +75,7 @@ def connect(event: dict[str, Any]) -> dict[str, int]:
 
 def disconnect(event: dict[str, Any]) -> dict[str, int]:
     """Forget the connection. If this event never comes, the registration expires."""
-    clients, _ = environment()
-    forget([event["requestContext"]["connectionId"]], clients)
+    forget([event["requestContext"]["connectionId"]], stores())
     return DONE
 
 
@@ -87,3 +98,17 @@ def message(event: dict[str, Any]) -> dict[str, int]:
             forget([connection_id], clients)
         break
     return DONE
+
+
+def drop_connections() -> None:
+    """Close and drop what no two environments may share."""
+    if environment.cache_info().currsize:
+        environment()[1].close()
+    if stores.cache_info().currsize:
+        stores().close()
+    environment.cache_clear()
+    stores.cache_clear()
+    meter.forget()
+
+
+prepare(drop_connections, "psycopg", "voting.broadcast.poster", "voting.database.kept_session")

@@ -248,7 +248,7 @@ def test_a_function_answers_with_the_layer_alone_and_misses_nothing_that_it_find
     whole = drive(sys.executable, function, *(Path(path) for path in sys.path if "site-packages" in path), SOURCE)
     shipped = {path.name for path in interpreter.layer.iterdir()}  # the developers' environment holds more
     wanted = {path for path in whole["loaded"] if path.endswith(".py") and Path(path).parts[0] in shipped}
-    assert len(wanted) > 50
+    assert len(wanted) > 30
     assert {path for path in wanted if not (interpreter.layer / path).exists()} == set()
 
 

@@ -185,8 +185,8 @@ COSTLY: dict[str, set[str]] = {
     "ws_broadcast": {"psycopg", "boto3", "botocore.session"},
     "worker": set(),
     "ops": {"boto3", "botocore.session"},
-    "install": {"psycopg", "redis"},
-    "smoke": {"psycopg", "redis"},
+    "install": {"psycopg", "redis.exceptions"},
+    "smoke": {"psycopg", "redis.exceptions"},
 }
 NEVER = {
     "aws_lambda_powertools.event_handler",

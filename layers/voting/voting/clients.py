@@ -1,19 +1,20 @@
 """The clients of a function: of the stores and of AWS, built on first use and kept per execution environment."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from redis import Redis
-
-from voting.database.roles import Limits, Role
-from voting.redis_client import new_redis
+from voting.database.limits import Limits
+from voting.light_connection import REDIS_TIMEOUT_S, Target
+from voting.light_redis import LightRedis
 from voting.settings import Settings
 
 if TYPE_CHECKING:  # imported where they are used: each costs a cold start 150 ms or more
     import psycopg
     from mypy_boto3_lambda import LambdaClient
+    from redis import Redis
 
     from voting.database.kept_session import KeptSession
+    from voting.database.roles import Role
     from voting.database.session import Session
 
 T = TypeVar("T")
@@ -30,14 +31,16 @@ class Clients:
         settings: Settings,
         *,
         redis_retries: int = 1,
+        light: bool = False,
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         name: str = "voting",
-        role: Role | None = None,
+        role: "Role | None" = None,
         heeds_policies: bool = True,
     ) -> None:
         """Create clients for *settings*; *name* is the application name of the database sessions.
 
+        *light* takes the Redis client that is quick to import: for functions that a person waits for, and one thread.
         *redis_retries* is for commands that may safely run twice; use zero if a lost reply must show as an error. The
         sessions have only the rights of *role*, once the worker has granted them; without a role, all rights of the
         login. Sessions of a reader cannot write, and there are at most 20 with one name, so that viewers do not crowd
@@ -47,19 +50,20 @@ class Clients:
         self.settings = settings
         self._limits = Limits(name, role, statement_timeout_ms, lock_timeout_ms, heeds_policies)
         self._redis_retries = redis_retries
+        self._light = light
         self._redis: Redis | None = None
         self._kept_session: KeptSession | None = None
         self._lambda: LambdaClient | None = None
         self._owner: Clients | None = None
 
-    def redis(self) -> Redis:
+    def redis(self) -> "Redis":
         """Return the Redis client; it connects with its first command.
 
         Raises:
             InvalidSetting: REDIS_URL cannot be used.
         """
         if self._redis is None:
-            self._redis = new_redis(self.settings.redis_url, retries=self._redis_retries)
+            self._redis = self._light_redis() if self._light else self._whole_redis()
         return self._redis
 
     def postgres(self) -> "Session":
@@ -113,6 +117,19 @@ class Clients:
         if self._redis is not None:
             self._redis.close()
             self._redis = None
+
+    def _whole_redis(self) -> "Redis":
+        from voting.redis_client import new_redis  # noqa: PLC0415 - it imports all of redis-py
+
+        return new_redis(self.settings.redis_url, retries=self._redis_retries)
+
+    def _light_redis(self) -> "Redis":
+        """Return the light client, which stands in for `Redis`; a whole one if the URL has options or names a file."""
+        target = Target.of(self.settings.redis_url)
+        if target is None:
+            return self._whole_redis()
+        light = LightRedis(target, timeout_s=REDIS_TIMEOUT_S, retries=self._redis_retries, whole=self._whole_redis)
+        return cast("Redis", light)
 
     def _session(self) -> "KeptSession":
         if self._kept_session is None:

@@ -6,9 +6,9 @@ src/scripting.c, luaRedisGenericCommand; from 7.0 on, and Valkey: SCRIPT_WRITE_D
 Such a write is neither replicated nor appended to a file, and takes less than a microsecond.
 """
 
-from importlib.resources import files
+from pathlib import Path  # importlib.resources would import zipfile, tempfile and shutil
 
-_ROOMS = files("voting")
+_ROOMS = Path(__file__).parent
 _SHARED = _ROOMS / "queue" / "scripts" / "shared"
 
 

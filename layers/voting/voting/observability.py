@@ -5,21 +5,16 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache, wraps
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
-from aws_lambda_powertools.metrics import MetricUnit
-
 from voting.log_sampling import Sampler
-from voting.reason import explain, is_ours, narrate
-from voting.settings import Settings, spellings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from voting.logs import MetricUnit, formatter, logger, metrics
 
 __all__ = [
     "NAMESPACE",
@@ -42,70 +37,8 @@ SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "service_undefined")
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
-FIXED = {
-    "level",
-    "location",
-    "message",
-    "timestamp",
-    "service",
-}  # our own texts, in which a weak password may occur by chance
-DRIVERS = ("psycopg", "redis", "botocore", "boto3", "urllib3")  # their log lines quote their arguments
-
-Exc = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-
-
-class Discreet(LambdaPowertoolsFormatter):
-    """Formats an exception as `explain` does, and replaces every known secret wherever it occurs."""
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(serialize_stacktrace=False, **fields)  # it would quote the exception; `narrate` does not
-        self._fetched: frozenset[str] = frozenset()
-
-    def conceal(self, secrets: Iterable[str]) -> None:
-        """Hide *secrets* that are in no setting."""
-        self._fetched |= spellings(secrets)
-
-    def formatException(self, ei: Exc) -> str:  # noqa: N802 - logging's name
-        return narrate(ei[1]) if ei[1] is not None else ""
-
-    def serialize(self, log: dict[str, Any]) -> str:  # type: ignore[override] # it is called with a dict
-        log.pop("exception_notes", None)
-        # Read each time, since log lines are rare, and settings that are read once could be read too early.
-        secrets = sorted(Settings(os.environ).secrets | self._fetched, key=len, reverse=True)
-        return shown(super().serialize({key: log[key] if key in FIXED else blot(log[key], secrets) for key in log}))
-
-
-def shown(document: str) -> str:
-    """Return JSON *document* with control characters escaped, which could steer a terminal; letters are kept."""
-    if document.isprintable():
-        return document
-    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in document)
-
-
-def _escaped(sign: str) -> str:
-    units = sign.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-
-
-def blot(value: Any, secrets: Iterable[str]) -> Any:
-    """Return *value* with *** in place of each of *secrets*."""
-    if isinstance(value, dict):
-        return {key: blot(part, secrets) for key, part in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [blot(part, secrets) for part in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    text = str(value)
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
-
-
-formatter = Discreet()
-logger = Logger(logger_formatter=formatter)
-for driver in DRIVERS:
+for driver in ("psycopg", "redis", "botocore", "boto3", "urllib3"):  # their log lines quote their arguments
     logging.getLogger(driver).setLevel(logging.CRITICAL + 1)
-metrics = Metrics(namespace=NAMESPACE)
 
 
 class Invocation(logging.Filter):
@@ -140,10 +73,16 @@ class Invocation(logging.Filter):
 
 
 invocation = Invocation()
-logger.addFilter(invocation)
 
 
-LEVELS = {logging.INFO: logger.info, logging.WARNING: logger.warning, logging.ERROR: logger.error}
+def __getattr__(name: str) -> Any:
+    """Import what Powertools makes when it is first asked for."""
+    if name not in {"MetricUnit", "formatter", "logger", "metrics"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from voting import logs  # noqa: PLC0415 - see there
+
+    return getattr(logs, name)
+
 
 # One for the execution environment: for all functions, requests and threads.
 sampler = Sampler()
@@ -166,6 +105,9 @@ def tell(
     """
     number = sampler.admit(f"{message}: {kind}", events)
     if number:
+        from voting.logs import LEVELS  # noqa: PLC0415 - most first responses log nothing
+        from voting.reason import explain  # noqa: PLC0415
+
         if error is not None:
             fields |= {"error": type(error).__name__, "detail": explain(error)}
         LEVELS[level](message, stacklevel=3, count=number, **fields)  # the location of our caller
@@ -181,13 +123,16 @@ def reported(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     The Lambda runtime would log such an exception unchanged, and return it. Our own exceptions pass.
     """
-    injected = logger.inject_lambda_context(handler, clear_state=True)
 
     @wraps(handler)
     def handle(event: Any, context: Any) -> Any:
+        invocation.begin(context)
         try:
-            return injected(event, context)
+            return handler(event, context)
         except Exception as error:
+            from voting.logs import logger  # noqa: PLC0415
+            from voting.reason import explain, is_ours  # noqa: PLC0415
+
             if is_ours(error):
                 raise
             if failed := sampler.admit(f"the invocation failed: {type(error).__name__}"):
@@ -199,6 +144,8 @@ def reported(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def publish() -> None:
     """Print the metrics gathered so far, for CloudWatch to read; print nothing if there are none."""
+    from voting.logs import metrics  # noqa: PLC0415
+
     if metrics.metric_set:
         metrics.flush_metrics()
 

@@ -1,7 +1,7 @@
 """What is asked: a question, and the labels of its options."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from voting.vote import CHOICES
 
@@ -12,8 +12,7 @@ LONGEST_QUESTION, LONGEST_LABEL = 200, 100
 SEPARATOR = "|"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A question, and by the id of each option its label, in the order of display. The text may be empty."""
 
     text: str

@@ -8,9 +8,8 @@ from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from voting.cluster import RetryOnceMoved, follow
+from voting.light_connection import REDIS_TIMEOUT_S
 from voting.settings import InvalidSetting
-
-REDIS_TIMEOUT_S = 0.9  # two attempts and the response must fit into the 2 s that a voter waits at most
 
 
 def new_redis(url: str, *, retries: int) -> Redis:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 from voting.address import (
@@ -28,8 +28,7 @@ class InvalidSetting(Exception):
     """An environment variable is missing or malformed; the message names it and says what is expected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The operator's settings. A function reads only those that its part of template.yaml declares."""
 
     env: Mapping[str, str]

@@ -1,11 +1,10 @@
 """How many rows of the table hold which choice."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """The counts of one version of the table, as the database keeps them, unknown choices included."""
 
     version: int

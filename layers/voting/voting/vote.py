@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CHOICES = tuple("abcdefghijklmnopqrst")  # the ids of options; a question has the first 2 to 20 of them
 LONGEST_ID = 255  # votes.id is VARCHAR(255), which counts characters
@@ -37,8 +37,7 @@ class InvalidVote(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(NamedTuple):
     """One voter's choice."""
 
     choice: str

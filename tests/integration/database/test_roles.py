@@ -1,6 +1,6 @@
 """What a session of each function may do in the database, and what it may do with other logins than our own.
 
-Covers roles, catalogue and location.
+Covers roles, limits, catalogue and location.
 """
 
 from collections.abc import Callable, Iterator

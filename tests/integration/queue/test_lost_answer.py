@@ -1,7 +1,6 @@
 """A push that Redis takes while its answer is lost: nobody may be told that nothing was recorded."""
 
 import asyncio
-import dataclasses
 import threading
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
@@ -72,7 +71,7 @@ def network(redis_url: str) -> Iterator[Network]:
 @pytest.fixture
 def queue(network: Network, settings: Settings, redis_url: str) -> Iterator[VoteQueue]:
     through = redis_url.replace(f":{port_of(redis_url)}/", f":{network.proxy.port}/")
-    clients = Clients(dataclasses.replace(settings, env={**settings.env, "REDIS_URL": through}), redis_retries=0)
+    clients = Clients(settings._replace(env={**settings.env, "REDIS_URL": through}), redis_retries=0)
     yield VoteQueue(clients.redis())
     clients.close()
 

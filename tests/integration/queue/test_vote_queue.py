@@ -16,11 +16,11 @@ from redis.exceptions import ResponseError
 
 from voting.clients import Clients
 from voting.fence import Superseded
+from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import CLAIMED, DEAD, FENCE, PROCESSING, PROGRESS, VOTES
 from voting.queue.vote_queue import (
     PUSH,
     PUSH_KEYS,
-    DeadLetter,
     HandedBack,
     HandedOutAgain,
     NotAList,

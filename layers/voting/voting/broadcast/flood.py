@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
 from voting.broadcast.frame_counts import WINDOW_S, FrameCounts
-from voting.broadcast.poster import Poster
 from voting.broadcast.websocket_api import forget
 from voting.clients import Clients
 from voting.observability import tell
+
+if TYPE_CHECKING:
+    from voting.broadcast.poster import Poster
 
 MOST = 20  # frames per connection and WINDOW_S; a page that its reader often returns to sends a few extra ones
 UNNOTICED = 4  # of them per execution environment that Redis is not asked about: honest clients cost it nothing
@@ -53,6 +56,11 @@ class Meter:
         self._since = float("-inf")
         self._counts: Counter[str] = Counter()
 
+    def forget(self) -> None:
+        """Start afresh, as a new execution environment does."""
+        self._since = float("-inf")
+        self._counts.clear()
+
     def judge(self, connection_id: str, clients: Clients) -> Verdict:
         """Count one frame of *connection_id*, and return what to do with it."""
         here = self._count_here(connection_id)
@@ -78,7 +86,7 @@ class Meter:
         return self._counts[connection_id]
 
 
-def end(verdict: Verdict, connection_id: str, clients: Clients, poster: Poster) -> None:
+def end(verdict: Verdict, connection_id: str, clients: Clients, poster: "Poster") -> None:
     """Close a connection that sends too many frames, if *verdict* says so; tell the client why, once.
 
     Raises:

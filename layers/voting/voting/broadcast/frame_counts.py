@@ -1,8 +1,11 @@
 """How many frames each connection has sent recently, counted over all execution environments."""
 
-from redis import Redis
+from typing import TYPE_CHECKING
 
 from voting.lua import script
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 WINDOW_S = 20.0
 FRAMES = "{votes}:frames"
@@ -12,7 +15,7 @@ COUNT = script("broadcast", "count_frames")
 class FrameCounts:
     """One hash: frames in the current window, by connection that has sent more than a few."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: "Redis") -> None:
         self._count = redis.register_script(COUNT)
 
     def add(self, connection_id: str, more: int, now: float) -> int:

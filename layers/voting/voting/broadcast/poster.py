@@ -7,6 +7,7 @@ boto3 posts a few hundred messages per CPU-second; this keeps hundreds of reques
 import time
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from voting.broadcast.feed import UNLIMITED, Feed, Limits, SameFrame
@@ -14,6 +15,9 @@ from voting.broadcast.http_connection import ConnectionPool, Endpoint
 from voting.broadcast.post_schedule import Outcome, PostSchedule
 from voting.broadcast.posting_loop import PostingLoop
 from voting.broadcast.sigv4 import Credentials, SignedRequests
+
+if TYPE_CHECKING:
+    from voting.broadcast.container_credentials import ContainerCredentials
 
 
 class Forbidden(Exception):
@@ -24,7 +28,12 @@ class Poster:
     """Posts frames over HTTP connections that are kept between invocations."""
 
     def __init__(
-        self, websocket_url: str, region: str, credentials: Credentials, *, prefers_ipv6: bool = False
+        self,
+        websocket_url: str,
+        region: str,
+        credentials: "Credentials | ContainerCredentials",
+        *,
+        prefers_ipv6: bool = False,
     ) -> None:
         """Post to the connections of *websocket_url* (ws:// or wss://, including the stage)."""
         url = urlsplit(websocket_url)
@@ -81,7 +90,7 @@ class Poster:
     def _sign(self, method: str, body: bytes) -> SignedRequests:
         """The requests that carry *body*, which stay valid for five minutes."""
         return SignedRequests(
-            self._credentials,
+            self._credentials.current(),
             self._region,
             "execute-api",
             host=self._authority,

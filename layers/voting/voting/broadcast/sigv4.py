@@ -30,6 +30,10 @@ class Credentials:
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Credentials":
         return cls(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None)
 
+    def current(self) -> "Credentials":
+        """Return these: they stay valid for as long as the environment lives."""
+        return self
+
 
 class SignedRequests:
     """Requests with the same method, host, folder and body; only the last segment of the path differs.

@@ -4,13 +4,13 @@ import json
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import compress
-from typing import NamedTuple
-
-from redis import Redis
+from typing import TYPE_CHECKING, NamedTuple
 
 from voting.lua import script
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 EXPIRE_S = 15 * 60  # a page pings every 5 to 9 minutes at least; API Gateway's $disconnect is best effort
 BUCKETS = 64  # a worker counts all of them for each vote: 64 take 0.2 ms, 256 would take twice as long
@@ -48,8 +48,7 @@ class State(NamedTuple):
     measured_s_ago: float = 0.0
 
 
-@dataclass(slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """The subscribers of one bucket that an attempt has to serve; an earlier attempt may have served the others."""
 
     number: int
@@ -69,7 +68,7 @@ class Subscribers:
     the backlog shrink.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._state = redis.register_script(STATE)
         self._mark = redis.register_script(MARK)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import psycopg
 
 from voting.database.credentials import Credentials
-from voting.database.roles import Limits
+from voting.database.limits import Limits
 from voting.database.session import NotAskedAgain, Session
 from voting.reason import explain
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, LiteralString
 
@@ -12,35 +11,12 @@ if TYPE_CHECKING:  # a function that never asks the database must not pay for it
     import psycopg
 
 
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000  # a killed worker behind a proxy must not keep the fence's row
-
-
 class Role(StrEnum):
     """Roles that cannot log in. A login that is a member sets one, and gives up its other rights."""
 
     READER = "voting_reader"
     WORKER = "voting_worker"
     OPERATOR = "voting_operator"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the sessions of a function may do, and for how long; see `voting.clients.Clients`."""
-
-    name: str  # of the application
-    role: Role | None
-    statement_timeout_ms: int
-    lock_timeout_ms: int
-    heeds_policies: bool
-
-    def settings(self) -> dict[str, int | str]:
-        """Return the settings of a session that apply to each of its statements."""
-        settings: dict[str, int | str] = {
-            "statement_timeout": self.statement_timeout_ms,
-            "lock_timeout": self.lock_timeout_ms,
-            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
-        }
-        return settings if self.heeds_policies else settings | {"row_security": "off"}
 
 
 # SELECT ... FOR UPDATE, which holds the fence and the tally, needs UPDATE.

@@ -1,7 +1,6 @@
 """Whether votes are accepted and counted. Each check asks the stores, and takes a few seconds at most."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -11,8 +10,7 @@ from voting.queue.queue_view import Counting, QueueView
 from voting.settings import InvalidSetting
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """What the stores reported."""
 
     redis: Literal["ok", "refused", "unreachable"]  # refused: it responds, but would not accept a vote

@@ -4,12 +4,12 @@ Every key that belongs to the list carries the hash tag `{votes}`, so that a clu
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from redis import Redis
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from voting.lua import script
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 VOTES = "votes"
 PROCESSING = "{votes}:processing"
@@ -38,8 +38,7 @@ ENDS = script("queue", "ends")
 Counting = Literal["ok", "stalled", "handed_back"]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """The list and its batch at one moment. Ages are by the clock of Redis."""
 
     kind: str  # type of the key `votes`: list, none, or one that should not be there
@@ -65,7 +64,7 @@ class Backlog:
 class QueueView:
     """Reads the list of votes and the batch in process."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._look = redis.register_script(LOOK)
         self._try_push = redis.register_script(TRY_PUSH)

@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redis import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 class WaitRefused(RedisError):
@@ -20,7 +22,7 @@ class ScriptConnection:
     the round trip itself.
     """
 
-    def __init__(self, redis: Redis, script: str) -> None:
+    def __init__(self, redis: "Redis", script: str) -> None:
         self._pool = redis.connection_pool
         self._script = script.encode()
         self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest().encode()

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redis import Redis
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
 from voting.fence import Superseded
 from voting.lua import script
-from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import HANDED_BACK, KEYS, PROCESSING, PROGRESS, VOTES, QueueView
 from voting.queue.script_connection import ScriptConnection, WaitRefused
 from voting.vote import Vote
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from voting.queue.dead_letter import DeadLetter
 
 PUSH_WITHIN_S = 1.9  # a voter is told "not recorded" after 2 s
 ATTEMPTS = 2
@@ -62,7 +65,7 @@ NOT_CLAIMED: Mapping[bytes, type[Exception]] = {  # by the status that claim.lua
 class VoteQueue(QueueView):
     """Votes that wait to be counted: pushed at the head of one Redis list, claimed from its tail."""
 
-    def __init__(self, redis: Redis, *, confirm_by_replica: bool = False) -> None:
+    def __init__(self, redis: "Redis", *, confirm_by_replica: bool = False) -> None:
         """Keep the votes in *redis*; with *confirm_by_replica* a push succeeds only once a replica has the vote.
 
         Redis replicates asynchronously: without it, a failover loses the votes that the primary alone had.
@@ -155,7 +158,7 @@ class VoteQueue(QueueView):
         self._ahead_us = None  # a thaw breaks connections too, and a new primary has a clock of its own
 
     def claim(
-        self, token: int, *, most: int, most_bytes: int, acknowledge: int = 0, dead: Sequence[DeadLetter] = ()
+        self, token: int, *, most: int, most_bytes: int, acknowledge: int = 0, dead: "Sequence[DeadLetter]" = ()
     ) -> list[bytes]:
         """Acknowledge the last batch, park its *dead* letters, and return the oldest messages, oldest first.
 

@@ -1,7 +1,7 @@
 """The results as clients see them: version, and votes and percentages by option."""
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from voting.question import Question
 from voting.tally import Tally
@@ -9,8 +9,7 @@ from voting.tally import Tally
 PING_S = 20  # default, until the subscribers have been counted
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option. `percent` has one decimal; all options sum to 100.0, or to 0.0 without votes."""
 
     id: str
@@ -19,8 +18,7 @@ class Option:
     percent: float
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
+class Results(NamedTuple):
     """What clients see. Votes for choices that are not options are not counted."""
 
     version: int

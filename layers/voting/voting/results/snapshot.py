@@ -1,15 +1,16 @@
 """The newest tally, kept in Redis for all readers."""
 
 import json
-from dataclasses import dataclass
-
-from redis import Redis
+from typing import TYPE_CHECKING, NamedTuple
 
 from voting.lua import script
 from voting.question import Question
 from voting.queue.queue_view import HANDED_BACK, PROCESSING, PROGRESS, VOTES
 from voting.results.results import PING_S, Results
 from voting.tally import Tally
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 SNAPSHOT = "{votes}:snapshot"
 TROUBLE = "{votes}:trouble:results"  # errors that keep a run from writing the snapshot or starting broadcasts
@@ -19,8 +20,7 @@ WRITE = script("results", "write", "behind")
 NOTE_TOLD = script("results", "note_told")
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A tally, and how long ago the database confirmed it (by the clock of Redis)."""
 
     tally: Tally
@@ -47,7 +47,7 @@ class Snapshot:
 class Snapshots:
     """One hash in Redis: the last tally of the database, and its time. Its version never decreases."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._write = redis.register_script(WRITE)
         self._told = redis.register_script(NOTE_TOLD)

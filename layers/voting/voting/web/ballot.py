@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from voting.web.errors import HttpError
@@ -14,8 +14,7 @@ FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Ballot:
+class Ballot(NamedTuple):
     """A valid choice, and the token of the form if our page sent the ballot."""
 
     choice: str

@@ -1,8 +1,8 @@
 """Content-Type: the media type, and the charset of the text (RFC 9110, section 8.3)."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 LONGEST = 200  # characters; a type with a charset has about 50. Longer values are not parsed or cached
 
@@ -41,8 +41,7 @@ TYPE = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-
 PARAMETER = re.compile(r""";[ \t]*(?:([!#$%&'+.^_`|~0-9A-Za-z-]+)=(?:([^\s";,]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?""")
 
 
-@dataclass(frozen=True, slots=True)
-class MediaType:
+class MediaType(NamedTuple):
     """`kind` in lower case, such as `application/json`, and the name of Python's codec for the text."""
 
     kind: str

@@ -5,7 +5,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from html import escape
 from pathlib import Path
 from string import Template
 
@@ -70,6 +69,8 @@ def error_page() -> Page:
 
 
 def _escaped(values: Mapping[str, object]) -> dict[str, str]:
+    from html import escape  # noqa: PLC0415 - it knows the names of 2,000 characters, and most answers are no page
+
     return {name: escape(str(value), quote=True) for name, value in values.items()}
 
 

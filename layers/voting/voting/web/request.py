@@ -3,8 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from voting.address import normal_origin
 
@@ -15,8 +14,7 @@ class BadBase64(Exception):
     """The gateway marked the body as base64, but it is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request. Header names are lower case; `path` is canonical, `raw_path` is as the client sent it."""
 
     method: str

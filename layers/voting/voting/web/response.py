@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from http import HTTPStatus
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from voting.web.errors import HttpError
@@ -21,13 +21,12 @@ RETRY_SOON = {"Retry-After": "2"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # labels in any script stay readable
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """Status, body and headers; `cookies` are the values of Set-Cookie headers."""
 
     status: int
     body: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     cookies: tuple[str, ...] = ()
 
     @classmethod
@@ -48,7 +47,7 @@ class Response:
 
     def with_headers(self, headers: Mapping[str, str]) -> "Response":
         """The same response with *headers* added; they replace headers of the same name."""
-        return replace(self, headers={**self.headers, **headers})
+        return self._replace(headers={**self.headers, **headers})
 
     def with_cookies(self, request: Request, cookies: Mapping[str, str], max_age_s: int = YEAR_S) -> "Response":
         """The same response with *cookies* added, which neither scripts nor other sites can read; 0 s deletes them."""
@@ -71,6 +70,8 @@ def error_response(request: Request, error: HttpError) -> Response:
     if not request.wants_page:
         details = {"code": error.code, "message": error.message, "request_id": request.request_id}
         return Response.json(error.status, {"error": details}, error.headers)
+    from http import HTTPStatus  # noqa: PLC0415 - only these pages name a status
+
     rendered = error_page().render(
         title=HTTPStatus(error.status).phrase,
         status=error.status,

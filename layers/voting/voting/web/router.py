@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from logging import INFO
 from typing import TYPE_CHECKING, Any
 
-from voting.observability import count, invocation, logger, sampler, tell
+from voting.observability import count, invocation, sampler, tell
 from voting.web.errors import HttpError
 from voting.web.request import Request
 from voting.web.response import NOT_STORED, Response, error_response
@@ -99,6 +99,8 @@ class Router:
             if response := self._on_error.get(kind):
                 return self._unavailable(request, error, response)
         if failed := sampler.admit(f"failed: {type(error).__name__}"):
+            from voting.observability import logger  # noqa: PLC0415 - most first responses log nothing
+
             logger.exception("failed", exc_info=error, count=failed)
             count("RequestsFailed", failed)
         message = "Something went wrong on our side. Try again in a moment."

@@ -5,10 +5,11 @@ host can set it. `voter_id` repeats the id for the container app. Over plain HTT
 `voter_sig` contains the signature of the id in `voter_id`. docs/decisions/0023-host-cookies.md says why.
 """
 
+import base64
+import os
 import re
-import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from voting.web.cookie_keys import FOR_CHOICE, FOR_FORM, FOR_ID, FOR_OLD_APPS_ID, FOR_OLD_APPS_VOTER, FOR_VOTER, Keys
 from voting.web.errors import HttpError
@@ -21,8 +22,7 @@ ISSUED = re.compile(rf"[0-9a-f]{{{ISSUED_DIGITS}}}")
 OLD_APPS = re.compile(r"[0-9a-fA-F]{12,16}")  # as the container voting app made them
 
 
-@dataclass(frozen=True, slots=True)
-class Voter:
+class Voter(NamedTuple):
     """One browser."""
 
     id: str
@@ -53,7 +53,7 @@ class VoterCookies:
         known = self._by_own_cookie(request) if request.is_https else self._by_pair(request)
         if known is None and request.is_https and self._accept_old_cookies:
             known = self._by_pair(request)
-        return known or self._by_old_apps_id(request) or self._voter(request, secrets.token_hex(ISSUED_DIGITS // 2))
+        return known or self._by_old_apps_id(request) or self._voter(request, _drawn(ISSUED_DIGITS // 2).hex())
 
     def admit(self, request: Request, token: str | None) -> Voter:
         """The voter of a POST, possibly a new one: a program need not fetch the page first.
@@ -92,7 +92,7 @@ class VoterCookies:
 
     def token(self) -> str:
         """A new token for the form of the page. It tells posts of the form from those of programs."""
-        nonce = secrets.token_urlsafe(9)
+        nonce = base64.urlsafe_b64encode(_drawn(9)).decode()  # 12 characters, without padding
         return f"{nonce}.{self._keys.sign(FOR_FORM, nonce)}"
 
     def _made_here(self, token: str) -> bool:
@@ -121,9 +121,8 @@ class VoterCookies:
         for voter_id in filter(self._counts, dict.fromkeys(request.cookie_values(ID))):
             if not signatures.isdisjoint(self._keys.signatures(_purpose(voter_id, is_own=False), voter_id)):
                 voter = self._voter(request, voter_id)
-                return replace(
-                    voter, is_settled=voter.proof in signatures
-                )  # never over HTTPS, where a proof is more than a signature
+                # never over HTTPS, where a proof is more than a signature
+                return voter._replace(is_settled=voter.proof in signatures)
         return None
 
     def _by_old_apps_id(self, request: Request) -> Voter | None:
@@ -145,6 +144,11 @@ class VoterCookies:
         count only while the deployment accepts them.
         """
         return bool(ISSUED.fullmatch(voter_id) or (self._accept_legacy and OLD_APPS.fullmatch(voter_id)))
+
+
+def _drawn(count: int) -> bytes:
+    """Return *count* random bytes of the kernel: what `secrets` returns, which imports `random`."""
+    return os.urandom(count)
 
 
 def _purpose(voter_id: str, *, is_own: bool) -> str:
