@@ -11,10 +11,12 @@ export PYTHONPATH := layers/voting
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reset test check checkov audit deploy change-set sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
+.PHONY: help venv up down reset test check checkov audit deploy change-set sam-invoke chaos chaos-mutants bench fix lock browser servers wrk
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.dev ## Create .venv with all tools, which the other commands do when they need it
 
 up: $(VENV)/.run ## Serve everything on this machine until Ctrl-C (DEMO=1 sends a trickle of votes)
 	@$(BIN)/python -m local --state-dir "$$STATE_DIR" $(if $(DEMO),--also "demo=$(BIN)/python -m votectl demo") $(ARGS)

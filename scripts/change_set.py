@@ -11,6 +11,7 @@ import secrets
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import boto3
@@ -20,7 +21,7 @@ import deploy
 def setting(name: str, environment: str, options: Sequence[str]) -> str | None:
     """What `--name` is for `sam deploy`: among *options*, the last one, or else in samconfig.toml."""
     found = None
-    for option, following in zip(options, [*options[1:], None], strict=True):
+    for option, following in zip_longest(options, options[1:]):
         given, equals, value = option.partition("=")
         if given == f"--{name}":
             found = value if equals else following

@@ -73,7 +73,8 @@ def parameters(environment: str) -> dict[str, str]:
     try:
         given = read(config[environment]["deploy"]["parameters"]["parameter_overrides"])
     except KeyError:
-        sys.exit(f"samconfig.toml has no [{environment}.deploy.parameters] with parameter_overrides")
+        names = ", ".join(name for name in config if name not in {"version", "default"})
+        sys.exit(f"samconfig.toml has no [{environment}.deploy.parameters] with parameter_overrides; it has {names}")
     except (ValueError, click.BadParameter) as error:
         sys.exit(f"samconfig.toml, parameter_overrides of {environment}: {error}")
     given.pop("Release", None)

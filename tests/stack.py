@@ -28,7 +28,7 @@ FREE_PORTS = ("--http-port", "0", "--websocket-port", "0", "--lambda-port", "0")
 VOTES, PROCESSING, DEAD = "votes", "{votes}:processing", "{votes}:dead"  # as the contract names them
 # What the template declares and a developer's shell may hold: the tests run with the template's own values.
 DECLARED = (
-    *("REDIS_URL", "DATABASE_URL", "OPTION_A", "OPTION_B", "COOKIE_KEYS"),
+    *("REDIS_URL", "DATABASE_URL", "QUESTION", "OPTIONS", "OPTION_A", "OPTION_B", "COOKIE_KEYS"),
     *("ACCEPT_LEGACY_IDS", "ACCEPT_OLD_COOKIES", "ALLOWED_ORIGINS"),
 )
 

@@ -15,13 +15,27 @@ from votectl.rotation.command import add_rotate
 from votectl.teardown.command import add_teardown
 from votectl.terminal import complain, say
 
+SIGPIPE = 141  # the exit code of a command of a shell whose reader is gone
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush would fail, too
+        return SIGPIPE
+
+
+def _run(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m votectl", description="Operate a live vote.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="send a trickle of seeded votes, so that the pages show something")
+    what = "send a trickle of seeded votes, so that the pages show something"
+    demo = commands.add_parser("demo", help=what, description=f"{what[0].upper()}{what[1:]}. Ctrl-C ends it.")
     demo.add_argument("--url", type=address, help="address of the voting page (default: the local run)")
     demo.add_argument("--rate", type=float, default=4.0, help="votes per second, 0.1 to 50 (default: %(default)s)")
     demo.add_argument("--voters", type=positive, default=200, help="number of voters (default: %(default)s)")
@@ -49,15 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def run() -> int:
-    """Run the command of the command line; return its exit code, which is 1 if nobody reads on."""
-    try:
-        return main()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails as it flushes
-        return 1
-
-
 def run_demo(options: argparse.Namespace) -> int:
     """Send votes until interrupted, or as many as asked for."""
     run = None if options.url else local_run()
@@ -72,4 +77,4 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from votectl.aws_client import FAILURES, NO_ANSWER, NotConfigured, explain
 
@@ -111,6 +111,8 @@ def _shells_region() -> str | None:
 def _as_ours(service: str, error: Exception) -> Unanswered:
     if isinstance(error, KeyError):
         return Unanswered(NO_ANSWER)
+    if isinstance(error, NoCredentialsError):
+        return Unanswered(explain(error))
     if not isinstance(error, ClientError):
         return Unanswered(" ".join(str(error).split()) if isinstance(error, BotoCoreError) else explain(error))
     code = error.response["Error"].get("Code", "")

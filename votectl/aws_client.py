@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 from botocore.parsers import ResponseParserError
 
 # A broken configuration raises any of these, some only at the first call: that is when botocore reads files and runs
@@ -14,6 +14,11 @@ NO_ANSWER = "what answers is not AWS: is a proxy or a captive portal in between?
 _WHERE_TO_LOOK = (
     "It was set up by the variables AWS_… and …_PROXY (`env | grep -i -e AWS_ -e _PROXY`) and the files ~/.aws/config "
     "and ~/.aws/credentials; `aws sts get-caller-identity` tries them."
+)
+NO_REGION = "No region is set: name one in AWS_REGION or in ~/.aws/config."
+NO_CREDENTIALS = (
+    "Unable to locate credentials: run `aws configure`, or name a profile of ~/.aws/config in AWS_PROFILE, or set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
 )
 
 
@@ -38,6 +43,10 @@ def client(service: str, config: Config | None = None) -> Any:
 
 def explain(error: Exception) -> str:
     """Render *error* in one line, and say where to look unless it is a response from AWS."""
+    if isinstance(error, NoRegionError):
+        return NO_REGION
+    if isinstance(error, NoCredentialsError):
+        return NO_CREDENTIALS
     if isinstance(error, ResponseParserError):  # which holds the whole page
         return f"{NO_ANSWER} {_WHERE_TO_LOOK}"
     words = " ".join(str(error).split()) or type(error).__name__

@@ -46,9 +46,13 @@ def read_environment(name: str) -> Environment:
     except OSError as error:
         raise NoEnvironment(f"{CONFIG}: {error.strerror}; run it in the folder of the template") from error
     except KeyError as error:
-        raise NoEnvironment(f"{CONFIG} has no environment {name} with a stack_name") from error
+        raise NoEnvironment(f"{CONFIG} has no environment {name} with a stack_name; it has {_names(config)}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise NoEnvironment(f"{CONFIG}, environment {name}: {error}") from error
+
+
+def _names(config: Mapping[str, Any]) -> str:
+    return ", ".join(name for name in config if name not in {"version", "default"}) or "none"
 
 
 def _parameters(config: Mapping[str, Any], name: str, command: str) -> dict[str, Any]:

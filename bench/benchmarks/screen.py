@@ -20,13 +20,14 @@ from bench.load.voters import Cast, vote
 from bench.rivals import container_app
 from tests.stack import Stack, running
 from voting.database.vote_table import VoteTable
+from voting.question import Question
 from voting.queue.vote_queue import VoteQueue
 from voting.results.results import Results
 from voting.results.snapshot import Snapshots
 from voting.vote import Vote
 
 REPETITIONS = 3
-LABELS = {"a": "Cats", "b": "Dogs"}
+QUESTION = Question.of("", ["Cats", "Dogs"])
 SHORTEST = {"BROADCAST_INTERVAL_MS": "50"}
 NOTES = (
     (
@@ -185,7 +186,7 @@ def _chain_ms(others: stores.Stores, votes: int) -> float:
                 table.record([Vote("a", f"voter{number}")], token)
                 tally = table.tally()
                 snapshots.write(tally)
-                server.sendall(Results.of(tally, LABELS).frame())
+                server.sendall(Results.of(tally, QUESTION).frame())
                 client.recv(65536)
                 took.append(time.perf_counter() - began)
     return Quantiles.of(took).p50

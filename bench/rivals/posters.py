@@ -19,12 +19,13 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from bench.load.management_stub import Letter, Management
 from voting.broadcast.posting_loop import ANSWER_WITHIN_S
 from voting.broadcast.sigv4 import Credentials, SignedRequests
+from voting.question import Question
 from voting.results.results import Results
 from voting.tally import Tally
 
 REGION = "eu-central-1"
 CREDENTIALS = Credentials("ASIAEXAMPLE", "s" * 40, "t" * 900)  # about as long as the session token of a role
-RESULTS = Results.of(Tally(1_700_000_000_000, {"a": 61_728, "b": 61_728}), {"a": "Cats", "b": "Dogs"})
+RESULTS = Results.of(Tally(1_700_000_000_000, {"a": 61_728, "b": 61_728}), Question.of("", ["Cats", "Dogs"]))
 FRAME = RESULTS.frame()
 THREADS = 64
 ID_CHARACTERS = string.ascii_letters + string.digits + "-_"

@@ -45,13 +45,13 @@ def results_page() -> Page:
 @router.get("/results")
 def show(request: Request) -> Response:
     websocket_url = settings().websocket_url
-    html = render_results(results_page(), read_results(clients(), settings().labels), websocket_url)
+    html = render_results(results_page(), read_results(clients(), settings().question), websocket_url)
     return Response.html(results_page(), html, websocket_url).cacheable(request)
 
 
 @router.get("/api/results")
 def figures(request: Request) -> Response:
-    results = read_results(clients(), settings().labels)
+    results = read_results(clients(), settings().question)
     return Response.json(200, results.document()).cacheable(request)
 
 

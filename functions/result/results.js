@@ -8,11 +8,12 @@ const LONGEST_WAIT_MS = 30 * 1000;
 const ATTEMPTS_BEFORE_POLLING = 3;
 const POLL_MS = 3000;
 const SPEAK_MS = 10 * 1000; // a screen reader must be able to finish a sentence
+const SPOKEN = 5; // options: of more, those with the most votes
 const TWEEN_MS = 500;
+const LONGEST_LARGE_LABEL = 16; // characters, as in page.py
 
 const byId = (id) => document.getElementById(id);
 const page = byId("results");
-const question = document.querySelector("h1").textContent;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const grouped = (count) => count.toLocaleString("en");
 const noun = (count) => (count === 1 ? "vote" : "votes");
@@ -48,15 +49,74 @@ function age(seconds) {
   return seconds < 7200 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`;
 }
 
+// The options are settings, so a deployment may change them while the page is open.
+function isAnother(results) {
+  const shown = [...document.querySelectorAll("[data-option]")].map((element) => element.dataset.option);
+  const isKnown = ({ id, label }, place) => shown[place] === id && byId(`label-${id}`).textContent === label;
+  const isSame = shown.length === results.options.length && results.options.every(isKnown);
+  return !isSame || (results.question ?? "") !== page.dataset.question;
+}
+
+// A copy of *element*, which is that of one option, for the option *id*.
+function copy(element, id) {
+  const made = element.cloneNode(true);
+  for (const part of [made, ...made.querySelectorAll("[id]")]) {
+    if (part.id) part.id = part.id.replace(/-[a-t]$/, `-${id}`);
+    if (/^(votes|whole)-/.test(part.id)) part.textContent = "0";
+  }
+  return made;
+}
+
+function section({ id, label }) {
+  const made = copy(document.querySelector("[data-option]"), id);
+  made.className = `option ${id}`;
+  made.dataset.option = id;
+  made.setAttribute("aria-labelledby", `label-${id}`);
+  made.querySelector(`#label-${id}`).textContent = label;
+  return made;
+}
+
+// As heading.py and results.html have it.
+function setHeading(asked, labels) {
+  const heading = document.querySelector("h1");
+  heading.className = asked ? "asked" : "";
+  heading.dir = asked ? "auto" : "";
+  const names = labels.map((label) => Object.assign(document.createElement("bdi"), { textContent: label }));
+  const or = Object.assign(document.createElement("span"), { className: "or", textContent: "or" });
+  if (asked) heading.textContent = asked;
+  else if (names.length === 2) heading.replaceChildren(names[0], " ", or, " ", names[1], "?");
+  else heading.textContent = "Results";
+}
+
+function arrange({ options, question }) {
+  const labels = options.map((option) => option.label);
+  page.dataset.question = question ?? "";
+  setHeading(question, labels);
+  document.body.className = options.length === 2 ? "pair" : "list";
+  document.body.classList.add(labels.some((label) => label.length > LONGEST_LARGE_LABEL) ? "long" : "short");
+  const rects = options.map((option) => copy(document.querySelector(".bar rect"), option.id));
+  page.querySelector(".options").replaceChildren(...options.map(section));
+  document.querySelector(".bar").replaceChildren(...rects);
+  for (const id of Object.keys(counts).filter((each) => each !== "total")) {
+    cancelAnimationFrame(tweens[id]);
+    delete counts[id];
+  }
+}
+
 function show(results) {
+  if (isAnother(results)) arrange(results);
   version = results.version;
   const best = Math.max(...results.options.map((option) => option.votes));
-  const leaders = results.options.filter((option) => option.votes === best);
+  const leaders = results.options.filter((option) => best > 0 && option.votes === best);
   page.dataset.version = version;
   page.dataset.standing = results.total === 0 ? "empty" : leaders.length > 1 ? "tie" : "ahead";
-  page.dataset.leader = leaders.length > 1 ? "" : leaders[0].id;
+  page.dataset.leader = leaders.length === 1 ? leaders[0].id : "";
   let left = 0;
-  for (const { id, votes, percent } of results.options) {
+  for (const option of results.options) {
+    const { id, votes, percent } = option;
+    document.querySelector(`[data-option="${id}"]`).dataset.leads = leaders.includes(option);
+    byId(`lead-${id}`).textContent = leaders.length > 1 ? "Tied" : "Leading";
+    byId(`own-${id}`).setAttribute("width", `${percent}%`);
     const [whole, tenth] = percent.toFixed(1).split(".");
     number(`votes-${id}`, votes);
     number(`whole-${id}`, Number(whole), String);
@@ -68,14 +128,18 @@ function show(results) {
   }
   number("total", results.total);
   byId("noun").textContent = noun(results.total);
-  document.title = `${results.options.map((option) => grouped(option.votes)).join(" : ")} · ${question}`;
+  const votes = results.options.map((option) => grouped(option.votes));
+  const sum = votes.length === 2 ? votes.join(" : ") : `${grouped(results.total)} ${noun(results.total)}`;
+  document.title = `${sum} · ${document.querySelector("h1").textContent}`;
   speak(results);
 }
 
 function speak(results) {
   if (Date.now() - spokenAt < SPEAK_MS) return;
   spokenAt = Date.now();
-  byId("spoken").textContent = results.options.map((option) => `${option.label}: ${option.votes}`).join(", ");
+  const first = [...results.options];
+  if (first.length > SPOKEN) first.sort((one, other) => other.votes - one.votes);
+  byId("spoken").textContent = first.slice(0, SPOKEN).map((option) => `${option.label}: ${option.votes}`).join(", ");
 }
 
 // ------------------------------------------------------------------ The badge, which is never better than the truth

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voting.clients import Clients
 from voting.observability import count, sampler
+from voting.question import Question
 from voting.queue.queue_view import STALLED_AFTER_S
 from voting.queue.vote_queue import PushUnanswered, QueueUnavailable, VoteQueue
 from voting.settings import Settings
@@ -46,6 +47,11 @@ def settings() -> Settings:
 
 
 @cache
+def question() -> Question:
+    return settings().question
+
+
+@cache
 def clients() -> Clients:
     return Clients(settings(), redis_retries=0, light=True)  # the queue itself retries, within its deadline
 
@@ -59,7 +65,7 @@ def queue() -> VoteQueue:
 def voter_cookies() -> VoterCookies:
     return VoterCookies(
         settings().cookie_keys,
-        settings().labels,
+        question().labels,
         accept_legacy=settings().accept_legacy_ids,
         accept_old_cookies=settings().accept_old_cookies,
     )
@@ -75,7 +81,7 @@ def show(request: Request) -> Response:
     voter = voter_cookies().recognize(request)
     choice = voter_cookies().choice(request, voter)
     is_delayed = choice is not None and was_delayed(request)
-    html = render_voting(voting_page(), settings().labels, choice, voter_cookies().token(), is_delayed=is_delayed)
+    html = render_voting(voting_page(), question(), choice, voter_cookies().token(), is_delayed=is_delayed)
     response = Response.html(voting_page(), html)
     return response if voter.is_settled else _remember(request, response, voter, choice)
 
@@ -98,7 +104,7 @@ def cast_by_json(request: Request) -> Response:
 def _cast(request: Request) -> tuple[Voter, Ballot, bool]:
     """Queue the vote of *request*; return its voter, its ballot, and whether counting is delayed at the moment."""
     require_own_site(request, settings().allowed_origins)
-    ballot = read_ballot(request, settings().labels, settings().max_body_bytes)
+    ballot = read_ballot(request, question().labels, settings().max_body_bytes)
     voter = voter_cookies().admit(request, ballot.token)
     is_delayed = queue().push(Vote(ballot.choice, voter.id)) > STALLED_AFTER_S
     count("VotesQueued")

@@ -40,7 +40,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     def newest() -> Results | None:
         snapshot = snapshots.read()
-        return None if snapshot is None else snapshot.results(clients.settings.labels)
+        return None if snapshot is None else snapshot.results(clients.settings.question)
 
     remaining_s = context.get_remaining_time_in_millis() / 1000
     try:

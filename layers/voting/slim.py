@@ -18,6 +18,7 @@ UNUSED = {
         "aws_lambda_powertools/utilities/auth_alpha",
         "aws_lambda_powertools/utilities/batch",
         "aws_lambda_powertools/utilities/circuit_breaker",
+        "aws_lambda_powertools/utilities/data_classes",
         "aws_lambda_powertools/utilities/data_masking",
         "aws_lambda_powertools/utilities/feature_flags",
         "aws_lambda_powertools/utilities/idempotency",

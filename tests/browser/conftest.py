@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browser.visitors import Visitors
 from tests.chromium import arguments, executable
 from tests.stack import FREE_PORTS, PATIENCE, ROOT, START_TIMEOUT_S, STOP_TIMEOUT_S, environment, wait_for
 
@@ -30,6 +31,23 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable(), args=arguments())
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visitors]:
+    visitors = Visitors(browser)
+    yield visitors
+    visitors.close()
+    assert visitors.complaints == []
+
+
+@pytest.fixture
+def unforgiving(browser: Browser) -> Iterator[Visitors]:
+    """For tests in which the network fails, which browsers report on the console."""
+    visitors = Visitors(browser)
+    yield visitors
+    visitors.close()
+    assert [text for text in visitors.complaints if "Content Security Policy" in text or "Error:" in text] == []
 
 
 @pytest.fixture(scope="module")

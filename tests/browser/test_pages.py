@@ -3,85 +3,23 @@
 import json
 import re
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
+from tests.browser.visitors import LAPTOP, PHONE, PROJECTOR, Visitors, card, scrolls_sideways, watch
 from tests.stack import PATIENCE, ROOT, Stack, wait_for
 from voting.redis_client import REDIS_TIMEOUT_S
 
 IMAGES = ROOT / "docs" / "images"
-PHONE, LAPTOP, PROJECTOR = (390, 844), (1280, 800), (1920, 1080)
 A_SECOND = 1000 * PATIENCE
 RECONNECTED_S = 15  # three attempts with full jitter, and the polling that follows
-
-
-class Visitors:
-    """Opens pages of people who know nothing of each other, and notes what their browsers complain about."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self._contexts: list[BrowserContext] = []
-        self.complaints: list[str] = []
-
-    def __call__(self, url: str, size: tuple[int, int] = LAPTOP, **options: Any) -> Page:
-        context = self._browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        self._contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: self._note(message.type, message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        if url:
-            page.goto(url)
-        return page
-
-    def close(self) -> None:
-        for context in self._contexts:
-            context.close()
-
-    def _note(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"}:
-            self.complaints.append(text)
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visitors]:
-    visitors = Visitors(browser)
-    yield visitors
-    visitors.close()
-    assert visitors.complaints == []
-
-
-@pytest.fixture
-def unforgiving(browser: Browser) -> Iterator[Visitors]:
-    """For tests in which the network fails, which browsers report on the console."""
-    visitors = Visitors(browser)
-    yield visitors
-    visitors.close()
-    assert [text for text in visitors.complaints if "Content Security Policy" in text or "Error:" in text] == []
-
-
-def watch(visit: Visitors, http: str, size: tuple[int, int] = LAPTOP, **options: Any) -> Page:
-    """Open the results and wait until they are live."""
-    page = visit(f"{http}/results", size, **options)
-    expect(page.locator("#badge")).to_have_text("Live")
-    return page
-
-
-def card(page: Page, choice: str) -> Any:
-    return page.locator(f"button[value={choice}]")
 
 
 def expect_figures(page: Page, a: int, b: int, within_ms: float | None = None) -> None:
     expect(page.locator("#votes-a")).to_have_text(str(a), timeout=within_ms)
     expect(page.locator("#votes-b")).to_have_text(str(b), timeout=within_ms)
     expect(page.locator("#total")).to_have_text(str(a + b), timeout=within_ms)
-
-
-def scrolls_sideways(page: Page) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
 # ---------------------------------------------------------------- Voting and watching

@@ -21,13 +21,14 @@ from voting.database.kept_session import READERS
 from voting.database.roles import Role
 from voting.database.vote_table import VoteTable
 from voting.ops.health import Health, check_health
+from voting.question import Question
 from voting.reason import explain
 from voting.results.current import read_results
 from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
 from voting.tally import Tally
 
-LABELS = {"a": "Cats", "b": "Dogs"}
+QUESTION = Question.of("", ["Cats", "Dogs"])
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_without_a_slot_the_last_known_results_are_shown_as_stale(reader, redis:
         reader().postgres()
     Snapshots(redis).write(Tally(17, {"a": 1}))
     redis.hincrby(SNAPSHOT, "at", -60_000)
-    results = read_results(reader(), LABELS)
+    results = read_results(reader(), QUESTION)
     assert (results.version, results.total) == (17, 1)
     assert results.stale_seconds >= 60
 
@@ -220,7 +221,7 @@ def test_without_its_secret_the_database_counts_as_away(
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
     Snapshots(redis).write(Tally(17, {"a": 1}))
     redis.hincrby(SNAPSHOT, "at", -60_000)
-    assert read_results(by_secret(), LABELS).stale_seconds >= 60
+    assert read_results(by_secret(), QUESTION).stale_seconds >= 60
     assert check_health(by_secret()) == Health("ok", "unreachable", "ok")
 
 

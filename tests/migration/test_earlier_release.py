@@ -17,8 +17,11 @@ from voting.database.roles import Role, create, grant
 from voting.database.vote_table import VoteTable
 from voting.fence import Superseded
 from voting.ops.preflight.inspect import inspect
+from voting.question import Question
+from voting.results.snapshot import SNAPSHOT, Snapshots
 from voting.settings import Settings
-from voting.vote import Vote
+from voting.tally import Tally
+from voting.vote import CHOICES, Vote
 
 ANOTHER_TABLE = """
 CREATE TABLE other (LIKE votes); ALTER TABLE votes RENAME TO before; ALTER TABLE other RENAME TO votes;
@@ -220,6 +223,40 @@ def test_a_login_that_may_not_move_the_tables_is_told_who_may(
     finally:
         app.close()
         database.execute("DROP OWNED BY voting_app; DROP ROLE voting_app")
+
+
+# ---------------------------------------------------------------- more than two options
+
+
+def test_the_tally_of_the_earlier_release_counts_every_option(earlier: EarlierRelease, table: VoteTable) -> None:
+    earlier.install()
+    earlier.record({choice: choice for choice in CHOICES}, earlier.take_fence())
+    assert earlier.tally()[1] == dict.fromkeys(CHOICES, 1)
+    table.install()
+    table.record([Vote("t", choice) for choice in CHOICES], table.take_fence())
+    assert table.tally().counts == {"t": 20}
+    assert_right(table, earlier)
+
+
+def test_a_snapshot_of_either_release_is_read_by_the_other(redis: Redis) -> None:
+    """As while a deployment with more options goes over them."""
+    two, three = Question.of("", ["Cats", "Dogs"]), Question.of("Pets?", ["Cats", "Dogs", "Birds"])
+    now_ms = int(redis.time()[0]) * 1000
+    redis.hset(
+        SNAPSHOT,
+        mapping={"version": 7, "counts": '{"a":1,"b":2}', "at": now_ms, "behind": 0, "ping_s": 20},  # as it wrote it
+    )
+    snapshot = Snapshots(redis).read()
+    assert snapshot is not None
+    assert [option.votes for option in snapshot.results(three).options] == [1, 2, 0]
+    Snapshots(redis).write(Tally(8, {"a": 1, "b": 2, "c": 3}))
+    version, counts = redis.hmget(SNAPSHOT, "version", "counts")
+    assert (version, counts) == (b"8", b'{"a":1,"b":2,"c":3}')  # of which it shows the first two
+    snapshot = Snapshots(redis).read()
+    assert snapshot is not None
+    assert (snapshot.results(two).total, snapshot.results(three).total) == (3, 6)
+    Snapshots(redis).write(Tally(9, {"a": 1, "b": 2}))
+    assert redis.hget(SNAPSHOT, "counts") == b'{"a":1,"b":2}'
 
 
 def grant_as_before(database: psycopg.Connection) -> None:

@@ -4,7 +4,9 @@ import json
 
 from hypothesis import strategies as st
 
-CHOICES = st.sampled_from("ab")
+IDS = "abcdefghijklmnopqrst"
+CHOICES = st.sampled_from("ab") | st.sampled_from(IDS)
+OPTIONS = st.integers(2, len(IDS)).map(lambda count: IDS[:count])  # the ids of a question's options
 FEW_VOTERS = st.sampled_from([f"voter-{number}" for number in range(6)])
 
 # As producers may write it: keys in any order, any spacing, further keys.
@@ -18,6 +20,11 @@ SPELLINGS = st.sampled_from(
         '{{"vote": "c", "vote": {choice}, "voter_id": {voter}}}',  # of two, the last counts, as in every old worker
     ]
 )
+
+
+def settings_of(options: str) -> dict[str, str]:
+    """The settings of a deployment with the ids *options*."""
+    return {"OPTIONS": "|".join(f"Option {choice}" for choice in options)}
 
 
 def spelled(spelling: str, choice: object, voter: object) -> bytes:

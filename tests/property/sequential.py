@@ -17,20 +17,21 @@ LONGEST_PAYLOAD = 64 * 1024
 
 @dataclass
 class Sequential:
-    """The rows and the dead letters that *messages* leave, oldest message first."""
+    """The rows and the dead letters that *messages* leave, oldest message first, where *options* can be chosen."""
 
+    options: str = "ab"
     rows: dict[str, str] = field(default_factory=dict)
     dead: list[tuple[str, bytes]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, messages: Iterable[bytes]) -> "Sequential":
-        model = cls()
+    def of(cls, messages: Iterable[bytes], options: str = "ab") -> "Sequential":
+        model = cls(options)
         for message in messages:
             model.take(message)
         return model
 
     def take(self, message: bytes) -> None:
-        reason, vote = judge(message)
+        reason, vote = judge(message, self.options)
         if reason:
             self.dead.append((reason, message))
         else:
@@ -41,7 +42,7 @@ class Sequential:
         return dict(Counter(self.rows.values()))
 
 
-def judge(message: bytes) -> tuple[str | None, Any]:
+def judge(message: bytes, options: str = "ab") -> tuple[str | None, Any]:
     """Why *message* is no vote, or None; and what it says."""
     try:
         said = json.loads(message.decode())
@@ -55,16 +56,16 @@ def judge(message: bytes) -> tuple[str | None, Any]:
         return "missing_field", said
     if type(said["vote"]) is not str or type(said["voter_id"]) is not str:
         return "wrong_type", said
-    return next((reason for reason, holds in _flaws(said["vote"], said["voter_id"]) if holds), None), said
+    return next((reason for reason, holds in _flaws(said["vote"], said["voter_id"], options) if holds), None), said
 
 
-def _flaws(choice: str, voter_id: str) -> list[tuple[str, bool]]:
+def _flaws(choice: str, voter_id: str, options: str) -> list[tuple[str, bool]]:
     try:
         encodable = voter_id.encode() is not None
     except UnicodeEncodeError:  # half a surrogate pair
         encodable = False
     return [
-        ("unknown_choice", choice not in {"a", "b"}),
+        ("unknown_choice", choice not in set(options)),
         ("empty_id", not voter_id),
         ("id_too_long", len(voter_id) > LONGEST_ID),
         ("invalid_id", "\0" in voter_id or not encodable),

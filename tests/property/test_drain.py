@@ -11,10 +11,18 @@ import psycopg
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from redis import Redis
 
-from tests.property.messages import JUNK, spelled, votes
+from tests.property.messages import JUNK, OPTIONS, settings_of, spelled, votes
 from tests.property.sequential import Sequential, assert_kept, judge
 from voting.clients import Clients
 from voting.database.vote_table import VoteTable
@@ -56,8 +64,13 @@ class Interleaving(RuleBasedStateMachine):
         self.left = 0  # of them, not acknowledged
         self.newest = 0
         self.handed_back = False
+        self.options = "ab"
         redis.flushall()
         database.execute("TRUNCATE votes")
+
+    @initialize(options=OPTIONS)
+    def deploy(self, options: str) -> None:
+        self.options = options
 
     # ------------------------------------------------------------ producers
 
@@ -119,7 +132,7 @@ class Interleaving(RuleBasedStateMachine):
 
     def record(self, run: Run, *, lost: bool) -> None:
         """Commit."""
-        parsed, dead = sort_out(run.messages)
+        parsed, dead = sort_out(run.messages, set(self.options))
         try:
             self.table.record(parsed, run.token)
         except Superseded:
@@ -169,8 +182,11 @@ class Interleaving(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The real worker takes over and drains; then the stores are as the sequential model says."""
         self.take_over()
-        Drain(self.clients, until_drained(self.redis), lambda: None, wait_s=WAIT_S).run()
-        expected = Sequential.of(self.pushed)
+        env = {**self.clients.settings.env, **settings_of(self.options)}
+        clients = Clients(Settings(env), redis_retries=0)
+        Drain(clients, until_drained(self.redis), lambda: None, wait_s=WAIT_S).run()
+        clients.close()
+        expected = Sequential.of(self.pushed, self.options)
         assert dict(self.database.execute("SELECT id, vote FROM votes").fetchall()) == expected.rows
         assert dict(self.table.tally().counts) == expected.tally
         letters = self.redis.lrange(DEAD, 0, -1)
@@ -235,26 +251,35 @@ def test_whatever_the_database_raises_for_one_message_all_others_are_stored_in_o
     VoteTable(database).install()
     database.execute(RAISE)
 
-    @given(st.lists(votes() | JUNK, max_size=30), CULPRITS, st.data(), SQLSTATES, st.sampled_from([1, 3, 8, 20_000]))
+    @given(
+        st.lists(votes() | JUNK, max_size=30),
+        CULPRITS,
+        st.data(),
+        SQLSTATES,
+        st.sampled_from([1, 3, 8, 20_000]),
+        OPTIONS,
+    )
     @examples(max_examples=math.ceil(examples.default.max_examples * 0.4))
-    def check(messages: list[bytes], culprit: bytes, data: st.DataObject, code: str, batch: int) -> None:
+    def check(messages: list[bytes], culprit: bytes, data: st.DataObject, code: str, batch: int, options: str) -> None:
         at = data.draw(st.integers(0, len(messages)))
         messages = [*messages[:at], culprit, *messages[at:]]
         redis.flushall()
         database.execute("TRUNCATE votes, raised")
         database.execute("INSERT INTO raised VALUES (%s)", (code,))
         redis.lpush(VOTES, *messages)
-        clients = Clients(Settings({**settings.env, "BATCH_VOTES": str(batch)}), redis_retries=0)
+        env = {**settings.env, **settings_of(options), "BATCH_VOTES": str(batch)}
+        clients = Clients(Settings(env), redis_retries=0)
         Drain(clients, until_drained(redis), lambda: None, patience_s=0.05, wait_s=WAIT_S).run()
         clients.close()
-        assert_others_are_stored(messages, culprit, code)
+        assert_others_are_stored(messages, culprit, code, options)
 
-    def assert_others_are_stored(messages: list[bytes], culprit: bytes, code: str) -> None:
-        expected = Sequential.of(message for message in messages if message is not culprit)
+    def assert_others_are_stored(messages: list[bytes], culprit: bytes, code: str, options: str) -> None:
+        expected = Sequential.of((message for message in messages if message is not culprit), options)
         assert dict(database.execute("SELECT id, vote FROM votes").fetchall()) == expected.rows
         assert dict(VoteTable(database).tally().counts) == expected.tally
         reasons = [
-            ("refused_by_database" if message is culprit else judge(message)[0], message) for message in messages
+            ("refused_by_database" if message is culprit else judge(message, options)[0], message)
+            for message in messages
         ]
         letters = redis.lrange(DEAD, 0, -1)
         for letter, (reason, message) in zip(letters, [found for found in reasons if found[0]], strict=True):

@@ -9,6 +9,7 @@ template's Rules, AllowedValues, AllowedPatterns and bounds here.
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import pytest
 from samcli.cli.types import CfnParameterOverridesType
 
 from tests.sam.cloudformation import CloudFormation, answered, cloudformation
-from tests.sam.conftest import SAM, Build
+from tests.sam.conftest import SAM, TIMEOUT_S, Build
 from tests.sam.expansion import REGION, TEMPLATE, declared
 from tests.sam.values import refused
 
@@ -166,3 +167,27 @@ def test_a_change_set_of_a_stack_keeps_what_is_not_given_and_is_deleted_again(
     assert [one["ChangeSetId"] for one in aws.change_sets("voting-dev")] == others
     assert client.describe_stacks(StackName="voting-dev")["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
     assert refused(declared(), {**asked.parameters, "RedisUrl": "none"}) == []
+
+
+def test_a_change_set_needs_no_options(aws: CloudFormation, project: Path, change_set: Sequence[str]) -> None:
+    before = {one["ChangeSetId"] for one in aws.change_sets("voting-dev")}
+    said = aws.run(project, change_set)
+    assert aws.asked[-1].stack == "voting-dev"
+    assert "deleted arn:" in said
+    assert {one["ChangeSetId"] for one in aws.change_sets("voting-dev")} <= before
+
+
+@pytest.mark.parametrize(
+    ("options", "region"),
+    [
+        ([], "eu-central-1"),
+        (["--region"], "eu-central-1"),
+        (["--region", "us-east-1"], "us-east-1"),
+        (["--region=us-east-1", "--debug"], "us-east-1"),
+    ],
+)
+def test_a_change_set_is_looked_for_where_it_was_made(options: Sequence[str], region: str) -> None:
+    code = f"import change_set; print(change_set.setting('region', 'dev', {options!r}))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    assert done.stdout.strip() == region, done.stderr

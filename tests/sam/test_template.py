@@ -42,6 +42,7 @@ from votectl.cost import estimate
 from votectl.cost.environment import counting_hours
 from votectl.cost.prices import Prices, regions
 from voting.ops import lifecycle_hook, ops_invocation, smoke
+from voting.question import LONGEST_QUESTION
 from voting.settings import InvalidSetting, Settings
 
 ROOT = TEMPLATE.parent
@@ -345,11 +346,11 @@ def declared_settings() -> set[str]:
     """The names of all variables that voting/settings.py reads."""
     tree = ast.parse((ROOT / "layers/voting/voting/settings.py").read_text())
     names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return {name for name in names if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)}
+    return {name for name in names if re.fullmatch(r"[A-Z]+(_[A-Z]+)+|QUESTION|OPTIONS", name)}
 
 
 DATABASE = {"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_SECRET_ARN", "DATABASE_SSLROOTCERT"}
-EVERYWHERE = {"REDIS_URL", "OPTION_A", "OPTION_B"}
+EVERYWHERE = {"REDIS_URL", "QUESTION", "OPTIONS", "OPTION_A", "OPTION_B"}
 NEEDED = {
     "VoteFunction": {
         "COOKIE_KEYS",
@@ -566,6 +567,28 @@ def test_the_network_lies_in_the_zones_that_one_names_or_in_the_first_two(zones:
 def test_zones_are_two_or_none(text: str, fits: bool) -> None:
     pattern = declared()["Parameters"]["AvailabilityZones"]["AllowedPattern"]
     assert bool(re.fullmatch(pattern, text)) is fits
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "Tea|Milk", " Tea | Milk|Water", "|".join(map(str, range(20))), "|".join(map(str, range(21)))),
+        *("Tea", "|", "Tea|", "Tea||Milk", "Tea| |Milk", "🐈" * 100 + "|Milk", "m" * 101 + "|Tea", "Tea|" + "m" * 101),
+        "|".join(f"{number} " + "m" * 97 for number in range(10, 30)),
+    ],
+)
+def test_a_deployment_takes_the_options_that_the_functions_take(text: str) -> None:
+    parameter = declared()["Parameters"]["Options"]
+    try:
+        assert Settings({"OPTIONS": text}).question
+        is_right = True
+    except InvalidSetting:
+        is_right = False
+    assert bool(re.fullmatch(parameter["AllowedPattern"], text)) is is_right
+
+
+def test_a_deployment_takes_the_questions_that_the_functions_take() -> None:
+    assert declared()["Parameters"]["Question"]["MaxLength"] == LONGEST_QUESTION
 
 
 def test_the_stores_versions_belong_to_the_families_of_their_parameters() -> None:

@@ -94,8 +94,9 @@ def test_parameters_of_either_spelling_are_deployed_as_a_new_release(deploy: Dep
 
 
 def test_saved_values_that_are_empty_or_have_spaces_and_quotes_stay_whole(deploy: Deploy) -> None:
-    build, _ = deploy(r"""'OptionA="Green \"Tea\"" AlarmEmail="" SubnetIds="a,b"'""")
-    assert overrides_of(build) == {"OptionA": 'Green "Tea"', "AlarmEmail": "", "SubnetIds": "a,b"}
+    build, _ = deploy(r"""'OptionA="Green \"Tea\"" AlarmEmail="" SubnetIds="a,b" Options="Tea|Iced tea"'""")
+    expected = {"OptionA": 'Green "Tea"', "AlarmEmail": "", "SubnetIds": "a,b", "Options": "Tea|Iced tea"}
+    assert overrides_of(build) == expected
 
 
 def test_the_hours_of_a_club_reach_sam_in_one_piece(deploy: Deploy) -> None:

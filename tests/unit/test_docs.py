@@ -21,7 +21,7 @@ CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 GENERATED = re.compile(
     r"<!-- (chaos|mutants|printed|calculated by .*?) -->.*?<!-- (/chaos|/mutants|/printed|until here) -->", re.DOTALL
 )
-SETTING = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+SETTING = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|QUESTION|OPTIONS")
 WORD = re.compile(r"[a-z]+(_[a-z0-9]+)*")
 MODULE = re.compile(r"`([a-z_/]+\.py)`")
 KEY = re.compile(r"\{votes\}(:[a-z_]+)+")

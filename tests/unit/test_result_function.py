@@ -83,6 +83,54 @@ def test_a_tie_has_no_leader(result: HttpFunction, redis: Redis) -> None:
     assert 'data-standing="tie" data-leader=""' in result("get-results-page").body
 
 
+def leads(page: Reply) -> dict[str, str]:
+    return dict(re.findall(r'data-option="(.)" data-leads="(\w+)"', page.body))
+
+
+@pytest.mark.parametrize(
+    ("counts", "standing", "leader", "first"),
+    [
+        ({}, "empty", "", ""),
+        ({"b": 4, "c": 3}, "ahead", "b", "b"),
+        ({"a": 4, "b": 1, "c": 4}, "tie", "", "ac"),
+        ({"a": 4, "b": 4, "c": 4}, "tie", "", "abc"),
+        ({"a": 1, "d": 9}, "ahead", "a", "a"),
+    ],
+)
+def test_of_three_those_with_the_most_votes_lead(
+    result: HttpFunction,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: dict[str, int],
+    standing: str,
+    leader: str,
+    first: str,
+) -> None:
+    monkeypatch.setenv("OPTIONS", "Thai|Pizza|Salad")
+    Snapshots(redis).write(Tally(1, counts))
+    page = result("get-results-page")
+    assert f'data-standing="{standing}" data-leader="{leader}"' in page.body
+    assert leads(page) == {choice: str(choice in first).lower() for choice in "abc"}
+
+
+def test_the_shares_of_three_fill_one_bar_and_each_has_its_own(
+    result: HttpFunction, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTIONS", "Thai|Pizza|Salad")
+    monkeypatch.setenv("QUESTION", "Lunch & dinner?")
+    Snapshots(redis).write(Tally(1, {"a": 1, "b": 1, "c": 1}))
+    page = result("get-results-page")
+    assert bars(page) == [("0%", "33.4%"), ("33.4%", "33.3%"), ("66.7%", "33.3%")]
+    assert re.findall(r'<rect id="own-(.)" width="([^"]+)"', page.body) == [
+        ("a", "33.4%"),
+        ("b", "33.3%"),
+        ("c", "33.3%"),
+    ]
+    assert "<title>3 votes · Lunch &amp; dinner?</title>" in page.body
+    assert 'data-question="Lunch &amp; dinner?"' in page.body
+    assert result("get-results").json["question"] == "Lunch & dinner?"
+
+
 def test_labels_are_escaped(result: HttpFunction, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTION_A", '"><img src=x onerror=alert(1)></script>')
     page = result("get-results-page")

@@ -1,11 +1,12 @@
 import pytest
 
+from voting.question import Question
 from voting.settings import InvalidSetting, Settings
 
 
 def test_defaults_need_no_environment() -> None:
     settings = Settings.from_env({})
-    assert settings.labels == {"a": "Cats", "b": "Dogs"}
+    assert settings.question == Question("", {"a": "Cats", "b": "Dogs"})
     assert settings.max_body_bytes == 16384
     assert (settings.batch_votes, settings.batch_bytes) == (20000, 8 * 1024 * 1024)
     assert (settings.broadcast_interval_ms, settings.broadcast_messages_per_s) == (250, 4000)
@@ -53,7 +54,47 @@ def test_a_host_makes_a_database_url_without_credentials() -> None:
 
 
 def test_a_blank_label_is_no_label() -> None:
-    assert Settings.from_env({"OPTION_A": " ", "OPTION_B": " Tea "}).labels == {"a": "Cats", "b": "Tea"}
+    env = {"OPTION_A": " ", "OPTION_B": " Tea ", "OPTIONS": "  "}
+    assert Settings.from_env(env).question.labels == {"a": "Cats", "b": "Tea"}
+
+
+def test_options_take_the_place_of_the_two_and_are_trimmed() -> None:
+    env = {"QUESTION": " Lunch? ", "OPTIONS": " Thai |Pizza|\tSalad", "OPTION_A": "Cats"}
+    assert Settings.from_env(env).question == Question("Lunch?", {"a": "Thai", "b": "Pizza", "c": "Salad"})
+
+
+def test_twenty_options_are_a_to_t() -> None:
+    labels = [f"{number} " + "🐈" * 97 for number in range(10, 30)]
+    question = Settings.from_env({"OPTIONS": "|".join(labels), "QUESTION": "é" * 200}).question
+    assert "".join(question.labels) == "abcdefghijklmnopqrst"
+    assert list(question.labels.values()) == labels
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("Tea", "OPTIONS has 1 label: it takes 2 to 20, with | between them"),
+        ("|".join(map(str, range(21))), "OPTIONS has 21 labels: it takes 2 to 20, with | between them"),
+        ("Tea||Milk", "OPTIONS number 2 is empty"),
+        ("Tea|Milk| ", "OPTIONS number 3 is empty"),
+        ("|", "OPTIONS number 1 is empty"),
+        ("Tea|Milk| Tea", "OPTIONS number 3 is the same as number 1: Tea"),
+        ("Tea|" + "m" * 101, "OPTIONS number 2 has 101 characters: a label has at most 100"),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_said(options: str, words: str) -> None:
+    with pytest.raises(InvalidSetting) as told:
+        _ = Settings.from_env({"OPTIONS": options}).question
+    assert str(told.value) == words
+
+
+def test_two_equal_labels_of_before_still_work() -> None:
+    assert Settings.from_env({"OPTION_A": "x" * 300, "OPTION_B": "x" * 300}).question.is_pair
+
+
+def test_a_question_that_is_too_long_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="QUESTION has 201 characters: it takes at most 200"):
+        _ = Settings.from_env({"QUESTION": "?" * 201}).question
 
 
 @pytest.mark.parametrize(

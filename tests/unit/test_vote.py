@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voting.vote import InvalidVote, Vote, parse
+from voting.vote import CHOICES, InvalidVote, Vote, parse
 
 
 def test_the_message_is_the_container_apps_byte_for_byte() -> None:
     assert Vote("a", "abc123").encode() == b'{"vote": "a", "voter_id": "abc123"}'
 
 
-@given(st.sampled_from("ab"), st.text(alphabet='a0"\\\n/é\x7f') | st.text())
+@given(st.sampled_from(CHOICES), st.text(alphabet='a0"\\\n/é\x7f') | st.text())
 def test_the_message_is_what_json_writes_whatever_the_id(choice: str, voter_id: str) -> None:
     assert Vote(choice, voter_id).encode() == json.dumps({"vote": choice, "voter_id": voter_id}).encode()
 
@@ -54,13 +54,33 @@ def test_key_order_spacing_and_further_keys_do_not_matter(message: bytes) -> Non
 )
 def test_what_is_no_vote_has_a_reason(message: bytes, reason: str) -> None:
     with pytest.raises(InvalidVote) as caught:
-        parse(message)
+        parse(message, ("a", "b"))
     assert caught.value.reason == reason
 
 
 def test_255_characters_are_counted_as_characters() -> None:
     voter = "ü" * 255
     assert parse(json.dumps({"vote": "a", "voter_id": voter}).encode()).voter_id == voter
+
+
+@given(st.integers(2, 20), st.sampled_from(CHOICES), st.sampled_from([None, (",", ":")]))
+def test_the_ids_from_a_to_t_are_votes_as_far_as_they_are_options(
+    count: int, choice: str, spaced: tuple[str, str] | None
+) -> None:
+    message = json.dumps({"vote": choice, "voter_id": "x"}, separators=spaced).encode()
+    if choice in CHOICES[:count]:
+        assert parse(message, CHOICES[:count]) == Vote(choice, "x")
+    else:
+        with pytest.raises(InvalidVote, match="unknown_choice"):
+            parse(message, CHOICES[:count])
+
+
+def test_what_follows_t_is_never_an_option() -> None:
+    assert len(CHOICES) == 20
+    assert CHOICES[-1] == "t"
+    for choice in ("u", "ab", "", "A"):
+        with pytest.raises(InvalidVote, match="unknown_choice"):
+            parse(Vote(choice, "x").encode())
 
 
 @given(st.binary(max_size=300) | st.text().map(str.encode))

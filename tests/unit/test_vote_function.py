@@ -94,6 +94,73 @@ def test_labels_are_escaped(vote: HttpFunction, monkeypatch: pytest.MonkeyPatch)
     assert "&quot;quoted&quot; &amp; &#x27;single&#x27; ${token} $x" in body
 
 
+TWENTY = "|".join(f"Option {number}" for number in range(1, 21))
+
+
+@pytest.mark.parametrize(
+    ("settings_", "count", "heading", "title"),
+    [
+        ({}, 2, '<h1><bdi>Cats</bdi> <span class="or">or</span> <bdi>Dogs</bdi>?</h1>', "Cats or Dogs?"),
+        ({"QUESTION": "Who? <b>"}, 2, '<h1 class="asked" dir="auto">Who? &lt;b&gt;</h1>', "Who? &lt;b&gt;"),
+        ({"OPTIONS": "Thai|Pizza|Salad"}, 3, "<h1>Choose one</h1>", "Choose one"),
+        ({"OPTIONS": TWENTY, "QUESTION": "Lunch?"}, 20, '<h1 class="asked" dir="auto">Lunch?</h1>', "Lunch?"),
+    ],
+    ids=["as before", "a question", "three options", "twenty"],
+)
+def test_the_page_has_a_button_for_each_option_and_one_heading(
+    vote: HttpFunction, monkeypatch: pytest.MonkeyPatch, settings_: dict[str, str], count: int, heading: str, title: str
+) -> None:
+    for name, value in settings_.items():
+        monkeypatch.setenv(name, value)
+    body = vote("get-vote-page").body
+    buttons = re.findall(r'<button class="card (.)" name="vote" value="(.)" aria-pressed="false">', body)
+    assert buttons == [(choice, choice) for choice in "abcdefghijklmnopqrst"[:count]]
+    assert re.findall(r"<h1.*</h1>", body) == [heading]
+    assert f"<title>{title}</title>" in body
+    assert "<!-- " not in body
+
+
+@pytest.mark.parametrize("by", ["form", "json"])
+def test_each_of_the_options_can_be_voted_for_and_no_other(
+    vote: HttpFunction, redis: Redis, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setenv("OPTIONS", "Thai|Pizza|Salad")
+
+    def cast(choice: str) -> Reply:
+        if by == "form":
+            return post_form(vote, {"vote": choice}, headers={"accept": "application/json"})
+        return vote("post-json", body=json.dumps({"vote": choice}))
+
+    for choice in "abc":
+        assert cast(choice).status in {202, 303}
+    assert sorted(message["vote"] for message in queued(redis)) == ["a", "b", "c"]
+    assert {frozenset(message) for message in queued(redis)} == {frozenset({"vote", "voter_id"})}
+    for choice in ("d", "t", "u", "ab", "Thai"):
+        refused = cast(choice)
+        assert (refused.status, refused.code) == (400, "unknown_choice")
+        assert "Choose one of: a, b, c." in refused.json["error"]["message"]
+    assert len(queued(redis)) == 3
+
+
+def test_a_choice_that_is_no_longer_an_option_is_not_shown_as_the_voters(
+    vote: HttpFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTIONS", "Thai|Pizza|Salad")
+    cookies = vote("post-json", body=json.dumps({"vote": "c"})).cookies
+    assert "Your vote for Salad was received." in vote("get-vote-page", cookies=cookies).body
+    monkeypatch.setenv("OPTIONS", "Thai|Pizza")
+    vote.forget()
+    assert "was received" not in vote("get-vote-page", cookies=cookies).body.partition("<script>")[0]
+
+
+def test_options_that_cannot_be_read_are_an_error_and_no_vote(
+    vote: HttpFunction, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTIONS", "Thai")
+    assert vote("post-json").status == 500
+    assert queued(redis) == []
+
+
 def test_every_answer_carries_the_security_headers(vote: HttpFunction) -> None:
     replies = [vote("get-vote-page"), vote("post-form"), vote("post-json"), vote("get-unknown"), vote("options")]
     for reply in [*replies, vote("post-json", body="")]:

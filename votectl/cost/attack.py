@@ -10,6 +10,7 @@ from typing import Any
 
 from votectl.cost.estimate import (
     ANSWER_BYTES,
+    CATS_OR_DOGS,
     FRAME_MS,
     FRAME_OVERHEAD_BYTES,
     FUNCTION_MB,
@@ -27,6 +28,7 @@ from votectl.cost.prices import Prices
 from votectl.table import table
 from voting.broadcast.planner import Budget, round_s
 from voting.broadcast.subscribers import BUCKETS
+from voting.question import Question
 
 # The defaults of template.yaml, requests per second.
 VOTES_PER_S, VIEWS_PER_S, CONNECTIONS_PER_S, FRAMES_PER_S = 4000, 2000, 200, 400
@@ -63,6 +65,7 @@ class Bill:
 
     prices: Prices
     architecture: str
+    question: Question = CATS_OR_DOGS
 
     def price(self, name: str) -> float:
         return self.prices.price(name).usd
@@ -111,7 +114,7 @@ def floods(bill: Bill, subscribers: int, budget: Budget) -> Iterator[Flood]:
     yield Flood("WebSocket connect and leave", bill.connection(1), CONNECTIONS_PER_S, "ConnectionsPerSecond")
     held = bill.connection(LONGEST_CONNECTION_MINUTES)
     yield Flood("WebSocket connect and stay, 2 h", held, CONNECTIONS_PER_S, "ConnectionsPerSecond")
-    yield Flood("frame: subscribe", bill.frame(frame_bytes()), FRAMES_PER_S, "FramesPerSecond")
+    yield Flood("frame: subscribe", bill.frame(frame_bytes(bill.question)), FRAMES_PER_S, "FramesPerSecond")
     yield Flood("frame: ping", bill.frame(PONG_BYTES), FRAMES_PER_S, "FramesPerSecond")
     yield Flood("frame: junk", bill.frame(ERROR_FRAME_BYTES), FRAMES_PER_S, "FramesPerSecond")
     yield _strangers_ping(bill, subscribers)
@@ -121,7 +124,7 @@ def floods(bill: Bill, subscribers: int, budget: Budget) -> Iterator[Flood]:
 
 def _broadcasts(bill: Bill, subscribers: int, budget: Budget) -> Flood:
     """A vote changes the results, and all subscribers get them, as often as the budget allows."""
-    broadcast = subscribers * bill.message(frame_bytes())
+    broadcast = subscribers * bill.message(frame_bytes(bill.question))
     return Flood(
         "POST a vote: its broadcast", broadcast, 1 / round_s(subscribers, budget), "BroadcastMessagesPerSecond"
     )
@@ -129,8 +132,8 @@ def _broadcasts(bill: Bill, subscribers: int, budget: Budget) -> Flood:
 
 def _strangers_ping(bill: Bill, subscribers: int) -> Flood:
     """Without its limit, the whole bucket of the connection would get the results."""
-    alone = bill.frame(PONG_BYTES, frame_bytes())
-    amplified = bill.frame(PONG_BYTES) + subscribers / BUCKETS * bill.message(frame_bytes())
+    alone = bill.frame(PONG_BYTES, frame_bytes(bill.question))
+    amplified = bill.frame(PONG_BYTES) + subscribers / BUCKETS * bill.message(frame_bytes(bill.question))
     return Flood("frame: ping of a stranger", alone, FRAMES_PER_S, "answered alone; FramesPerSecond", amplified)
 
 

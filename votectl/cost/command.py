@@ -14,6 +14,8 @@ from votectl.cost.estimate import CHATTY_PAGES, Event, LineItem, Stack, chatty_d
 from votectl.cost.prices import NoPrice, Prices, regions
 from votectl.table import table
 from voting.broadcast.planner import Budget
+from voting.question import Question
+from voting.settings import InvalidSetting, Settings
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 SLOWER = (1, 2, 5, 10)  # multiples of the interval that is asked for, or that the budget allows
@@ -35,6 +37,8 @@ DEFAULTS: Mapping[str, Any] = {
     "worker_schedule": ALWAYS,
     "alarms": "all",
     "budget": 0.0,
+    "question": "",
+    "options": "",
 }
 
 
@@ -63,7 +67,7 @@ def _add_of_stack(cost: argparse.ArgumentParser) -> None:
 
     def add(name: str, help_: str, **more: Any) -> None:
         default = DEFAULTS[name.removeprefix("--").replace("-", "_")]
-        shown = "" if default is False or default == 0 else f" (default: {default})"
+        shown = "" if not default else f" (default: {default})"
         cost.add_argument(name, default=argparse.SUPPRESS, help=f"{help_}{shown}", **more)
 
     add("--region", "region of the prices", choices=regions())
@@ -79,6 +83,8 @@ def _add_of_stack(cost: argparse.ArgumentParser) -> None:
     add("--worker-schedule", "parameter WorkerSchedule", metavar="WHEN")
     add("--alarms", "parameter Alarms", choices=("all", "few"))
     add("--budget", "parameter MonthlyBudgetUSD: it has an alarm", type=_amount, metavar="USD")
+    add("--question", "parameter Question: longer frames", metavar="TEXT")
+    add("--options", "parameter Options: longer frames", metavar="LABELS")
 
 
 def run_cost(options: argparse.Namespace) -> int:
@@ -87,7 +93,7 @@ def run_cost(options: argparse.Namespace) -> int:
         environment = {} if options.env is None else of_environment(options.env)
         options = argparse.Namespace(**{**DEFAULTS, **environment, **vars(options)})
         return _run_attack(options) if options.attack else _run_estimate(options)
-    except (NoPrice, NoEnvironment) as error:
+    except (NoPrice, NoEnvironment, InvalidSetting) as error:
         print(error, file=sys.stderr)
         return 2
 
@@ -100,6 +106,7 @@ def _run_estimate(options: argparse.Namespace) -> int:
         options.hours,
         options.interval_ms,
         options.messages_per_s,
+        _question(options),
     )
     stack = Stack(
         options.architecture,
@@ -118,9 +125,13 @@ def _run_estimate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _question(options: argparse.Namespace) -> Question:
+    return Settings({"QUESTION": options.question, "OPTIONS": options.options}).question
+
+
 def _run_attack(options: argparse.Namespace) -> int:
     """Print what floods cost; return the exit code."""
-    bill = Bill(Prices.of(options.region), options.architecture)
+    bill = Bill(Prices.of(options.region), options.architecture, _question(options))
     budget = Budget(options.messages_per_s, options.interval_ms / 1000)
     document = flood_costs(bill, options.subscribers, budget)
     print(json.dumps(document, indent=2) if options.json else "\n".join(describe_attack(document)))
@@ -170,7 +181,7 @@ def _other_intervals(event: Event, stack: Stack, prices: Prices) -> Iterator[dic
 
 def _chatty_voter(event: Event, stack: Stack, prices: Prices) -> Iterator[dict[str, Any]]:
     for interval_ms in sorted({SHORTEST_MS, event.least_interval_ms, SLOW_MS}):
-        day = chatty_day(interval_ms, event.messages_per_s)
+        day = replace(chatty_day(interval_ms, event.messages_per_s), question=event.question)
         usd = math.fsum(line.usd for line in event_lines(day, stack, prices))
         yield {"interval_ms": interval_ms, "messages": day.messages, "usd_a_day": usd}
 

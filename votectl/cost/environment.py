@@ -29,6 +29,8 @@ PARAMETERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "worker_schedule": ("WorkerSchedule", str),
     "alarms": ("Alarms", str),
     "budget": ("MonthlyBudgetUSD", float),
+    "question": ("Question", str),
+    "options": ("Options", str),
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from votectl.cost.prices import Price, Prices
 from voting.broadcast.planner import HEAD_START_S, Budget, Plan, plan, round_s
 from voting.broadcast.subscribers import BUCKETS
+from voting.question import Question
 from voting.results.results import Results
 from voting.tally import Tally
 
@@ -32,7 +33,7 @@ POSTS_A_SECOND = 5_000  # of one ws_broadcast, on the share of a vCPU that comes
 BROADCAST_MS = 20  # of each invocation, apart from its posts
 
 # Bytes on the wire: response bodies with their headers.
-VOTE_PAGE_BYTES, RESULTS_PAGE_BYTES, ANSWER_BYTES = 13_000, 18_000, 1_500
+VOTE_PAGE_BYTES, RESULTS_PAGE_BYTES, ANSWER_BYTES = 14_500, 24_000, 1_500
 FRAME_OVERHEAD_BYTES = 60  # WebSocket, TLS, TCP
 POST_BYTES = 1_000  # that a NAT gateway processes for one post to @connections, response included
 
@@ -40,6 +41,8 @@ LOG_BYTES = 1_500  # per invocation: Lambda's start and end lines, ours, the met
 CHATTY_PAGES = 200  # open pages of results, before which one voter changes the vote all day
 DAY_S = 86_400
 PING_MINUTES = 5  # interval of a page's pings while frames arrive
+
+CATS_OR_DOGS = Question.of("", ["Cats", "Dogs"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Event:
     hours: float
     least_interval_ms: int
     messages_per_s: int
+    question: Question = CATS_OR_DOGS
 
     @property
     def votes(self) -> int:
@@ -81,7 +85,7 @@ class Event:
     @property
     def messages(self) -> int:
         """Metered messages of all broadcasts."""
-        return self.subscribers * self.broadcasts * metered(frame_bytes(), MESSAGE_KB)
+        return self.subscribers * self.broadcasts * metered(frame_bytes(self.question), MESSAGE_KB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +127,10 @@ def gb_seconds(invocations: float, duration_ms: float, memory_mb: int) -> float:
     return invocations * math.ceil(duration_ms) / 1000 * memory_mb / 1024
 
 
-def frame_bytes() -> int:
-    """The size of a broadcast frame with six digits of votes."""
-    counts = {"a": 123_456, "b": 654_321}
-    return len(Results.of(Tally(1_800_000_000_000, counts), {"a": "Cats", "b": "Dogs"}).frame())
+def frame_bytes(question: Question = CATS_OR_DOGS) -> int:
+    """The size of a broadcast frame with six digits of votes for each option of *question*."""
+    counts = {choice: (123_456, 654_321)[place % 2] for place, choice in enumerate(question.labels)}
+    return len(Results.of(Tally(1_800_000_000_000, counts), question).frame())
 
 
 def standing(stack: Stack, prices: Prices) -> Iterator[LineItem]:
@@ -197,7 +201,7 @@ def event_lines(event: Event, stack: Stack, prices: Prices) -> Iterator[LineItem
     yield LineItem("WebSocket: connections", views * math.ceil(event.hours * 60), price("websocket_minute"))
     yield LineItem("CloudWatch: logs", invocations * LOG_BYTES / GB, price("log_ingested"))
     yield LineItem("X-Ray: traces", _traces(event, invocations), price("trace"))
-    frames = views * event.broadcasts * (frame_bytes() + FRAME_OVERHEAD_BYTES)
+    frames = views * event.broadcasts * (frame_bytes(event.question) + FRAME_OVERHEAD_BYTES)
     answers = pages * VOTE_PAGE_BYTES + posts * ANSWER_BYTES + views * RESULTS_PAGE_BYTES
     yield LineItem("Egress: broadcasts", frames / GB, price("egress"))
     yield LineItem("Egress: pages and answers", answers / GB, price("egress"))

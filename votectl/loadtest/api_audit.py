@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from votectl.loadtest.api_client import ApiClient, NoAnswer, NotSent
 from votectl.loadtest.store_audit import possible_choices
@@ -33,6 +34,28 @@ class Movement:
         return self.least <= self.grew <= self.most
 
 
+async def read_results(client: ApiClient) -> dict[str, Any]:
+    """The document of `/api/results`.
+
+    Raises:
+        NoResults, NotSent, NoAnswer: it cannot be read.
+    """
+    reply = await client.request("GET", "/api/results", {"Accept": "application/json"})
+    if reply.status != 200:
+        raise NoResults(f"/api/results answered {reply.status}")
+    results: dict[str, Any] = json.loads(reply.body)
+    return results
+
+
+async def read_choices(client: ApiClient) -> list[str]:
+    """The ids of all options, whether the figures are old or not.
+
+    Raises:
+        NoResults, NotSent, NoAnswer: as `read_results`.
+    """
+    return [option["id"] for option in (await read_results(client))["options"]]
+
+
 async def read_totals(url: str) -> Counter[str]:
     """The votes for each choice.
 
@@ -40,10 +63,7 @@ async def read_totals(url: str) -> Counter[str]:
         NoResults, NotSent, NoAnswer: the totals cannot be read.
     """
     async with ApiClient(url, TIMEOUT_S) as client:
-        reply = await client.request("GET", "/api/results", {"Accept": "application/json"})
-    if reply.status != 200:
-        raise NoResults(f"/api/results answered {reply.status}")
-    results = json.loads(reply.body)
+        results = await read_results(client)
     if "stale_seconds" in results:
         raise NoResults(f"the results are {results['stale_seconds']} s old")
     return Counter({option["id"]: option["votes"] for option in results["options"]})

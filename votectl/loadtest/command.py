@@ -5,8 +5,8 @@ import asyncio
 from collections import Counter
 
 from votectl.arguments import address
-from votectl.loadtest.api_audit import NoResults, follow, read_totals
-from votectl.loadtest.api_client import NoAnswer, NotSent
+from votectl.loadtest.api_audit import TIMEOUT_S, NoResults, follow, read_choices, read_totals
+from votectl.loadtest.api_client import ApiClient, NoAnswer, NotSent
 from votectl.loadtest.plan import Plan, outcomes, send
 from votectl.loadtest.store_audit import AWAY, Accounts, Stores, account
 from votectl.loadtest.voter import Cast, Voter
@@ -54,12 +54,16 @@ def run_loadtest(options: argparse.Namespace) -> int:
             options.usage_error(f"--{name} takes a number of at least {value}")
     if not 0 <= options.revote_share <= 1:
         options.usage_error("--revote-share takes a number from 0 to 1")
-    plan = Plan.of(options.votes, options.voters, options.revote_share, options.seed)
     run = None if options.url else local_run()
     if run is None and not options.url:
         complain("Nothing runs here: start it with `make up`, or name a stack with --url.")
         return 1
     url = options.url or (run.http if run else "")
+    try:
+        plan = _plan(url, options)
+    except (NoResults, NotSent, NoAnswer) as error:
+        complain(f"The options cannot be read: {error}")
+        return 1
     say(f"{many(len(plan.votes), 'vote')} of {many(plan.voters, 'voter')} (seed {options.seed}) to {url}")
     try:
         return _against_stores(plan, run, options) if run else _against_api(plan, url, options)
@@ -70,6 +74,16 @@ def run_loadtest(options: argparse.Namespace) -> int:
         why = explain(error)
         complain(f"The votes were sent, but the accounts cannot be drawn up, since a store is away: {why}")
         return 1
+
+
+def _plan(url: str, options: argparse.Namespace) -> Plan:
+    """The votes for the options that *url* has."""
+
+    async def read() -> list[str]:
+        async with ApiClient(url, TIMEOUT_S) as client:
+            return await read_choices(client)
+
+    return Plan.of(options.votes, options.voters, options.revote_share, options.seed, asyncio.run(read()))
 
 
 def _send(plan: Plan, url: str, concurrency: int) -> list[Voter]:

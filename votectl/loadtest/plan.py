@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from votectl.loadtest.api_client import ApiClient
@@ -20,8 +20,8 @@ class Plan:
     voters: int
 
     @classmethod
-    def of(cls, votes: int, voters: int, revote_share: float, seed: int) -> "Plan":
-        """Plan *votes* votes, at least *revote_share* of them by voters who have voted before."""
+    def of(cls, votes: int, voters: int, revote_share: float, seed: int, choices: Sequence[str] = "ab") -> "Plan":
+        """Plan *votes* votes for *choices*, at least *revote_share* of them by voters who have voted before."""
         rng = random.Random(seed)
         first = max(1, min(voters, votes - round(votes * revote_share)))
         is_first = [True] * (first - 1) + [False] * (votes - first)
@@ -30,7 +30,7 @@ class Plan:
         for new in [True, *is_first]:
             voter = known if new else rng.randrange(known)
             known += new
-            planned.append((voter, rng.choice("ab")))
+            planned.append((voter, rng.choice(choices)))
         return cls(tuple(planned), known)
 
 

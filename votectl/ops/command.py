@@ -14,6 +14,7 @@ from votectl.ops.schedule import ScheduleUnchanged, set_state
 from votectl.terminal import complain, say, say_json
 
 PROGRESS_EVERY_S = 2.0
+FUNCTION = "a deployed function (output OpsFunctionName; default: local)"
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
@@ -25,9 +26,7 @@ def add_ops(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Operate a stack through its function ops. Exit code 0: no problem; 1: a problem was found, or the "
         "operation was refused; 2: usage.",
     )
-    ops.add_argument(
-        "--function", type=named, metavar="NAME", help="a deployed function (output OpsFunctionName; default: local)"
-    )
+    ops.add_argument("--function", type=named, metavar="NAME", help=FUNCTION)
     ops.add_argument("--json", action="store_true", help="print the answer as JSON, for scripts")
     names = ops.add_subparsers(required=True, metavar="OPERATION")
 
@@ -56,6 +55,8 @@ def _operation(
     names: "Commands[argparse.ArgumentParser]", name: str, operation: str, what: str
 ) -> argparse.ArgumentParser:
     parser = names.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    # Both may stand before the operation, too.
+    parser.add_argument("--function", type=named, metavar="NAME", default=argparse.SUPPRESS, help=FUNCTION)
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
     parser.set_defaults(command=run_ops, operation=operation, usage_error=parser.error)
     return parser
@@ -89,12 +90,9 @@ def _add_handover(names: "Commands[argparse.ArgumentParser]") -> None:
     handback = _operation(
         names, "handback", "handback", "stop our worker and return its batch to the list, for another to drain"
     )
-    for parser in (takeover, handback):
+    for parser, change in ((takeover, "enable"), (handback, "disable")):
         parser.add_argument(
-            "--schedule",
-            type=named,
-            metavar="NAME",
-            help="enable or disable this schedule too (output WorkerScheduleName)",
+            "--schedule", type=named, metavar="NAME", help=f"{change} this schedule too (output WorkerScheduleName)"
         )
 
 

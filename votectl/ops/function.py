@@ -11,6 +11,7 @@ from typing import Any
 from votectl.local_run import LocalRun
 
 LOGICAL_ID = "OpsFunction"  # local functions are named by their logical ids
+WHICH = "The stack's output OpsFunctionName is its name. Is the region the stack's?"
 PATIENCE_S = 910  # the function's own timeout is 900
 Invoked = tuple[bytes, str | None]  # payload, and the kind of error if there is one
 
@@ -94,6 +95,8 @@ def _deployed(name: str) -> Callable[[bytes], Invoked]:
         try:
             answer = functions.invoke(FunctionName=name, Payload=payload)
             return answer["Payload"].read(), answer.get("FunctionError")
+        except functions.exceptions.ResourceNotFoundException as error:
+            raise NotInvoked(f"{explain(error)} {WHICH}") from error
         except FAILURES as error:
             raise NotInvoked(explain(error)) from error
 

@@ -57,7 +57,8 @@ class CookieKeys:
         """A parameter that is not shown can be read where it is used, by who may decrypt with the stack's key."""
         name = self._stack.resource("VoteFunction")
         if name is None:
-            raise NotUpdated(f"There is no stack {self._stack.name}, or it is another one: it has no function vote.")
+            where = f"{self._stack.name} in {self._account.region}"
+            raise NotUpdated(f"There is no stack {where}, or it is not one of ours: it has no VoteFunction.")
         found = self._account.ask("lambda", "get_function_configuration", FunctionName=name).get("Environment", {})
         if "COOKIE_KEYS" not in found.get("Variables", {}):
             said = found.get("Error", {}).get("Message", "it has none")

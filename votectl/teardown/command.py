@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 PATIENCE_S = 30  # for one answer: a function that changes takes its time
-AGAIN = "Run the same command again: it goes on where it is."
+AGAIN = "Run the same command again: it goes on where it stopped."
 
 
 def add_teardown(commands: "Commands[argparse.ArgumentParser]") -> None:

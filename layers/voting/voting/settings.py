@@ -14,6 +14,7 @@ from voting.address import (
     redis_fault,
     web_fault,
 )
+from voting.question import LONGEST_QUESTION, Question, labels_fault, labels_of
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -75,9 +76,18 @@ class Settings(NamedTuple):
         return self._optional("DATABASE_SSLROOTCERT") or None
 
     @property
-    def labels(self) -> dict[str, str]:
-        """Choice id to label, in the order of display."""
-        return {"a": self._optional("OPTION_A") or "Cats", "b": self._optional("OPTION_B") or "Dogs"}
+    def question(self) -> Question:
+        """The question and its options: those of OPTIONS, or the two of OPTION_A and OPTION_B."""
+        text = self._optional("QUESTION")
+        if len(text) > LONGEST_QUESTION:
+            raise InvalidSetting(f"QUESTION has {len(text)} characters: it takes at most {LONGEST_QUESTION}")
+        options = self._optional("OPTIONS")
+        if not options:
+            return Question.of(text, [self._optional("OPTION_A") or "Cats", self._optional("OPTION_B") or "Dogs"])
+        labels = labels_of(options)
+        if found := labels_fault(labels):
+            raise InvalidSetting(f"OPTIONS {found}")
+        return Question.of(text, labels)
 
     @property
     def cookie_keys(self) -> tuple[bytes, ...]:

@@ -2,9 +2,10 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
-CHOICES = ("a", "b")
+CHOICES = tuple("abcdefghijklmnopqrst")  # the ids of options; a question has the first 2 to 20 of them
 LONGEST_ID = 255  # votes.id is VARCHAR(255), which counts characters
 
 # The form of nearly all valid messages: the producers' order of keys, and an ASCII id without escapes. Any other
@@ -50,14 +51,18 @@ class Vote(NamedTuple):
         return json.dumps({"vote": self.choice, "voter_id": self.voter_id}).encode()
 
 
-def parse(message: bytes) -> Vote:
-    """Read a message of the list; its keys may come in any order, and there may be others.
+def parse(message: bytes, choices: Collection[str] = CHOICES) -> Vote:
+    """Read a message of the list as a vote for one of *choices*.
+
+    Its keys may come in any order, and there may be others.
 
     Raises:
         InvalidVote: with one of the REASONS.
     """
     if plain := PLAIN.fullmatch(message):
-        return Vote(plain[1].decode(), plain[2].decode())
+        vote = Vote(plain[1].decode(), plain[2].decode())
+        if vote.choice in choices:
+            return vote
     fields = _object(message)
     try:
         choice, voter_id = fields["vote"], fields["voter_id"]
@@ -65,7 +70,7 @@ def parse(message: bytes) -> Vote:
         raise InvalidVote("missing_field") from error
     if not isinstance(choice, str) or not isinstance(voter_id, str):
         raise InvalidVote("wrong_type")
-    if choice not in CHOICES:
+    if choice not in choices:
         raise InvalidVote("unknown_choice")
     if not voter_id:
         raise InvalidVote("empty_id")

@@ -76,7 +76,7 @@ class World:
 
     def newest(self) -> Results | None:
         snapshot = self.snapshots.read()
-        return None if snapshot is None else snapshot.results(self.clients.settings.labels)
+        return None if snapshot is None else snapshot.results(self.clients.settings.question)
 
     def join(self, connection_id: str) -> None:
         self.ask(connection_id, SUBSCRIBE)

@@ -27,6 +27,7 @@ from voting.database.roles import Role, grant
 from voting.database.session import PoolerUnusable, SettingsRefused
 from voting.database.vote_table import VoteTable
 from voting.ops.health import Health, check_health
+from voting.question import Question
 from voting.queue.dead_letter import DeadLetter
 from voting.queue.queue_view import DEAD
 from voting.queue.vote_queue import VoteQueue
@@ -35,7 +36,7 @@ from voting.settings import Settings
 from voting.vote import Vote
 from voting.worker.drain import STOP_BEFORE_END_S, Counted, Drain
 
-LABELS = {"a": "Cats", "b": "Dogs"}
+QUESTION = Question.of("", ["Cats", "Dogs"])
 Open = Callable[..., Clients]
 
 # Everything of a session that we set anywhere; what another client of the pooler is handed must be untouched.
@@ -126,7 +127,7 @@ def test_the_worker_installs_and_drains_and_its_neighbour_sees_nothing_of_it(
         for number in range(READERS + 5):  # no slot is needed: the pooler limits the sessions
             reader = opened(Role.READER, "voting-result")
             redis.delete("{votes}:snapshot")
-            assert read_results(reader, LABELS).total == 3000
+            assert read_results(reader, QUESTION).total == 3000
             assert check_health(reader) == Health("ok", "ok", "ok")
             if number > 1:
                 reader.close()

@@ -286,6 +286,19 @@ def test_letters_that_are_votes_now_and_of_silent_voters_are_queued_again_in_ord
     assert ops("dead requeue")["requeued"] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "requeued", "left"), [("", 0, {"still_no_vote": 2}), ("Tea|Milk|Water", 1, {"still_no_vote": 1})]
+)
+def test_a_vote_for_an_option_that_has_come_is_queued_again(
+    ops, redis, table, database, monkeypatch, options: str, requeued: int, left: dict[str, int]
+) -> None:
+    monkeypatch.setenv("OPTIONS", options)
+    park(redis, *(DeadLetter("unknown_choice", Vote(choice, f"for {choice}").encode()) for choice in "cd"))
+    answer = ops("dead requeue", reason="unknown_choice")
+    assert (answer["requeued"], answer["left"]) == (requeued, left)
+    assert redis.lrange(VOTES, 0, -1) == [Vote("c", "for c").encode()][:requeued]
+
+
 def test_force_queues_all_but_cut_letters_again(ops, redis, table, database) -> None:
     database.execute("INSERT INTO votes VALUES ('voted', 'b')")
     redis.lpush(VOTES, b"newer")

@@ -365,7 +365,29 @@ def test_the_producers_end_is_told(look: Look, redis, push, words, level) -> Non
 
 def test_messages_that_would_be_parked_are_told_by_reason() -> None:
     long, junk, vote = Vote("a", "i" * 256).encode(), b"junk", Vote("a", "x").encode()
-    found = list(message_findings([vote, long, long, junk]))
+    found = list(message_findings([vote, long, long, junk], "ab"))
     assert worst(found, "1 of 4 messages are votes") == "ok"
     assert worst(found, "2 of 4", "more than 255 characters") == "warning"
     assert worst(found, "1 of 4 messages are not votes", "not_json") == "warning"
+
+
+@pytest.mark.parametrize(("options", "named"), [("", "a and b"), ("Tea|Milk|Water", "a to c")])
+def test_choices_that_are_no_options_are_told(
+    redis: Redis, database: psycopg.Connection, settings: Settings, options: str, named: str
+) -> None:
+    database.execute(f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'c'), ('y', 'd')")
+    redis.lpush(VOTES, Vote("c", "x").encode(), Vote("d", "y").encode())
+    clients = Clients(Settings({**settings.env, "OPTIONS": options}))
+    findings = inspect(clients, watch_s=0.1)
+    clients.close()
+    unknown = "'d'" if options else "'c', 'd'"
+    assert worst(findings, f"rows hold choices other than {named}: {unknown}") == "warning"
+    count = 1 if options else 2
+    assert worst(findings, f"{count} of 2 messages are not votes: choices other than {named}") == "warning"
+
+
+def test_options_that_cannot_be_read_are_a_problem(redis: Redis, database, settings: Settings) -> None:
+    clients = Clients(Settings({**settings.env, "OPTIONS": "Tea|"}))
+    found = problems(inspect(clients, watch_s=0.1))
+    clients.close()
+    assert any("OPTIONS number 2 is empty" in what for what in found)

@@ -13,6 +13,7 @@ from redis import Redis
 from voting.clients import Clients
 from voting.database.roles import Role, grant
 from voting.database.vote_table import VoteTable
+from voting.question import Question
 from voting.queue.queue_view import HANDED_BACK, PROGRESS, VOTES
 from voting.results.current import ResultsUnavailable, read_results
 from voting.results.results import PING_S, Results
@@ -21,7 +22,7 @@ from voting.settings import Settings
 from voting.tally import Tally
 from voting.vote import Vote
 
-LABELS = {"a": "Cats", "b": "Dogs"}
+QUESTION = Question.of("", ["Cats", "Dogs"])
 NOWHERE = "127.0.0.1:1"
 
 
@@ -46,7 +47,7 @@ def test_a_snapshots_version_never_goes_back(redis: Redis) -> None:
 
 def test_a_fresh_snapshot_spares_the_database(redis: Redis, settings: Settings) -> None:
     Snapshots(redis).write(Tally(3, {"a": 2}))
-    results = read_results(away(settings, "DATABASE_URL"), LABELS)
+    results = read_results(away(settings, "DATABASE_URL"), QUESTION)
     assert (results.version, results.total, results.stale_seconds) == (3, 2, None)
 
 
@@ -58,7 +59,7 @@ def test_an_old_snapshot_gives_way_to_the_table(
     table = VoteTable(database)
     table.install()
     table.record([Vote("b", "x")], table.take_fence())
-    results = read_results(clients, LABELS)
+    results = read_results(clients, QUESTION)
     assert [option.votes for option in results.options] == [0, 1]
     assert results.stale_seconds is None
 
@@ -66,7 +67,7 @@ def test_an_old_snapshot_gives_way_to_the_table(
 def test_without_the_database_the_last_snapshot_tells_its_age(redis: Redis, settings: Settings) -> None:
     Snapshots(redis).write(Tally(3, {"a": 2}))
     make_old(redis, 60)
-    assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds in {60, 61}
+    assert read_results(away(settings, "DATABASE_URL"), QUESTION).stale_seconds in {60, 61}
 
 
 def fall_behind(redis: Redis, seconds: int) -> None:
@@ -81,7 +82,7 @@ def test_figures_that_lack_votes_are_stale_however_fresh_their_snapshot(
 ) -> None:
     fall_behind(redis, behind_s)
     Snapshots(redis).write(Tally(3, {"a": 2}))
-    stale_s = read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds
+    stale_s = read_results(away(settings, "DATABASE_URL"), QUESTION).stale_seconds
     assert stale_s in ({behind_s, behind_s + 1} if is_stale else {None})
 
 
@@ -90,7 +91,7 @@ def test_figures_of_the_table_are_stale_where_votes_wait(
 ) -> None:
     VoteTable(database).install()
     fall_behind(redis, 60)
-    assert read_results(clients, LABELS).stale_seconds in {60, 61}
+    assert read_results(clients, QUESTION).stale_seconds in {60, 61}
 
 
 @pytest.mark.parametrize("why", ["handed back", "nothing waits"])
@@ -101,7 +102,7 @@ def test_figures_are_not_stale_where_no_vote_waits_for_us(redis: Redis, settings
     else:
         redis.delete(VOTES)
     Snapshots(redis).write(Tally(3, {"a": 2}))
-    assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds is None
+    assert read_results(away(settings, "DATABASE_URL"), QUESTION).stale_seconds is None
 
 
 @pytest.mark.parametrize("field", ["version", "counts", "at", "behind", "ping_s"])
@@ -111,7 +112,7 @@ def test_a_snapshot_that_cannot_be_read_gives_way_to_the_table_and_is_mended(
     VoteTable(database).install()
     Snapshots(redis).write(Tally(3, {"a": 2}))
     redis.hset(SNAPSHOT, field, "abc")
-    assert read_results(clients, LABELS).total == 0
+    assert read_results(clients, QUESTION).total == 0
     Snapshots(redis).write(Tally(4, {"a": 3}))
     assert Snapshots(redis).read().tally == Tally(4, {"a": 3})
 
@@ -119,7 +120,7 @@ def test_a_snapshot_that_cannot_be_read_gives_way_to_the_table_and_is_mended(
 def test_a_snapshot_confirmed_in_the_future_is_not_fresh(redis: Redis, settings: Settings) -> None:
     Snapshots(redis).write(Tally(3, {"a": 2}))
     make_old(redis, -60)  # Redis' clock was set back since
-    assert read_results(away(settings, "DATABASE_URL"), LABELS).stale_seconds is not None
+    assert read_results(away(settings, "DATABASE_URL"), QUESTION).stale_seconds is not None
 
 
 def test_a_snapshot_of_an_older_version_of_ours_is_read(redis: Redis) -> None:
@@ -134,27 +135,27 @@ def test_without_redis_the_table_is_read(database: psycopg.Connection, settings:
     table.install()
     table.record([Vote("a", "x")], table.take_fence())
     clients = away(settings, "REDIS_URL")
-    assert read_results(clients, LABELS).total == 1
+    assert read_results(clients, QUESTION).total == 1
     clients.close()
 
 
 def test_before_the_first_run_there_are_zeros(redis: Redis, database: psycopg.Connection, clients: Clients) -> None:
-    assert read_results(clients, LABELS).total == 0
+    assert read_results(clients, QUESTION).total == 0
 
 
 def test_without_both_there_is_nothing_to_show(settings: Settings) -> None:
     with pytest.raises(ResultsUnavailable):
-        read_results(away(settings, "REDIS_URL", "DATABASE_URL"), LABELS)
+        read_results(away(settings, "REDIS_URL", "DATABASE_URL"), QUESTION)
 
 
 def test_a_connection_that_died_is_replaced_unnoticed(
     redis: Redis, database: psycopg.Connection, clients: Clients
 ) -> None:
     VoteTable(database).install()
-    read_results(clients, LABELS)
+    read_results(clients, QUESTION)
     pid = clients.postgres().info.backend_pid
     database.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    assert read_results(clients, LABELS).stale_seconds is None
+    assert read_results(clients, QUESTION).stale_seconds is None
     assert clients.postgres().info.backend_pid != pid
 
 
@@ -166,7 +167,7 @@ def test_a_frozen_database_is_not_waited_for(redis: Redis, database: psycopg.Con
         database.execute("LOCK TABLE vote_tally IN ACCESS EXCLUSIVE MODE")
         started = time.monotonic()
         with pytest.raises(ResultsUnavailable):
-            read_results(clients, LABELS)
+            read_results(clients, QUESTION)
         assert time.monotonic() - started < 4.0
     assert read_results_soon(clients).total == 0
 
@@ -176,7 +177,7 @@ def read_results_soon(clients: Clients) -> Results:
     deadline = time.monotonic() + 5
     while True:
         try:
-            return read_results(clients, LABELS)
+            return read_results(clients, QUESTION)
         except ResultsUnavailable:
             assert time.monotonic() < deadline
 
@@ -198,13 +199,13 @@ def reader(settings: Settings) -> Iterator[Clients]:
 def test_votes_without_a_tally_are_not_zero_votes(redis: Redis, database, reader: Clients) -> None:
     database.execute(f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'a')")
     with pytest.raises(ResultsUnavailable):
-        read_results(reader, LABELS)
+        read_results(reader, QUESTION)
 
 
 @pytest.mark.parametrize("statements", ["SELECT", OLD_TABLE])
 def test_no_votes_yet_are_zeros(redis: Redis, database, reader: Clients, statements: str) -> None:
     database.execute(statements)
-    results = read_results(reader, LABELS)
+    results = read_results(reader, QUESTION)
     assert (results.version, results.total, results.stale_seconds) == (0, 0, None)
 
 
@@ -215,14 +216,14 @@ def test_a_tally_that_was_removed_is_not_zero_votes_for_a_session_that_may_not_l
     table.install()
     grant(database)
     table.record([Vote("a", "x")], table.take_fence())
-    assert read_results(reader, LABELS).total == 1
+    assert read_results(reader, QUESTION).total == 1
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         reader.postgres().execute("SELECT FROM public.votes")
     database.execute(REMOVE)
     with pytest.raises(ResultsUnavailable):
-        read_results(reader, LABELS)
+        read_results(reader, QUESTION)
     database.execute("DELETE FROM votes")
-    assert read_results(reader, LABELS).total == 0
+    assert read_results(reader, QUESTION).total == 0
 
 
 def test_a_login_that_may_not_look_at_the_votes_shows_no_zeros(
@@ -235,7 +236,7 @@ def test_a_login_that_may_not_look_at_the_votes_shows_no_zeros(
     clients = Clients(Settings({**settings.env, "DATABASE_URL": theirs}), role=Role.READER)
     try:
         with pytest.raises(ResultsUnavailable):
-            read_results(clients, LABELS)
+            read_results(clients, QUESTION)
     finally:
         clients.close()
         database.execute("DROP OWNED BY stranger; DROP ROLE stranger")
@@ -245,6 +246,6 @@ def test_an_old_snapshot_is_better_than_votes_without_a_tally(redis: Redis, data
     database.execute(f"{OLD_TABLE}; INSERT INTO votes VALUES ('x', 'a')")
     Snapshots(redis).write(Tally(3, {"a": 2}))
     make_old(redis, 60)
-    results = read_results(reader, LABELS)
+    results = read_results(reader, QUESTION)
     assert (results.version, results.total) == (3, 2)
     assert results.stale_seconds >= 60

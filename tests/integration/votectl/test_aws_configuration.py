@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.template.account import Account
+from tests.aws_front import aws_front
 from tests.stack import ROOT, Stack
 
 NOWHERE = "http://127.0.0.1:1"
@@ -59,7 +60,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def votectl(home: Path, config: str, variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def votectl(
+    home: Path, config: str, variables: dict[str, str], *arguments: str, room: tuple[str, ...] = ("ops",)
+) -> subprocess.CompletedProcess[str]:
     (home / ".aws" / "config").write_text(config, encoding="utf-8", errors="surrogateescape")
     env = {
         "PATH": os.environ["PATH"],
@@ -68,7 +71,7 @@ def votectl(home: Path, config: str, variables: dict[str, str], *arguments: str)
         "AWS_ENDPOINT_URL": NOWHERE,  # never the real one
         "AWS_REGION": "eu-central-1",
     }
-    command = [sys.executable, "-m", "votectl", "ops", *arguments]
+    command = [sys.executable, "-m", "votectl", *room, *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=env | variables, capture_output=True, text=True, check=False, timeout=60
     )
@@ -83,6 +86,34 @@ def test_a_broken_configuration_is_a_sentence_and_exit_code_1(home, config, vari
     assert "~/.aws/config" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "a-secret-key" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("no region", "AWS_REGION"), ("no credentials", "`aws configure`"), ("no credentials", "AWS_PROFILE")],
+)
+def test_what_is_not_set_up_is_told_with_what_to_set(home, name: str, remedy: str) -> None:
+    config, variables, _ = BROKEN[name]
+    done = votectl(home, config, variables, "status", "--function", "some")
+    assert remedy in done.stderr
+    assert "was set up" not in done.stderr
+
+
+def test_so_it_is_for_commands_that_work_on_a_stack(home) -> None:
+    for words in (("teardown", "--stack", "some"), ("rotate", "--stack", "some", "cookie-keys"), ("account",)):
+        done = votectl(home, "", {}, *words, room=())
+        assert done.returncode == 1
+        assert "`aws configure`" in done.stdout + done.stderr
+
+
+def test_a_function_that_does_not_exist_is_told_with_where_its_name_is(home) -> None:
+    with aws_front() as aws:
+        for words in (("--function", "voting-dev", "status"), ("handback", "--function", "voting-dev")):
+            done = votectl(home, "", KEYS | {"AWS_ENDPOINT_URL": aws.behind}, *words)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "function:voting-dev. " in done.stderr
+            assert "OpsFunctionName" in done.stderr
+            assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["a syntax error", "no such profile", "no such program for credentials"])

@@ -6,6 +6,7 @@ Covers command of each room, demo, function and local_run.
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,7 +16,7 @@ import requests
 from moto import mock_aws
 from redis import Redis
 
-from tests.stack import Stack, wait_for
+from tests.stack import Stack, running, wait_for
 from votectl.__main__ import main
 from votectl.loadtest.plan import Plan, send
 from votectl.loadtest.store_audit import Stores, account
@@ -119,6 +120,26 @@ def test_a_store_that_is_away_after_the_load_is_told(
 def test_a_demo_sends_its_votes(run: Run, fresh: Stack) -> None:
     assert run("demo", "--votes", "5", "--rate", "50", "--voters", "1")[0] == 0
     wait_for(lambda: fresh.results()["total"] == 1, "the demo's voter to be counted once")
+
+
+def test_load_and_demo_vote_for_all_options_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"OPTIONS": "Thai|Pizza|Salad|Soup"}
+    with running(tmp_path / "state", "--no-reload", shell=options) as stack:
+        monkeypatch.setenv("LOCAL_RUN_JSON", str(stack.state_dir / "run.json"))
+        assert main(["loadtest", "--votes", "300", "--voters", "200"]) == 0
+        assert "THE ACCOUNTS BALANCE" in capsys.readouterr().out
+        before = {option["id"]: option["votes"] for option in stack.results()["options"]}
+        assert min(before[choice] for choice in "abcd") > 20
+        assert main(["loadtest", "--votes", "60", "--url", stack.http]) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] in {"a ", "d "}] == [
+            "a",
+            "d",
+        ]
+        total = stack.results()["total"]
+        assert main(["demo", "--votes", "40", "--rate", "50", "--voters", "1000"]) == 0
+        wait_for(lambda: stack.results()["total"] > total + 30, "the demo's voters to be counted")
 
 
 # ---------------------------------------------------------------- Operations

@@ -17,11 +17,13 @@ from redis import Redis
 from voting.clients import Clients
 from voting.database.rows import WORTH_COPYING
 from voting.database.vote_table import VoteTable
+from voting.question import Question
 from voting.queue.queue_view import DEAD, PROCESSING, PROGRESS, TROUBLE, VOTES
 from voting.queue.trouble import read_trouble
 from voting.queue.vote_queue import VoteQueue
-from voting.settings import Settings
-from voting.vote import Vote
+from voting.results.results import Results
+from voting.settings import InvalidSetting, Settings
+from voting.vote import CHOICES, Vote
 from voting.worker.drain import STOP_BEFORE_END_S, Drain, RunFailed
 from voting.worker.pacing import GATHER_S
 
@@ -135,6 +137,35 @@ def test_junk_is_parked_with_its_reason_and_the_votes_behind_it_are_counted(drai
     assert [letter["reason"] for letter in letters] == ["not_json", "not_utf8", "unknown_choice", "not_json"]
     assert letters[3]["length"] == 1_000_000
     assert counted.parked == 4
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_votes_for_options_are_counted_and_for_other_ids_parked(drain, redis: Redis, database, count: int) -> None:
+    redis.lpush(VOTES, *(Vote(choice, f"for {choice}").encode() for choice in (*CHOICES, "u")))
+    counted = drain(empty(redis), OPTIONS="|".join(f"Option {choice}" for choice in CHOICES[:count]))
+    assert rows(database) == {f"for {choice}": choice for choice in CHOICES[:count]}
+    assert VoteTable(database).tally().counts == dict.fromkeys(CHOICES[:count], 1)
+    assert VoteTable(database).verify(repair=False).agrees
+    assert counted.parked == 21 - count
+    assert {json.loads(letter)["reason"] for letter in redis.lrange(DEAD, 0, -1)} == {"unknown_choice"}
+
+
+def test_a_run_whose_options_cannot_be_read_parks_nothing(drain, redis: Redis, database) -> None:
+    redis.lpush(VOTES, Vote("c", "x").encode())
+    with pytest.raises(InvalidSetting, match="OPTIONS"):
+        drain(empty(redis), OPTIONS="Tea|Tea")
+    assert redis.llen(VOTES) == 1
+    assert not redis.exists(DEAD)
+
+
+def test_rows_of_other_writers_are_counted_whatever_they_hold(drain, redis: Redis, database) -> None:
+    redis.lpush(VOTES, Vote("c", "x").encode())
+    drain(empty(redis), OPTIONS="Tea|Milk|Water")
+    database.execute("INSERT INTO votes VALUES ('y', 'z'), ('v', 'c'), ('w', 'Cats')")
+    tally = VoteTable(database).tally()
+    assert tally.counts == {"c": 2, "z": 1, "Cats": 1}
+    assert Results.of(tally, Question.of("", ["Tea", "Milk", "Water"])).total == 2
+    assert Results.of(tally, Question.of("", ["Tea", "Milk"])).total == 0
 
 
 def test_a_vote_that_the_database_refuses_is_parked_alone(drain, redis: Redis, database) -> None:

@@ -24,6 +24,7 @@ from voting.broadcast import planner
 from voting.broadcast.subscribers import Subscribers, bucket_of
 from voting.clients import Clients
 from voting.database.vote_table import VoteTable
+from voting.question import Question
 from voting.queue.queue_view import PROGRESS, VOTES
 from voting.queue.trouble import read_trouble
 from voting.results.snapshot import SNAPSHOT, TROUBLE, Snapshots
@@ -34,7 +35,7 @@ from voting.worker.publisher import ResultsPublisher
 
 DEADLINE_S = 10.0
 TEMPLATE = ROOT / "template.yaml"
-LABELS = {"a": "Cats", "b": "Dogs"}
+QUESTION = Question.of("", ["Cats", "Dogs"])
 
 
 class Lambda:
@@ -289,10 +290,10 @@ def test_subscribers_are_sent_a_frame_when_figures_become_stale_and_when_they_ar
         shown = serve(redis, lambda_)
         fall_behind(redis, 30)
         assert serve(redis, lambda_) == shown  # the version has not moved
-        assert Snapshots(redis).read().results(LABELS).stale_seconds >= 30
+        assert Snapshots(redis).read().results(QUESTION).stale_seconds >= 30
         redis.delete(VOTES)
         assert serve(redis, lambda_) == shown
-        assert Snapshots(redis).read().results(LABELS).stale_seconds is None
+        assert Snapshots(redis).read().results(QUESTION).stale_seconds is None
     assert lambda_.payloads == []
 
 

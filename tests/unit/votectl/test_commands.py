@@ -7,14 +7,16 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from votectl.__main__ import main
 from votectl.ops.report import describe
 from votectl.progress import Progress
 from votectl.table import table
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,7 @@ def test_wrong_usage_is_exit_code_2(arguments: str, capsys) -> None:
         ["ops", "dead", "drop", "--yes", "--reason", ""],
         ["loadtest", "--url", ""],
         ["demo", "--url", " "],
+        ["ops", "status", "--function", ""],
         ["teardown", "--stack", ""],
         ["account", "--env", ""],
     ],
@@ -165,13 +168,14 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     assert stream.getvalue().startswith("\r[###############...............]  50%")
 
 
-@pytest.mark.parametrize("arguments", ["cost", "cost --json", "account --env dev --json"])
-def test_a_reader_that_has_gone_is_no_traceback(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in `votectl cost | head -1`."""
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w") as gone:
-        words = [sys.executable, "-m", "votectl", *arguments.split()]
-        done = subprocess.run(words, cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (1, "")
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"), [("cost", ""), ("cost", "1"), ("cost --json", ""), ("ops --help", "")]
+)
+def test_a_reader_that_has_seen_enough_is_no_fault(arguments: str, unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "votectl", *arguments.split()]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (141, b"")

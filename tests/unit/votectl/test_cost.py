@@ -29,6 +29,7 @@ from votectl.cost.estimate import (
     standing,
 )
 from votectl.cost.prices import NoPrice, Prices, read_table, regions
+from voting.settings import Settings
 
 STACK = Stack("arm64", "cache.t4g.small", 2, "db.t4g.medium", 20, multi_az=True, nat=False)
 US = Prices.of("us-east-1")
@@ -267,7 +268,7 @@ def test_an_event_adds_up() -> None:
     # 3,600 first ones of a second, and a twentieth of 46,400
     assert lines["X-Ray: traces"] == pytest.approx((3_600 + 2_320) * 5 / 1e6)
     assert lines["Egress: broadcasts"] == pytest.approx(12_000_000 * (frame_bytes() + 60) / 1e9 * 0.09)
-    assert lines["Egress: pages and answers"] == pytest.approx((130 + 18 + 18) / 1_000 * 0.09)
+    assert lines["Egress: pages and answers"] == pytest.approx((145 + 24 + 18) / 1_000 * 0.09)
 
 
 def test_messages_are_subscribers_times_broadcasts_within_the_budget() -> None:
@@ -400,3 +401,29 @@ def test_figures_that_make_no_sense_are_refused(capsys, words: tuple[str, str]) 
     with pytest.raises(SystemExit, match="2"):
         main(["cost", *words])
     assert f"argument {words[0]}" in capsys.readouterr().err
+
+
+TWENTY = "|".join(f"{number} " + "🐈" * 97 for number in range(10, 30))
+
+
+def test_options_make_frames_longer_and_never_a_second_message(capsys) -> None:
+    few, many = printed(capsys), printed(capsys, "--options", TWENTY, "--question", "?" * 200)
+
+    def line(document: dict, what: str) -> dict:
+        return next(line for line in document["event"]["lines"] if line["what"].startswith(what))
+
+    assert line(many, "WebSocket: broadcasts")["quantity"] == line(few, "WebSocket: broadcasts")["quantity"]
+    question = Settings({"OPTIONS": TWENTY, "QUESTION": "?" * 200}).question
+    ratio = (frame_bytes(question) + 60) / (frame_bytes() + 60)
+    assert line(many, "Egress: broadcasts")["usd"] == pytest.approx(ratio * line(few, "Egress: broadcasts")["usd"])
+
+    def subscribe(*words: str) -> float:
+        floods = printed(capsys, "--attack", *words)["floods"]
+        return next(each["most_usd_an_hour"] for each in floods if each["what"] == "frame: subscribe")
+
+    assert subscribe("--options", TWENTY) > subscribe()
+
+
+def test_options_that_are_none_are_told_in_a_line(capsys) -> None:
+    assert main(["cost", "--options", "Tea"]) == 2
+    assert capsys.readouterr().err == "OPTIONS has 1 label: it takes 2 to 20, with | between them\n"

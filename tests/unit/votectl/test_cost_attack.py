@@ -29,7 +29,7 @@ def named(subscribers: int = 1000) -> dict[str, Flood]:
 
 def test_floods_add_up() -> None:
     found = named()
-    page = 1e-6 + 0.005 * GB_S + REQUEST + LOG + TRACE + 13_000 * EGRESS
+    page = 1e-6 + 0.005 * GB_S + REQUEST + LOG + TRACE + 14_500 * EGRESS
     assert found["GET / (the page)"].usd == pytest.approx(page)
     assert found["GET / (the page)"].usd_an_hour(1000) == pytest.approx(3_600_000 * page)
     assert found["GET / (the page)"].most_usd_an_hour == pytest.approx(2000 * 3600 * page)

@@ -1,8 +1,11 @@
+import math
 from collections import Counter
 
 import pytest
 
+from votectl.loadtest.demo import SWING_VOTES, odds
 from votectl.loadtest.plan import Plan
+from voting.vote import CHOICES
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,23 @@ def test_a_voters_number_comes_up_in_order() -> None:
 def test_a_seed_decides_everything() -> None:
     assert Plan.of(500, 300, 0.4, seed=2) == Plan.of(500, 300, 0.4, seed=2)
     assert Plan.of(500, 300, 0.4, seed=2) != Plan.of(500, 300, 0.4, seed=3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_a_load_is_spread_evenly_over_all_options(count: int) -> None:
+    choices = CHOICES[:count]
+    sent = Counter(choice for _, choice in Plan.of(200 * count, 100, 0.3, 1, choices).votes)
+    assert sorted(sent) == list(choices)
+    assert all(130 < votes < 270 for votes in sent.values())
+
+
+def test_a_demo_gives_every_option_its_turn_and_two_as_before() -> None:
+    for number in range(SWING_VOTES):
+        first, second = odds(number, 2)
+        assert first / (first + second) == pytest.approx(0.5 + 0.25 * math.sin(2 * math.pi * number / SWING_VOTES))
+    ahead = {max(range(20), key=odds(number, 20).__getitem__) for number in range(SWING_VOTES)}
+    assert ahead == set(range(20))
+    assert min(min(odds(number, 20)) for number in range(SWING_VOTES)) >= 0.5
 
 
 def test_both_choices_are_sent_and_minds_are_changed() -> None:

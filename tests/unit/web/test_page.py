@@ -37,6 +37,15 @@ def test_values_are_text_wherever_they_stand() -> None:
     assert html.count("</style>") == 1
 
 
+def test_a_part_is_repeated_for_each_item_and_left_out_without_one(tmp_path: Path) -> None:
+    (tmp_path / "menu.html").write_text("<!-- each dish -->\n<p>${name}</p>\n<!-- end -->\n${name}\n")
+    page = Page(tmp_path, "menu")
+    assert page.render({"dish": [{"name": "<b>"}, {"name": "${name} $x"}]}, name="Menu") == (
+        "<p>&lt;b&gt;</p>\n<p>${name} $x</p>\nMenu\n"
+    )
+    assert page.render(name="Menu") == "Menu\n"
+
+
 def test_connecting_elsewhere_must_be_named() -> None:
     assert "connect-src 'self';" in error_page().policy()
     assert "connect-src 'self' wss://live.example;" in error_page().policy("wss://live.example")

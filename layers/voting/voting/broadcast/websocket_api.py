@@ -72,7 +72,7 @@ def _ping(connection_id: str, clients: Clients) -> list[bytes]:
 
 def _newest(clients: Clients) -> bytes:
     try:
-        return read_results(clients, clients.settings.labels).frame()
+        return read_results(clients, clients.settings.question).frame()
     except ResultsUnavailable:
         if failed := tell("there are no results to show"):
             count("RequestsUnavailable", failed)

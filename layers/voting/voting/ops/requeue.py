@@ -19,6 +19,7 @@ class Requeueing:
     def __init__(self, clients: Clients, reason: str | None, place: Place, *, force: bool) -> None:
         self._clients = clients
         self._letters = DeadLetters(clients.redis())
+        self._choices = clients.settings.question.labels
         self._reason = reason
         self._force = force
         self._most = FIRST_PAGE
@@ -54,7 +55,7 @@ class Requeueing:
                 left["cut"] += 1
                 continue
             try:
-                votes.append((parked, parse(parked.letter.message).voter_id))
+                votes.append((parked, parse(parked.letter.message, self._choices).voter_id))
             except InvalidVote:
                 if self._force:
                     votes.append((parked, ""))

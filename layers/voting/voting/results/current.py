@@ -1,11 +1,10 @@
 """The results to show now: from the snapshot, or from the table if the snapshot is old."""
 
-from collections.abc import Mapping
-
 from redis.exceptions import RedisError
 
 from voting.clients import Clients
 from voting.observability import tell
+from voting.question import Question
 from voting.queue.queue_view import QueueView
 from voting.results.results import PING_S, Results
 from voting.results.snapshot import FRESH_S, Snapshots
@@ -16,7 +15,7 @@ class ResultsUnavailable(Exception):
     """Neither Redis nor Postgres has results to show."""
 
 
-def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
+def read_results(clients: Clients, question: Question) -> Results:
     """The newest results available, with `stale_seconds` if they are unconfirmed or votes wait uncounted.
 
     Raises:
@@ -25,7 +24,7 @@ def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
     try:
         snapshot = Snapshots(clients.redis()).read()
         if snapshot is not None and snapshot.age_s <= FRESH_S:
-            return snapshot.results(labels)
+            return snapshot.results(question)
         behind_s = QueueView(clients.redis()).backlog().behind_s
     except RedisError as error:
         tell("Redis gives no results", error=error)
@@ -33,10 +32,10 @@ def read_results(clients: Clients, labels: Mapping[str, str]) -> Results:
     tally = _table(clients)
     if tally is not None:
         ping_s = PING_S if snapshot is None else snapshot.ping_s
-        return Results.of(tally, labels, round(behind_s) if behind_s > FRESH_S else None, ping_s)
+        return Results.of(tally, question, round(behind_s) if behind_s > FRESH_S else None, ping_s)
     if snapshot is None:
         raise ResultsUnavailable
-    return snapshot.results(labels)
+    return snapshot.results(question)
 
 
 def _table(clients: Clients) -> Tally | None:

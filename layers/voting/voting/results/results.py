@@ -1,9 +1,9 @@
 """The results as clients see them: version, and votes and percentages by option."""
 
 import json
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from voting.question import Question
 from voting.tally import Tally
 
 PING_S = 20  # default, until the subscribers have been counted
@@ -23,18 +23,18 @@ class Results(NamedTuple):
 
     version: int
     options: tuple[Option, ...]
+    question: str = ""
     stale_seconds: int | None = None  # age, if the database is away or votes wait uncounted
     ping_s: int = PING_S  # how often a subscriber should ping
 
     @classmethod
-    def of(
-        cls, tally: Tally, labels: Mapping[str, str], stale_seconds: int | None = None, ping_s: int = PING_S
-    ) -> "Results":
-        votes = [tally.counts.get(choice, 0) for choice in labels]
-        options = zip(labels.items(), votes, percentages(votes), strict=True)
+    def of(cls, tally: Tally, question: Question, stale_seconds: int | None = None, ping_s: int = PING_S) -> "Results":
+        votes = [tally.counts.get(choice, 0) for choice in question.labels]
+        options = zip(question.labels.items(), votes, percentages(votes), strict=True)
         return cls(
             tally.version,
             tuple(Option(choice, label, count, percent) for (choice, label), count, percent in options),
+            question.text,
             stale_seconds,
             ping_s,
         )
@@ -45,14 +45,13 @@ class Results(NamedTuple):
 
     def document(self) -> dict[str, object]:
         """The body of `GET /api/results`."""
-        document: dict[str, object] = {
-            "version": self.version,
-            "total": self.total,
-            "options": [
-                {"id": option.id, "label": option.label, "votes": option.votes, "percent": option.percent}
-                for option in self.options
-            ],
-        }
+        document: dict[str, object] = {"version": self.version, "total": self.total}
+        if self.question:  # without one, the document is that of earlier releases
+            document["question"] = self.question
+        document["options"] = [
+            {"id": option.id, "label": option.label, "votes": option.votes, "percent": option.percent}
+            for option in self.options
+        ]
         if self.stale_seconds is not None:
             document["stale_seconds"] = self.stale_seconds
         return document

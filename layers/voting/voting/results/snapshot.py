@@ -1,10 +1,10 @@
 """The newest tally, kept in Redis for all readers."""
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from voting.lua import script
+from voting.question import Question
 from voting.queue.queue_view import HANDED_BACK, PROCESSING, PROGRESS, VOTES
 from voting.results.results import PING_S, Results
 from voting.tally import Tally
@@ -38,10 +38,10 @@ class Snapshot(NamedTuple):
             return None
         return self.age_s + self.behind_s
 
-    def results(self, labels: Mapping[str, str]) -> Results:
+    def results(self, question: Question) -> Results:
         """The results, with their age if they are stale."""
         stale_s = self.stale_s
-        return Results.of(self.tally, labels, None if stale_s is None else round(stale_s), self.ping_s)
+        return Results.of(self.tally, question, None if stale_s is None else round(stale_s), self.ping_s)
 
 
 class Snapshots:

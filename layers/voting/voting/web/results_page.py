@@ -1,34 +1,51 @@
 """The values in the template of the live results page. They are correct without JavaScript."""
 
+from collections.abc import Collection, Iterator, Mapping
+from itertools import accumulate
+
+from voting.question import Question
 from voting.results.results import Option, Results
-from voting.web.page import Page, type_size
+from voting.web.heading import heading, layout, title
+from voting.web.page import Page
 
 
 def render_results(page: Page, results: Results, websocket_url: str) -> str:
     """The page with *results*; its script subscribes to later ones at *websocket_url*."""
-    best = max(option.votes for option in results.options)
-    leaders = [option.id for option in results.options if option.votes == best]
-    values: dict[str, object] = {
-        "total": f"{results.total:,}",
-        "noun": "vote" if results.total == 1 else "votes",
-        "standing": standing(results),
-        "version": results.version,
-        "websocket": websocket_url,
-        "size": type_size(option.label for option in results.options),
-        "stale": "" if results.stale_seconds is None else results.stale_seconds,
-        "age": age(results.stale_seconds or 0),
-        "leader": leaders[0] if len(leaders) == 1 else "",
-    }
-    for option in results.options:
-        values |= _figures(option)
-    return page.render(**values)
+    question = Question(results.question, {option.id: option.label for option in results.options})
+    first = leaders(results)
+    votes = " : ".join(f"{option.votes:,}" for option in results.options)
+    noun = "vote" if results.total == 1 else "votes"
+    return page.render(
+        {
+            **heading(question),
+            "option": [_figures(option, first) for option in results.options],
+            "share": _shares(results),
+        },
+        title=f"{votes if question.is_pair else f'{results.total:,} {noun}'} · {title(question, 'Results')}",
+        asked=results.question,
+        total=f"{results.total:,}",
+        noun=noun,
+        standing=standing(results),
+        version=results.version,
+        websocket=websocket_url,
+        layout=layout(question),
+        stale="" if results.stale_seconds is None else results.stale_seconds,
+        age=age(results.stale_seconds or 0),
+        leader=first[0] if len(first) == 1 else "",
+    )
+
+
+def leaders(results: Results) -> list[str]:
+    """The ids of the options with the most votes; none without votes. results.js computes the same."""
+    most = max(option.votes for option in results.options)
+    return [option.id for option in results.options if option.votes == most] if most else []
 
 
 def standing(results: Results) -> str:
-    """The standing: empty, tie or ahead. results.js computes the same."""
+    """The standing: empty, ahead, or tie if several options lead. results.js computes the same."""
     if not results.total:
         return "empty"
-    return "tie" if len({option.votes for option in results.options}) == 1 else "ahead"
+    return "tie" if len(leaders(results)) > 1 else "ahead"
 
 
 def age(seconds: int) -> str:
@@ -38,13 +55,23 @@ def age(seconds: int) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _figures(option: Option) -> dict[str, object]:
+def _figures(option: Option, first: Collection[str]) -> dict[str, object]:
     whole, tenth = f"{option.percent:.1f}".split(".")
     return {
-        f"label_{option.id}": option.label,
-        f"votes_{option.id}": f"{option.votes:,}",
-        f"noun_{option.id}": "vote" if option.votes == 1 else "votes",
-        f"percent_{option.id}": f"{option.percent:.1f}",
-        f"whole_{option.id}": whole,
-        f"tenth_{option.id}": tenth,
+        "id": option.id,
+        "label": option.label,
+        "votes": f"{option.votes:,}",
+        "noun": "vote" if option.votes == 1 else "votes",
+        "percent": f"{option.percent:.1f}",
+        "whole": whole,
+        "tenth": tenth,
+        "leads": "true" if option.id in first else "false",
+        "lead": "Leading" if len(first) == 1 else "Tied",
     }
+
+
+def _shares(results: Results) -> Iterator[Mapping[str, object]]:
+    """The options' parts of one bar: where each begins, and its width, in percent."""
+    starts = accumulate(option.percent for option in results.options[:-1])
+    for option, start in zip(results.options, ("0", *(f"{start:.1f}" for start in starts)), strict=True):
+        yield {"id": option.id, "start": start, "percent": f"{option.percent:.1f}"}

@@ -1,8 +1,8 @@
 """The values in the template of the voting page. They are correct without JavaScript."""
 
-from collections.abc import Mapping
-
-from voting.web.page import Page, type_size
+from voting.question import Question
+from voting.web.heading import heading, layout, title
+from voting.web.page import Page
 from voting.web.request import Request
 from voting.web.response import Response
 
@@ -10,28 +10,30 @@ DELAYED = "vote_delayed"  # a cookie: the page that follows a form reports the d
 DELAYED_FOR_S = 60
 
 
-def render_voting(
-    page: Page, labels: Mapping[str, str], choice: str | None, token: str, *, is_delayed: bool = False
-) -> str:
+def render_voting(page: Page, question: Question, choice: str | None, token: str, *, is_delayed: bool = False) -> str:
     """The page for a voter whose vote for *choice* was received, or who has not voted (None). vote.js says the same.
 
     *is_delayed* adds that counting is delayed, and that the vote is kept.
     """
     delay = " Counting is delayed: your vote is kept and will be counted." if is_delayed else ""
-    values: dict[str, object] = {
-        "choice": choice or "",
-        "token": token,
-        "size": type_size(labels.values()),
-        "status": f"Your vote for {labels[choice]} was received.{delay}" if choice else "",
-        "delayed": "true" if is_delayed else "",
-    }
-    for option, label in labels.items():
-        values |= {
-            f"label_{option}": label,
-            f"pressed_{option}": "true" if option == choice else "false",
-            f"hint_{option}": _hint(option, choice),
+    options = [
+        {
+            "id": option,
+            "label": label,
+            "pressed": "true" if option == choice else "false",
+            "hint": _hint(option, choice),
         }
-    return page.render(**values)
+        for option, label in question.labels.items()
+    ]
+    return page.render(
+        {**heading(question), "option": options},
+        title=title(question, "Choose one"),
+        choice=choice or "",
+        token=token,
+        layout=layout(question),
+        status=f"Your vote for {question.labels[choice]} was received.{delay}" if choice else "",
+        delayed="true" if is_delayed else "",
+    )
 
 
 def was_delayed(request: Request) -> bool:

@@ -1,6 +1,6 @@
 """What the worker holds: claimed messages, what to acknowledge next, and the sums of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 
 from voting.queue.dead_letter import DeadLetter
@@ -31,8 +31,8 @@ class ParsedMessages:
     dead: list[DeadLetter] = field(default_factory=list)
 
     @classmethod
-    def of(cls, messages: list[bytes]) -> "ParsedMessages":
-        return cls(messages, *sort_out(messages))
+    def of(cls, messages: list[bytes], choices: Collection[str]) -> "ParsedMessages":
+        return cls(messages, *sort_out(messages, choices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class PendingAck:
     was_last: bool = False  # no message waited behind the batch when it was claimed
 
 
-def sort_out(messages: Iterable[bytes]) -> tuple[list[Vote], list[DeadLetter]]:
-    """Separate the votes from the invalid messages, each in the order given."""
+def sort_out(messages: Iterable[bytes], choices: Collection[str]) -> tuple[list[Vote], list[DeadLetter]]:
+    """Separate the votes for *choices* from the invalid messages, each in the order given."""
     votes, dead = [], []
     for message in messages:
         try:
-            votes.append(parse(message))
+            votes.append(parse(message, choices))
         except InvalidVote as error:
             dead.append(DeadLetter(error.reason, message))
     return votes, dead

@@ -46,6 +46,7 @@ class Intake:
     def __init__(self, queue: VoteQueue, settings: Settings, sieve: Sieve, room: DeadLetterRoom) -> None:
         self._queue = queue
         self._settings = settings
+        self._choices = frozenset(settings.question.labels)
         self._sieve = sieve
         self._room = room
         self._reader = ThreadPoolExecutor(1, "look-ahead")  # it has no thread before the first use
@@ -78,7 +79,7 @@ class Intake:
             messages = messages[len(held) :]
         else:
             self._sieve.drop()
-        return ParsedMessages.of(messages)
+        return ParsedMessages.of(messages, self._choices)
 
     def is_last(self, batch: ParsedMessages) -> bool:
         """Whether no message waited behind *batch* when it was claimed."""
@@ -106,4 +107,4 @@ class Intake:
             )
         except RedisError:  # the next claim meets the same error, and reports it
             return ParsedMessages()
-        return ParsedMessages.of(messages)
+        return ParsedMessages.of(messages, self._choices)

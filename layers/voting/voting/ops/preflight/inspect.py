@@ -37,7 +37,7 @@ def inspect(clients: Clients, *, watch_s: float) -> list[Finding]:
 
 def _redis(clients: Clients, watch_s: float) -> Iterable[Finding]:
     yield from redis_findings(clients.redis(), confirm_by_replica=clients.settings.confirm_by_replica)
-    yield from list_findings(QueueView(clients.redis()), watch_s)
+    yield from list_findings(QueueView(clients.redis()), tuple(clients.settings.question.labels), watch_s)
 
 
 def _postgres(clients: Clients) -> Iterable[Finding]:
@@ -58,7 +58,7 @@ def _postgres(clients: Clients) -> Iterable[Finding]:
     yield from login_findings(logins, names)
     yield from table_findings(table)
     if logins.powers(names).keys() >= set(names):  # all logins exist
-        yield from choice_findings(_choices(clients, table))
+        yield from choice_findings(_choices(clients, table), tuple(clients.settings.question.labels))
 
 
 def _choices(clients: Clients, table: Table | None) -> Sequence[str]:

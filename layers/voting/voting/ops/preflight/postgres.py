@@ -6,7 +6,8 @@ from voting.database.catalogue import Server, Table
 from voting.database.indexes import CONTRACT
 from voting.database.roles import Role
 from voting.ops.preflight.finding import Finding, ok, problem, warning
-from voting.vote import CHOICES, LONGEST_ID
+from voting.question import named
+from voting.vote import LONGEST_ID
 
 OLDEST = 150_000
 SPARE_SESSIONS = 45  # result and ws_connect: 20 each; the worker and its successor: 2 each; an operator: 1
@@ -65,11 +66,11 @@ def table_findings(table: Table | None) -> Iterator[Finding]:
     yield from _identity(table)
 
 
-def choice_findings(choices: Sequence[str]) -> Iterator[Finding]:
-    """The choices in the rows."""
-    if unknown := [choice for choice in choices if choice not in CHOICES]:
+def choice_findings(choices: Sequence[str], options: Sequence[str]) -> Iterator[Finding]:
+    """The choices in the rows, of which those in *options* count."""
+    if unknown := [choice for choice in choices if choice not in options]:
         todo = "They stay in the table, and are not counted."
-        yield warning(f"rows hold choices other than a and b: {', '.join(map(repr, unknown))}", todo)
+        yield warning(f"rows hold choices other than {named(options)}: {', '.join(map(repr, unknown))}", todo)
 
 
 def _rights(table: Table) -> Iterator[Finding]:

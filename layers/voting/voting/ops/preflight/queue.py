@@ -1,21 +1,22 @@
 """Preflight: the list of votes. Who pushes to which end, who takes, and whether the messages are valid."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from voting.ops.list_watch import ListActivity, watch
 from voting.ops.preflight.finding import Finding, ok, problem, warning
+from voting.question import named
 from voting.queue.queue_view import QueueView
 from voting.vote import InvalidVote, Vote, parse
 
 SAMPLE = 500  # messages of each end
 PARKED = {
     "id_too_long": "ids of more than 255 characters, which crash the old worker",
-    "unknown_choice": "choices other than a and b",
+    "unknown_choice": "choices other than {options}",
 }
 
 
-def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
+def list_findings(queue: QueueView, options: Sequence[str], watch_s: float) -> Iterator[Finding]:
     """The key, the activity at its ends, a sample of its messages."""
     backlog = queue.backlog()
     if backlog.kind not in {"list", "none"}:
@@ -33,7 +34,8 @@ def list_findings(queue: QueueView, watch_s: float) -> Iterator[Finding]:
     yield _producers(activity)
     yield _consumers(activity, ours=backlog.handed_back_s is None)
     head, tail = queue.ends(SAMPLE)
-    yield from message_findings(head if len(head) < SAMPLE else [*head, *tail])  # both ends contain all of a short list
+    both = head if len(head) < SAMPLE else [*head, *tail]  # both ends contain all of a short list
+    yield from message_findings(both, options)
 
 
 def _producers(activity: ListActivity) -> Finding:
@@ -65,13 +67,13 @@ def _consumers(activity: ListActivity, *, ours: bool) -> Finding:
     return warning(f"messages are taken from {where}{', perhaps by our own worker' if ours else ''}", todo)
 
 
-def message_findings(messages: Iterable[bytes]) -> Iterator[Finding]:
-    """Whether the messages are valid votes, and what would happen to those that are not."""
+def message_findings(messages: Iterable[bytes], options: Sequence[str]) -> Iterator[Finding]:
+    """Whether the messages are votes for *options*, and what would happen to those that are not."""
     reasons: Counter[str] = Counter()
     shapes: Counter[str] = Counter()
     for message in messages:
         try:
-            vote = parse(message)
+            vote = parse(message, options)
         except InvalidVote as error:
             reasons[error.reason] += 1
         else:
@@ -85,6 +87,6 @@ def message_findings(messages: Iterable[bytes]) -> Iterator[Finding]:
         yield ok(f"{shapes.total()} of {total} messages are votes ({spelled}; both are accepted)")
     for reason, count in reasons.most_common():
         yield warning(
-            f"{count} of {total} messages are not votes: {PARKED.get(reason, reason)}",
+            f"{count} of {total} messages are not votes: {PARKED.get(reason, reason).format(options=named(options))}",
             f"They will become dead letters ({reason}) and are not counted: see `dead list`.",
         )
