@@ -31,6 +31,8 @@ OURS = {
     "voting/queue/trouble.py": {"it begins, of a sampler of its own", "this is over"},
     "voting/ops/custom_resource.py": {"a deployment's step failed", "answered CloudFormation"},
     "voting/ops/ops_invocation.py": {"a store is away, as a deployment finds it"},
+    "voting/ops/lifecycle_hook.py": {"refused the new version", "let the new version take traffic"},
+    "voting/ops/smoke.py": {"a check failed, of a deployment; it is tried again for 45 s at most"},
     "worker/app.py": {"ended a run"},
 }
 
