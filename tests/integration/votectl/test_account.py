@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from tests.aws_front import Answer, AwsFront, as_json, as_xml, aws_front
+from tests.aws_front import Answer, AwsFront, as_json, as_xml
 from tests.conftest import ROOT
 from votectl.__main__ import main
 from votectl.account.checks import Check
@@ -43,20 +43,10 @@ def instances(used: int, most: int) -> Answer:
     return as_xml(f"<{name}Response><{name}Result>{result}</{name}Result></{name}Response>")
 
 
-@pytest.fixture(scope="module")
-def front() -> Iterator[AwsFront]:
-    with aws_front() as front:
-        yield front
-
-
 @pytest.fixture
-def aws(front: AwsFront, monkeypatch: pytest.MonkeyPatch) -> AwsFront:
+def aws(empty_account: AwsFront) -> AwsFront:
     """An account as it should be."""
-    monkeypatch.chdir(ROOT)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
-    front.reset()
+    front = empty_account
     front.answer(SETTINGS, executions(1000))
     front.answer(PLAN, plan("PAID"))
     front.answer("rds:DescribeAccountAttributes", instances(0, 40))

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.aws_front import Answer, AwsFront, as_xml, aws_front
+from tests.aws_front import Answer, AwsFront, as_xml
 from tests.conftest import ROOT
 from tests.stack import wait_for
 from votectl.__main__ import main
@@ -72,21 +73,10 @@ class Deployed:
     ids: dict[str, str]
 
 
-@pytest.fixture(scope="module")
-def front() -> Iterator[AwsFront]:
-    with aws_front() as front:
-        yield front
-
-
 @pytest.fixture
-def aws(front: AwsFront, monkeypatch: pytest.MonkeyPatch) -> AwsFront:
-    monkeypatch.chdir(ROOT)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+def aws(empty_account: AwsFront, monkeypatch: pytest.MonkeyPatch) -> AwsFront:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    front.reset()
-    return front
+    return empty_account
 
 
 @pytest.fixture
@@ -437,10 +427,25 @@ def test_an_interface_of_somebody_else_is_not_deleted(aws: AwsFront, account: Aw
     assert left == [other] != [ours["NetworkInterfaceId"]]
 
 
+@contextmanager
+def interruptible(words: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command that heeds Ctrl-C, also where the tests run in the background of a shell and ignore it."""
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_interrupted_it_says_how_to_go_on(aws: AwsFront, deployed: Deployed) -> None:
     aws.answer("ec2:DescribeNetworkInterfaces", in_use())
     words = [sys.executable, "-m", "votectl", "teardown", "--stack", NAME, "--yes", "--every", "0.05"]
-    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with interruptible(words) as process:
         wait_for(lambda: aws.calls.count("ec2:DescribeNetworkInterfaces") > 2 or None, "a few looks at the interfaces")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
