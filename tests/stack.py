@@ -125,6 +125,16 @@ def environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name not in DECLARED}
 
 
+@contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Let processes that are started in the block heed Ctrl-C, which the background jobs of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def wait_for(look: Callable[[], T | None], what: str, within_s: float = DEADLINE_S, every_s: float = 0.02) -> T:
     """Return what *look* finds as soon as it is truthy.
 

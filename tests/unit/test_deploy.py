@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from samcli.cli.types import CfnParameterOverridesType
 
-from tests.stack import wait_for
+from tests.stack import heeding_interrupts, wait_for
 
 ROOT = Path(__file__).parents[2]
 SAM = """#!{python} -IS
@@ -260,7 +260,9 @@ def test_interrupted_it_says_what_goes_on_and_shows_no_traceback(deploy: Deploy,
     )
     words = [sys.executable, str(tmp_path / "scripts/deploy.py"), str(sam), "dev"]
     env = os.environ | {"CHECK": "0"}
-    with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with heeding_interrupts():
+        process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    with process:
         wait_for(lambda: pid.exists() or None, "the SAM CLI")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, error = process.communicate(timeout=60)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.aws_front import Answer, AwsFront, as_xml
 from tests.conftest import ROOT
-from tests.stack import wait_for
+from tests.stack import heeding_interrupts, wait_for
 from votectl.__main__ import main
 from votectl.aws_account import AwsAccount, Unanswered
 from votectl.deployed_stack import OF_EVERY_VERSION, find_stack
@@ -429,12 +429,9 @@ def test_an_interface_of_somebody_else_is_not_deleted(aws: AwsFront, account: Aw
 
 @contextmanager
 def interruptible(words: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Start a command that heeds Ctrl-C, also where the tests run in the background of a shell and ignore it."""
-    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    """Start a command that heeds Ctrl-C, and kill it if it has not ended."""
+    with heeding_interrupts():
         process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    finally:
-        signal.signal(signal.SIGINT, heeded)
     with process:
         try:
             yield process
