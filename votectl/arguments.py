@@ -1,10 +1,20 @@
-"""Checks of command-line values that would otherwise do harm or end in a traceback."""
+"""What the commands share: options, and checks of values that would otherwise do harm or end in a traceback."""
 
 import argparse
 
 from voting.address import web_fault
 
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 LONGEST_WAIT_S = 3600.0
+
+
+def add_stack_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which deployed stack is meant, and where it is."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--env", type=named, help="environment of samconfig.toml")
+    which.add_argument("--stack", type=named, metavar="NAME", help="name of the stack")
+    parser.add_argument("--region", type=named, help="another region than the environment's or the shell's")
+    parser.add_argument("--profile", type=named, help="profile of ~/.aws/config")
 
 
 def named(text: str) -> str:

@@ -31,7 +31,7 @@ def environment() -> tuple[Clients, Poster]:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Post the newest snapshot to the buckets of *event*; it may be newer than the one that caused this invocation.
 
-    Or post to nobody, for the smoke test of a deployment.
+    Or post to a connection that does not exist, for the smoke test of a deployment.
     """
     clients, poster = environment()
     if event.get("trial"):

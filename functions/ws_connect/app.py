@@ -47,7 +47,7 @@ def environment() -> "tuple[Clients, Poster]":
 
 @reported
 def handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
-    """Accept, forget or answer the connection of *event*; or post to nobody, for the smoke test of a deployment."""
+    """Accept, forget or answer the connection of *event*; or make a trial post, for the smoke test."""
     match event["requestContext"]["eventType"]:
         case "CONNECT":
             return connect(event)

@@ -4,13 +4,11 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
-from votectl.arguments import named
+from votectl.arguments import Commands, named
 from votectl.environment import NoEnvironment, overrides, read_environment
 from votectl.findings import Finding, finding_lines
 from votectl.table import many
 from votectl.terminal import all_plain, complain, say, say_json
-
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
 def add_account(commands: "Commands[argparse.ArgumentParser]") -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from votectl.arguments import Commands
 from votectl.cost.attack import Bill, describe_attack, flood_costs
 from votectl.cost.environment import ALWAYS, NoEnvironment, counting_hours, of_environment
 from votectl.cost.estimate import CHATTY_PAGES, Event, LineItem, Stack, chatty_day, event_lines, standing
@@ -17,7 +18,6 @@ from voting.broadcast.planner import Budget
 from voting.question import Question
 from voting.settings import InvalidSetting, Settings
 
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 SLOWER = (1, 2, 5, 10)  # multiples of the interval that is asked for, or that the budget allows
 SHORTEST_MS, SLOW_MS = 50, 1_000  # shown beside the interval that is asked for
 

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 from collections import Counter
 
-from votectl.arguments import address
+from votectl.arguments import Commands, address
 from votectl.loadtest.api_audit import TIMEOUT_S, NoResults, follow, read_choices, read_totals
 from votectl.loadtest.api_client import ApiClient, NoAnswer, NotSent
 from votectl.loadtest.plan import Plan, outcomes, send
@@ -21,7 +21,7 @@ DRAINED_WITHIN_S = 60.0
 DRAINED_VOTES_PER_S = 1000  # a rate that even a slow database reaches
 
 
-def add_loadtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_loadtest(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "loadtest",

@@ -5,7 +5,7 @@ import sys
 import threading
 from typing import Any
 
-from votectl.arguments import named
+from votectl.arguments import Commands, named
 from votectl.local_run import local_run
 from votectl.ops.function import LOGICAL_ID, NotInvoked, OpsFunction
 from votectl.ops.pages import PAGED, page_by_page
@@ -15,7 +15,6 @@ from votectl.terminal import complain, say, say_json
 
 PROGRESS_EVERY_S = 2.0
 FUNCTION = "a deployed function (output OpsFunctionName; default: local)"
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
 def add_ops(commands: "Commands[argparse.ArgumentParser]") -> None:

@@ -2,11 +2,9 @@
 
 import argparse
 
-from votectl.arguments import named
+from votectl.arguments import Commands, add_stack_options, named
 from votectl.environment import NoEnvironment, read_environment
 from votectl.terminal import complain
-
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
 def add_rotate(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -17,11 +15,7 @@ def add_rotate(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Give a deployed stack a new secret, and deploy it as a new release with all else unchanged. Exit "
         "code 0: done; 1: not done, and it says what the stack has now; 2: usage.",
     )
-    which = rotate.add_mutually_exclusive_group(required=True)
-    which.add_argument("--env", type=named, help="environment of samconfig.toml")
-    which.add_argument("--stack", type=named, metavar="NAME", help="name of the stack")
-    rotate.add_argument("--region", type=named, help="another region than the environment's or the shell's")
-    rotate.add_argument("--profile", type=named, help="profile of ~/.aws/config")
+    add_stack_options(rotate)
     names = rotate.add_subparsers(required=True, dest="secret", metavar="SECRET")
     _secret(names, "redis-url", "the address of existing stores' Redis, with its password")
     _secret(names, "database-url", "the address of existing stores' database, with its password")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from votectl.arguments import named, positive, seconds
+from votectl.arguments import Commands, add_stack_options, positive, seconds
 from votectl.environment import NoEnvironment, read_environment
 from votectl.findings import finding_lines
 from votectl.table import many
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from votectl.deployed_stack import DeployedStack
     from votectl.teardown.doomed import Doomed
 
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 PATIENCE_S = 30  # for one answer: a function that changes takes its time
 AGAIN = "Run the same command again: it goes on where it stopped."
 
@@ -31,11 +30,7 @@ def add_teardown(commands: "Commands[argparse.ArgumentParser]") -> None:
         "interfaces, delete the stack, and report what is left and still bills. Can be run again at any point. Exit "
         "code 0: the stack is gone; 1: it is not; 2: usage.",
     )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--env", type=named, help="environment of samconfig.toml")
-    which.add_argument("--stack", type=named, metavar="NAME", help="name of the stack")
-    parser.add_argument("--region", type=named, help="another region than the environment's or the shell's")
-    parser.add_argument("--profile", type=named, help="profile of ~/.aws/config")
+    add_stack_options(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask for the stack's name as confirmation")
     parser.add_argument(
         "--delete-data", action="store_true", help="turn off the database's deletion protection (ProtectDatabase)"

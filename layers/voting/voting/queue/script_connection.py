@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 
+from voting.light_connection import pack
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -60,7 +62,7 @@ class ScriptConnection:
             WaitRefused: the script has run.
             redis.RedisError: as `call`.
         """
-        response = self._run(keys, args, then=_packed((b"WAIT", b"1", b"%d" % within_ms)))
+        response = self._run(keys, args, then=pack(b"WAIT", b"1", b"%d" % within_ms))
         try:
             return response, int(self._connection.read_response())
         except (ResponseError, BusyLoadingError) as error:  # the latter is no ResponseError
@@ -79,7 +81,7 @@ class ScriptConnection:
             return self._ask((b"EVAL", self._script, *rest), then)
 
     def _ask(self, command: tuple[bytes, ...], then: bytes) -> Any:
-        self._connection.send_packed_command([_packed(command) + then])
+        self._connection.send_packed_command([pack(*command) + then])
         return self._connection.read_response()
 
     @staticmethod
@@ -89,8 +91,3 @@ class ScriptConnection:
             return bool(connection.can_read())
         except (RedisError, OSError):
             return True
-
-
-def _packed(command: Sequence[bytes]) -> bytes:
-    """RESP, an array of bulk strings. redis-py's own packing takes any type of argument, and three times as long."""
-    return b"".join([b"*%d\r\n" % len(command), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)])
